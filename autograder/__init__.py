@@ -1,0 +1,1 @@
+"""What TAs run: release labs, grade submissions, write grades."""

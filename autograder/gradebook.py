@@ -1,0 +1,128 @@
+"""Writes results into a course: gradebook, autograded notebooks, feedback, grades.csv."""
+
+import csv
+import html
+import logging
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import nbformat
+from nbformat.v4 import new_markdown_cell, new_output
+from nbgrader.api import Gradebook
+from nbgrader.converters import GenerateFeedback
+from nbgrader.coursedir import CourseDirectory
+from nbgrader.preprocessors import ClearHiddenTests, SaveAutoGrades
+
+from autograder.grade import Result
+from autograder.lab import Lab
+from autograder.release import nbgrader_config
+
+
+def autograded_notebook(source: nbformat.NotebookNode, result: Result) -> nbformat.NotebookNode:
+    """nbgrader's autograded notebook for a result: the lab's cells with the student's answers, and
+    under every test the message that it ended with.
+
+    Args:
+        source: the lab's source notebook, as nbgrader keeps it in the course's folder source/.
+    """
+    notebook = nbformat.from_dict(source)
+    outcomes = {test.grade_id: test for test in result.tests}
+    notes = [result.reason] * bool(result.reason) + result.repairs
+    cells = [new_markdown_cell("> " + html.escape(" · ".join(notes)), id="notes")] if notes else []
+    for cell in notebook.cells:
+        settings = cell.metadata.get("nbgrader", {})
+        grade_id = settings.get("grade_id")
+        if settings.get("solution"):
+            cell.source = result.answers.get(grade_id, "")
+        elif settings.get("grade"):
+            outcome = outcomes.get(grade_id)
+            message = result.reason if outcome is None else outcome.message
+            if outcome is None or outcome.outcome != "passed":
+                kind = "refused" if outcome is None else outcome.outcome
+                lines = [f"{kind}: {message}"]
+                cell.outputs = [new_output("error", ename=kind, evalue=message, traceback=lines)]
+        cells.append(cell)
+    notebook.cells = cells
+    return notebook
+
+
+def record(lab: Lab, results: Iterable[Result], course: Path) -> None:
+    """Enters results into the course's gradebook.db and writes autograded/ and feedback/.
+
+    One process does this, after the grading: many writers would slow SQLite down.
+    """
+    config = nbgrader_config(course)
+    source = nbformat.read(course / "source" / lab.name / f"{lab.name}.ipynb", as_version=4)
+    released = nbformat.read(course / "release" / lab.name / f"{lab.name}.ipynb", as_version=4)
+    stubs = {cell.id: cell for cell in released.cells}
+    for cell in source.cells:  # Released checksums tell nbgrader which answers are untouched.
+        if "checksum" in stubs[cell.id].metadata.get("nbgrader", {}):
+            cell.metadata.nbgrader["checksum"] = stubs[cell.id].metadata.nbgrader["checksum"]
+    url = config.CourseDirectory.db_url
+    for result in results:
+        notebook = autograded_notebook(source, result)
+        with Gradebook(url) as gradebook:
+            gradebook.update_or_create_student(result.student)
+            gradebook.update_or_create_submission(lab.name, result.student)
+        names = {"student": result.student, "assignment": lab.name, "notebook": lab.name}
+        SaveAutoGrades().preprocess(notebook, {"nbgrader": {**names, "db_url": url}})
+        path = course / "autograded" / result.student / lab.name / f"{lab.name}.ipynb"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(notebook, path)
+    write_feedback(lab, course)
+
+
+def write_feedback(lab: Lab, course: Path) -> None:
+    """Writes feedback/<student>/<lab>/<lab>.html with nbgrader's own converter, but without the
+    hidden tests and with a student's markup made harmless."""
+    config = nbgrader_config(course)
+    config.CourseDirectory.assignment_id = lab.name
+    config.GenerateFeedback.preprocessors = [ClearHiddenTests, *GenerateFeedback.preprocessors]
+    config.HTMLExporter.sanitize_html = True
+    config.GenerateFeedback.force = True
+    folder = os.getcwd()
+    converter = GenerateFeedback(coursedir=CourseDirectory(config=config), config=config)
+    converter.log.setLevel(logging.ERROR)
+    try:
+        converter.start()
+    finally:
+        os.chdir(folder)
+
+
+def write_csv(results: Iterable[Result], path: Path) -> None:
+    """Writes one line per student: student, lab, status, score, max_score, and a short reason."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC)
+        writer.writerow(["student", "lab", "status", "score", "max_score", "reason"])
+        for result in results:
+            writer.writerow(
+                [
+                    result.student,
+                    result.lab,
+                    result.status,
+                    result.score,
+                    result.max_score,
+                    summary(result),
+                ]
+            )
+
+
+def summary(result: Result) -> str:
+    """Why a result is what it is, in one line: the refusal, or the first message of each exercise
+    that lost points."""
+    if result.status == "refused":
+        return result.reason
+    first: dict[str, str] = {}
+    for test in result.tests:
+        if test.outcome != "passed":
+            first.setdefault(test.exercise, test.message)
+    if not first:
+        return "all tests passed"
+    by_message: dict[str, list[str]] = {}
+    for exercise, message in first.items():
+        by_message.setdefault(message.removeprefix(f"{exercise}: "), []).append(exercise)
+    message, exercises = next(iter(by_message.items()))
+    rest = len(first) - len(exercises)
+    names = exercises[0] if len(exercises) == 1 else f"{len(exercises)} exercises"
+    return f"{names}: {message}" + (f" (and {rest} more)" if rest else "")
