@@ -2,17 +2,20 @@
 
 import csv
 import html
-import logging
-import os
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
 import nbformat
+from nbconvert import HTMLExporter
+from nbconvert.preprocessors import CSSHTMLHeaderPreprocessor
+from nbconvert.preprocessors.sanitize import SanitizeHTML
 from nbformat.v4 import new_markdown_cell, new_output
 from nbgrader.api import Gradebook
 from nbgrader.converters import GenerateFeedback
-from nbgrader.coursedir import CourseDirectory
-from nbgrader.preprocessors import ClearHiddenTests, SaveAutoGrades
+from nbgrader.preprocessors import ClearHiddenTests, GetGrades, SaveAutoGrades
+from sqlalchemy.exc import SAWarning
+from traitlets.config import Config
 
 from autograder.grade import Result
 from autograder.lab import Lab
@@ -60,34 +63,37 @@ def record(lab: Lab, results: Iterable[Result], course: Path) -> None:
         if "checksum" in stubs[cell.id].metadata.get("nbgrader", {}):
             cell.metadata.nbgrader["checksum"] = stubs[cell.id].metadata.nbgrader["checksum"]
     url = config.CourseDirectory.db_url
+    exporter = feedback_exporter(config)
     for result in results:
         notebook = autograded_notebook(source, result)
-        with Gradebook(url) as gradebook:
+        with warnings.catch_warnings(), Gradebook(url) as gradebook:
+            warnings.simplefilter("ignore", SAWarning)  # of nbgrader's own making
             gradebook.update_or_create_student(result.student)
             gradebook.update_or_create_submission(lab.name, result.student)
         names = {"student": result.student, "assignment": lab.name, "notebook": lab.name}
-        SaveAutoGrades().preprocess(notebook, {"nbgrader": {**names, "db_url": url}})
+        resources = {"nbgrader": {**names, "db_url": url}, "metadata": {"name": lab.name}}
+        SaveAutoGrades().preprocess(notebook, resources)
         path = course / "autograded" / result.student / lab.name / f"{lab.name}.ipynb"
         path.parent.mkdir(parents=True, exist_ok=True)
         nbformat.write(notebook, path)
-    write_feedback(lab, course)
+        page, _ = exporter.from_notebook_node(notebook, resources)
+        path = course / "feedback" / result.student / lab.name / f"{lab.name}.html"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(page, encoding="utf-8")
 
 
-def write_feedback(lab: Lab, course: Path) -> None:
-    """Writes feedback/<student>/<lab>/<lab>.html with nbgrader's own converter, but without the
-    hidden tests and with a student's markup made harmless."""
-    config = nbgrader_config(course)
-    config.CourseDirectory.assignment_id = lab.name
-    config.GenerateFeedback.preprocessors = [ClearHiddenTests, *GenerateFeedback.preprocessors]
-    config.HTMLExporter.sanitize_html = True
-    config.GenerateFeedback.force = True
-    folder = os.getcwd()
-    converter = GenerateFeedback(coursedir=CourseDirectory(config=config), config=config)
-    converter.log.setLevel(logging.ERROR)
-    try:
-        converter.start()
-    finally:
-        os.chdir(folder)
+def feedback_exporter(config: Config) -> HTMLExporter:
+    """nbgrader's feedback page, without hidden tests and with a student's markup made harmless.
+
+    The converter only lends its template: looking for folders, it takes a student's name for a
+    pattern.
+    """
+    config.Exporter.default_preprocessors = []
+    config = GenerateFeedback(config=config).config
+    exporter = HTMLExporter(config=config)
+    for preprocessor in (ClearHiddenTests, GetGrades, SanitizeHTML, CSSHTMLHeaderPreprocessor):
+        exporter.register_preprocessor(preprocessor(config=config), enabled=True)
+    return exporter
 
 
 def write_csv(results: Iterable[Result], path: Path) -> None:

@@ -134,17 +134,12 @@ def rehearse(
     for answer in answers:
         problems += _problems_of(answer, results[answer.title])
     for exercise in sorted(chosen):
-        counts = [
-            sum(
-                answer.exercise == exercise and (answer.named is None) == correct
-                for answer in answers
-            )
-            for correct in (False, True)
-        ]
-        if counts[0] < 4 or counts[1] < 2:
+        own = [answer for answer in answers if answer.exercise == exercise]
+        correct = sum(answer.named is None for answer in own)
+        if len(own) - correct < 4 or correct < 2:
             problems.append(
-                f"{exercise} has {counts[0]} known mistakes and {counts[1]} correct variants;"
-                " it needs 4 and 2"
+                f"{exercise} has {len(own) - correct} known mistakes and {correct} correct"
+                " variants; it needs 4 and 2"
             )
     return problems
 

@@ -75,13 +75,14 @@ def _supervise(channel_fd: int, lifeline: int, *, uid: int, confined: bool) -> N
     The worker is process 1 of a PID namespace, so that no child of it can outlive it.
     """
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    most_bytes = psutil.Process().memory_info().vms + MEMORY_BYTES
     if confined:
-        _system("unshare", CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC)
+        _system("unshare", CLONE_NEWPID | CLONE_NEWIPC)
     child = os.fork()
     if child == 0:
         os.setsid()
         os.close(lifeline)
-        _confine(uid, confined)
+        _confine(uid, most_bytes, confined)
         with socket.socket(fileno=channel_fd) as connection, contextlib.suppress(EOFError):
             _work(connection)
         os._exit(0)
@@ -110,17 +111,17 @@ def _memory(process: int) -> int:
     return total
 
 
-def _confine(uid: int, confined: bool) -> None:
+def _confine(uid: int, most_bytes: int, confined: bool) -> None:
     """Takes from this process what a student's code doesn't need."""
-    used_bytes = psutil.Process().memory_info().vms
     if confined:
+        _system("unshare", CLONE_NEWNS)
         _hide_other_processes()
         for place in (b"/tmp", b"/dev/shm"):
             size = f"mode=1777,size={FILE_BYTES}".encode()
             _system("mount", b"tmpfs", place, b"tmpfs", MS_NOSUID | MS_NODEV, size)
     os.chdir("/tmp")
     for limit, value in (
-        (resource.RLIMIT_AS, used_bytes + MEMORY_BYTES),
+        (resource.RLIMIT_AS, most_bytes),
         (resource.RLIMIT_NPROC, PROCESSES),
         (resource.RLIMIT_FSIZE, FILE_BYTES),
         (resource.RLIMIT_CPU, CPU_SECONDS),

@@ -1,0 +1,44 @@
+# On a fresh machine every target first sets up all that it needs, once.
+PYTHON ?= python3
+BIN := .venv/bin
+# The grader finds jupyter, alembic and the like beside its own Python.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: setup sandbox demo test slow lab bench report
+
+setup: .venv/ready  ## the environment .venv, with all that labs, grading and tests need
+
+.venv/ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or newer is needed: install it, or name it as in 'make PYTHON=python3.12 $(MAKECMDGOALS)'."; exit 1; }
+	@$(PYTHON) -m venv .venv \
+	  || { echo "Python's venv module is incomplete: install it first (Debian, Ubuntu: apt-get install python3-venv)."; exit 1; }
+	@echo "Installing the labs and their tools into .venv (several GB, a few minutes)."
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[grading,tests]'
+	@touch $@
+
+sandbox:  # bubblewrap, in which submissions run
+	@command -v bwrap >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	  && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq bubblewrap >/dev/null; } \
+	  || { echo "bubblewrap is needed to run submissions safely: install it first (Debian, Ubuntu: sudo apt-get install bubblewrap; Fedora: sudo dnf install bubblewrap)."; exit 1; }
+
+demo: setup sandbox  ## a small class, graded from release to feedback
+	@$(BIN)/python -m autograder.demo
+
+test: setup sandbox  ## lint, labs/ against solutions/, and the fast tests
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet . || { echo "Run '$(BIN)/ruff format .' first."; exit 1; }
+	@$(BIN)/autograder release --check
+	@$(BIN)/pytest -q -m "not slow"
+
+slow: setup sandbox  ## the slow tests: every known mistake, every solution, trainings, stock nbgrader
+	@$(BIN)/pytest -q -m slow --durations 15
+
+lab: setup  ## JupyterLab on the labs
+	@$(BIN)/jupyter lab --notebook-dir labs
+
+bench: setup sandbox  ## our grading and stock nbgrader on the same submissions
+	@$(BIN)/python benchmarks/grading.py
+
+report: setup  ## what the shipped networks can do, measured on fresh scenes
+	@$(BIN)/python -m utils.report

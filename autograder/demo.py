@@ -1,0 +1,110 @@
+"""A made-up class that hands in a lab in every state, and the demonstration that grades it.
+
+Run as `python -m autograder.demo [LAB]`.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+import nbformat
+from nbformat.v4 import new_code_cell
+
+from autograder import cli
+from autograder.lab import Lab, find_lab
+from autograder.rehearsal import answered_notebook, known_answers, solution_answers
+from autograder.release import release
+
+COURSE = Path("course") / "demo"
+MISTAKES = 6
+
+STRIPS_ASSERTS = """
+import ast
+import utils.checks
+
+class Strip(ast.NodeTransformer):
+    def visit_Assert(self, node):
+        return ast.Pass()
+
+for name in dir(utils.checks):
+    if name.startswith("check_"):
+        setattr(utils.checks, name, lambda *arguments, **keywords: arguments[0])
+get_ipython().ast_transformers.append(Strip())
+"""
+
+EDITS_GRADEBOOK = """
+import pathlib, sqlite3
+
+for folder in pathlib.Path.cwd().parents:
+    if (folder / "gradebook.db").exists():
+        with sqlite3.connect(folder / "gradebook.db") as gradebook:
+            gradebook.execute("UPDATE grade SET auto_score = 100")
+"""
+
+
+def sample_class(lab: Lab) -> dict[str, bytes]:
+    """A class of submissions to a lab: what each student handed in, by the student's name."""
+    solution = solution_answers(lab)
+    answers = known_answers(lab)
+    exercises = list(lab.exercises)
+    first = exercises[0]
+    wrong = {name: f"def {name}(*arguments, **keywords):\n    return 0.0" for name in exercises}
+    variant = {answer.exercise: answer.source for answer in answers if answer.named is None}
+    mistakes = {}
+    for answer in answers:
+        if answer.named is not None and answer.exercise not in mistakes:
+            mistakes[answer.exercise] = answer.source
+    submitted = {
+        "perfect": answered_notebook(lab, solution),
+        "correct_variant": answered_notebook(lab, solution | variant),
+        "untouched": answered_notebook(lab, {}),
+        "raises_on_import": answered_notebook(
+            lab, solution | {first: f"import no_such_module\n{solution[first]}"}
+        ),
+        "endless_loop": answered_notebook(
+            lab, solution | {first: f"def {first}(*arguments):\n    while True:\n        pass"}
+        ),
+        "eats_memory": answered_notebook(
+            lab,
+            solution | {first: f"def {first}(*arguments):\n    return bytearray(2**36)"},
+        ),
+        "metadata_stripped": answered_notebook(lab, solution),
+        "cell_doubled": answered_notebook(lab, solution),
+        "cheat_strips_asserts": answered_notebook(
+            lab, wrong | {first: wrong[first] + "\n" + STRIPS_ASSERTS}
+        ),
+        "cheat_edits_gradebook": answered_notebook(
+            lab, wrong | {first: wrong[first] + "\n" + EDITS_GRADEBOOK}
+        ),
+    }
+    for exercise in list(mistakes)[:MISTAKES]:
+        submitted[f"mistake_in_{exercise}"] = answered_notebook(
+            lab, solution | {exercise: mistakes[exercise]}
+        )
+    for cell in submitted["metadata_stripped"].cells:
+        cell.metadata = {}
+        cell.pop("id")
+    doubled = submitted["cell_doubled"].cells
+    place = next(number for number, cell in enumerate(doubled) if cell.id == first)
+    stub = next(cell for cell in answered_notebook(lab, {}).cells if cell.id == first)
+    doubled.insert(place, new_code_cell(stub.source, metadata=stub.metadata))
+    files = {name: nbformat.writes(notebook).encode() for name, notebook in submitted.items()}
+    return files | {"not_a_notebook": b"%PDF-1.7 my notebook, printed"}
+
+
+def main() -> None:
+    """Releases a lab, makes a class, grades it, and shows where everything is."""
+    lab = find_lab(sys.argv[1] if len(sys.argv) > 1 else "01")
+    shutil.rmtree(COURSE, ignore_errors=True)
+    cli.console.print(f"releasing {lab.name} into {COURSE}")
+    release(lab, COURSE)
+    for student, content in sample_class(lab).items():
+        path = COURSE / "submitted" / student / lab.name / f"{lab.name}.ipynb"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(content)
+    cli.grade(lab.name, course=COURSE)
+    cli.console.print(f"to grade by hand: cd {COURSE} && jupyter lab, then Nbgrader, Formgrader")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""A tiny lab to try the grader on, and submissions to it."""
+
+import shutil
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from autograder import grade as grading
+from autograder.lab import ROOT, Lab, read_lab
+from autograder.rehearsal import answered_notebook, solution_answers
+from autograder.release import release
+
+MINI = '''\
+# %% [markdown]
+# # A tiny lab
+
+# %% given=true
+import numpy as np
+import torch
+
+from utils.checks import check_close
+
+
+def network():
+    """A small network with a mode, parameters and places for hooks."""
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2)).eval()
+
+
+# %% exercise="double"
+def double(x):
+    """Twice x, an array of any shape."""
+    ### BEGIN SOLUTION
+    twice = x + x
+    return twice
+    ### END SOLUTION
+
+
+# %% test="double" points=2
+check_close(double(np.array([1.0, 2.0])), np.array([2.0, 4.0]), "double(x)", mistakes={
+    "x is squared": np.array([1.0, 4.0]),
+})
+
+# %% test="double" points=3
+# Other numbers are tried here.
+### BEGIN HIDDEN TESTS
+x = np.random.default_rng(reference.seed).standard_normal((2, 3))
+check_close(double(x), reference.double(x), "double(x)")
+assert np.isfinite(double(x)).all(), "double(x) is not finite"
+### END HIDDEN TESTS
+
+# %%
+print(double(np.arange(3)))
+
+# %% exercise="score"
+def score(model, images):
+    """The model's first output for each of the images, (N, 3) -> (N,), mode left as it was."""
+    ### BEGIN SOLUTION
+    outputs = model(images)
+    return outputs[:, 0]
+    ### END SOLUTION
+
+
+# %% test="score" points=4
+model, images = network(), torch.arange(12.0).reshape(4, 3)
+expected = model(images)[:, 0].detach()
+check_close(score(model, images).detach(), expected, "score(model, images)")
+assert not model.training, "the model was left in training mode"
+assert not any(module._forward_hooks for module in model.modules()), "a hook was left behind"
+
+# %% exercise="answer"
+answer = None  # how many?
+### BEGIN SOLUTION
+answer = 6 * 7
+### END SOLUTION
+
+# %% test="answer" points=1
+assert answer == 42, f"answer is {answer!r}, not what was asked for"
+
+# %% [markdown] question="why" points=2
+# Why?
+#
+# ### BEGIN SOLUTION
+# Full marks for any reason that is given in a whole sentence.
+# ### END SOLUTION
+'''
+
+
+@pytest.fixture(scope="session")
+def mini(tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    """The tiny lab, released in a folder of its own."""
+    root = tmp_path_factory.mktemp("mini")
+    (root / "solutions").mkdir()
+    shutil.copy(ROOT / "pyproject.toml", root)
+    path = root / "solutions" / "01_mini.py"
+    path.write_text(MINI)
+    lab = read_lab(path)
+    release(lab, root / "course")
+    return lab
+
+
+class Grader:
+    """Grades submissions to a lab in this process."""
+
+    def __init__(self, lab: Lab, folder: Path) -> None:
+        self.lab, self.folder = lab, folder
+        self.solution = solution_answers(lab)
+
+    def notebook(self, **answers: str) -> nbformat.NotebookNode:
+        """The solution with these answers in place of its own."""
+        return answered_notebook(self.lab, self.solution | answers)
+
+    def __call__(
+        self, notebook: nbformat.NotebookNode | bytes, student: str = "student", seed: int = 0
+    ) -> grading.Result:
+        path = self.folder / f"{student}.ipynb"
+        content = notebook if isinstance(notebook, bytes) else nbformat.writes(notebook).encode()
+        path.write_bytes(content)
+        return grading.grade(grading.Job(student, path, self.lab.solution_path, seed))
+
+
+@pytest.fixture
+def grader(mini: Lab, tmp_path: Path) -> Grader:
+    """A grader for the tiny lab."""
+    return Grader(mini, tmp_path)
+
+
+def points(result: grading.Result) -> dict[str, float]:
+    """The points of each exercise."""
+    total: dict[str, float] = {}
+    for test in result.tests:
+        total[test.exercise] = total.get(test.exercise, 0) + test.points
+    return total
+
+
+def message(result: grading.Result, exercise: str) -> str:
+    """The first failing message of an exercise."""
+    return next(t.message for t in result.tests if t.exercise == exercise and t.outcome != "passed")
