@@ -115,20 +115,24 @@ def write_csv(results: Iterable[Result], path: Path) -> None:
 
 
 def summary(result: Result) -> str:
-    """Why a result is what it is, in one line: the refusal, or the first message of each exercise
-    that lost points."""
+    """Why a result is what it is, in a few words: the refusal, or what went wrong in the first
+    exercise that lost points."""
     if result.status == "refused":
         return result.reason
     first: dict[str, str] = {}
     for test in result.tests:
         if test.outcome != "passed":
-            first.setdefault(test.exercise, test.message)
+            first.setdefault(test.exercise, _brief(test.message, test.exercise))
     if not first:
         return "all tests passed"
-    by_message: dict[str, list[str]] = {}
-    for exercise, message in first.items():
-        by_message.setdefault(message.removeprefix(f"{exercise}: "), []).append(exercise)
-    message, exercises = next(iter(by_message.items()))
-    rest = len(first) - len(exercises)
-    names = exercises[0] if len(exercises) == 1 else f"{len(exercises)} exercises"
-    return f"{names}: {message}" + (f" (and {rest} more)" if rest else "")
+    reason = next(iter(first.values()))
+    alike = [exercise for exercise, brief in first.items() if brief == reason]
+    names = alike[0] if len(alike) == 1 else f"{len(alike)} exercises"
+    rest = len(first) - len(alike)
+    return f"{names}: {reason}" + (f" (and {rest} more)" if rest else "")
+
+
+def _brief(message: str, exercise: str) -> str:
+    """A message without its numbers: the mistake that it names, where it names one."""
+    _, _, mistake = message.partition("it looks as if ")
+    return (mistake or message).removeprefix(f"{exercise} ").removesuffix(".")

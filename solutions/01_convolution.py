@@ -1,0 +1,1786 @@
+# %% [markdown]
+# # Lab 01: Convolution, forward and back
+#
+# A convolution layer looks at an image through a small window and asks the same question
+# everywhere. You will write such a layer from nothing, teach it, make it fast, and put a max
+# pooling layer after it.
+#
+# | section | what you write | minutes |
+# |---|---|---|
+# | 1. A window slides over an image | `cross_correlate2d`, `convolve2d`, one answer in words | 40 |
+# | 2. The way back, on one channel | `kernel_gradient`, `input_gradient` | 25 |
+# | 3. The layer | `conv_forward_naive`, its gradients in three parts and in one loop | 85 |
+# | 4. The layer as a matrix product | `im2col`, `col2im`, and the two products | 60 |
+# | 5. Max pooling | its forward and its backward pass | 35 |
+#
+# Every exercise is a function to finish. The cell beneath it is its test: **if it says nothing,
+# your function is right so far**; otherwise it says in one sentence what is wrong. When your work
+# is graded, other shapes, strides and numbers are tried as well. NumPy is all you need; loops are
+# welcome. No exercise calls one that you wrote before, so a slip costs you only once.
+
+# %% given=true
+import numpy as np
+import scipy.signal
+import torch
+
+from utils.checks import (
+    check_close,
+    check_tuple,
+    check_unchanged,
+    eval_numerical_gradient_array,
+    rel_error,
+)
+
+
+def torch_conv(x, w, b, conv_param):
+    """What PyTorch's convolution layer gives, as an array: the judge of your forward pass."""
+    x, w, b = (torch.tensor(np.ascontiguousarray(array)) for array in (x, w, b))
+    return torch.nn.functional.conv2d(
+        x, w, b, stride=conv_param["stride"], padding=conv_param["pad"]
+    ).numpy()
+
+
+def torch_conv_backward(dout, x, w, conv_param):
+    """The gradients (dx, dw) that PyTorch finds for the layer: the judge of your backward pass."""
+    x, w = (torch.tensor(np.ascontiguousarray(array), requires_grad=True) for array in (x, w))
+    out = torch.nn.functional.conv2d(x, w, stride=conv_param["stride"], padding=conv_param["pad"])
+    gradients = torch.autograd.grad(out, (x, w), torch.tensor(np.ascontiguousarray(dout)))
+    return tuple(gradient.numpy() for gradient in gradients)
+
+
+# %% [markdown]
+# The next cell sets up the figures: signed numbers are shown in red (positive) and blue
+# (negative), white is zero, and the numbers stand in the cells, so that the picture can be read
+# in greyscale too.
+
+# %%
+import matplotlib.pyplot as plt
+from matplotlib.patches import Rectangle
+
+
+def show_numbers(ax, array, title, limit=None):
+    """Draw a small matrix with its numbers, in colours that are symmetric about zero."""
+    limit = limit or np.nanmax(np.abs(array))
+    ax.imshow(array, cmap="RdBu_r", vmin=-limit, vmax=limit)
+    for (row, column), value in np.ndenumerate(array):
+        if np.isfinite(value):
+            colour = "white" if abs(value) > 0.6 * limit else "black"
+            text = f"{value + 0.0:g}".replace("-", "−")  # + 0.0 turns −0 into 0
+            ax.text(column, row, text, ha="center", va="center", color=colour)
+    ax.set_title(title)
+    ax.set_xticks([])
+    ax.set_yticks([])
+
+
+def outline(ax, row, column, height, width, colour="black"):
+    """Draw a frame around a window of a matrix drawn with imshow."""
+    corner = (column - 0.5, row - 0.5)
+    ax.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=colour, linewidth=3))
+
+
+# %% [markdown]
+# ## 1. A window slides over an image
+#
+# An edge looks the same in the top left corner of a photograph as in the bottom right. So it is
+# wasteful to learn an edge detector for every place: one small **kernel** $k$ of weights will do,
+# if it visits every place in turn. Lay it over the image $x$, multiply what lies on top of each
+# other, add up, move on by one pixel:
+#
+# $$y(r, c) = \sum_a \sum_b x(r + a,\; c + b)\; k(a, b)$$
+#
+# This is the **cross-correlation** of $x$ and $k$. Deep learning calls it convolution; you will
+# see in a moment what the difference is, and in section 2 why it matters.
+#
+# ### Exercise: `cross_correlate2d`
+# ★☆☆ · 15 minutes
+#
+# <details><summary>Hint</summary>
+#
+# The window that $y(r, c)$ sees is a slice of $x$ that begins at row $r$ and column $c$ and has the
+# kernel's shape. Arrays of the same shape can be multiplied as they are.
+#
+# </details>
+
+
+# %% exercise="cross_correlate2d"
+def cross_correlate2d(x, kernel):
+    """Slide a kernel over an image and add up the products at every place.
+
+        y(r, c) = Σ_a Σ_b x(r + a, c + b) · kernel(a, b)
+
+    Only places where the kernel lies wholly inside the image count.
+
+    Args:
+        x: image, float64 array (H, W).
+        kernel: float64 array (kH, kW), kH ≤ H and kW ≤ W.
+
+    Returns:
+        y: float64 array (H − kH + 1, W − kW + 1).
+    """
+    ### BEGIN SOLUTION
+    kernel_height, kernel_width = kernel.shape
+    y = np.zeros((x.shape[0] - kernel_height + 1, x.shape[1] - kernel_width + 1))
+    for r, c in np.ndindex(y.shape):
+        y[r, c] = np.sum(x[r : r + kernel_height, c : c + kernel_width] * kernel)
+    return y
+    ### END SOLUTION
+
+
+# %% test="cross_correlate2d" points=3
+rng = np.random.default_rng(0)
+x, kernel = rng.standard_normal((5, 7)), rng.standard_normal((2, 3))
+expected = scipy.signal.correlate2d(x, kernel, "valid")
+windows = np.lib.stride_tricks.sliding_window_view(x, kernel.shape)
+mistakes = {
+    "the kernel is flipped, which makes it a convolution": (
+        scipy.signal.convolve2d(x, kernel, "valid")
+    ),
+    "the kernel is upside down": scipy.signal.correlate2d(x, kernel[::-1], "valid"),
+    "the kernel is flipped left to right": scipy.signal.correlate2d(x, kernel[:, ::-1], "valid"),
+    "the last row and the last column of windows are left out": expected[:-1, :-1],
+    "the image is padded": scipy.signal.correlate2d(x, kernel, "same"),
+    "the image is padded on all sides": scipy.signal.correlate2d(x, kernel, "full"),
+    "the window is summed without the kernel's weights": windows.sum(axis=(2, 3)),
+    "only the last product is kept": windows[:, :, -1, -1] * kernel[-1, -1],
+    "the mean of the products is taken, not their sum": expected / kernel.size,
+}
+with check_unchanged(x=x, kernel=kernel):
+    y = cross_correlate2d(x, kernel)
+check_close(y, expected, "cross_correlate2d(x, kernel)", mistakes=mistakes)
+### BEGIN HIDDEN TESTS
+rng = np.random.default_rng(reference.seed)
+for shape, kernel_shape in [((6, 4), (3, 2)), ((4, 9), (1, 4)), ((3, 5), (3, 5)), ((2, 3), (1, 1))]:
+    x, kernel = rng.standard_normal(shape), rng.standard_normal(kernel_shape)
+    check_close(
+        cross_correlate2d(x, kernel),
+        reference.cross_correlate2d(x, kernel),
+        f"cross_correlate2d for an image {shape} and a kernel {kernel_shape}",
+    )
+### END HIDDEN TESTS
+
+# %% [markdown]
+# Watch your function at work. Where your notebook can show sliders, the last one lets you move
+# the window yourself.
+
+# %%
+from ipywidgets import IntSlider, interact
+
+image = np.array([[0, 0, 1, 1, 1], [0, 0, 1, 1, 1], [0, 1, 1, 1, 0], [1, 1, 1, 0, 0]], dtype=float)
+edge = np.array([[-1, 0, 1], [-1, 0, 1], [-1, 0, 1]], dtype=float)
+answer = cross_correlate2d(image, edge)
+
+
+def draw_step(axes, step):
+    """Draw the window, the products and the sum at one step."""
+    row, column = divmod(step, answer.shape[1])
+    products = image[row : row + 3, column : column + 3] * edge
+    so_far = np.where(np.arange(answer.size) <= step, answer.ravel(), np.nan)
+    show_numbers(axes[0], image, "image and window", limit=3)
+    outline(axes[0], row, column, 3, 3)
+    show_numbers(axes[1], edge, "kernel", limit=3)
+    show_numbers(
+        axes[2], products, f"products, sum {answer[row, column]:g}".replace("-", "−"), limit=3
+    )
+    show_numbers(axes[3], so_far.reshape(answer.shape), "output so far", limit=3)
+    outline(axes[3], row, column, 1, 1)
+
+
+figure, axes = plt.subplots(3, 4, figsize=(10, 6.4), layout="constrained")
+figure.suptitle("One output value is one window, multiplied by the kernel and summed")
+for row_of_axes, step in zip(axes, [0, 1, 5], strict=True):
+    draw_step(row_of_axes, step)
+    row_of_axes[0].set_ylabel(f"step {step + 1}")
+plt.show()
+
+
+@interact(step=IntSlider(value=3, min=1, max=answer.size))
+def one_step(step):
+    _, axes = plt.subplots(1, 4, figsize=(10, 2.3), layout="constrained")
+    draw_step(axes, step - 1)
+    plt.show()
+
+
+# %% [markdown]
+# Every row is one step: the framed window times the kernel gives the products, and their sum is
+# the framed output value. The kernel subtracts the left column of its window from the right one,
+# so it answers with a positive number where the image turns from dark to bright, and with a
+# negative one where it turns back. Now the same thing on a photograph.
+
+# %%
+from sklearn.datasets import load_sample_image
+
+photograph = load_sample_image("china.jpg")[:426] / 255
+photograph = photograph.reshape(213, 2, 320, 2, 3).mean(axis=(1, 3, 4))  # grey, at half the size
+kernels = {
+    "blur: the mean of 5 × 5 pixels": np.full((5, 5), 1 / 25),
+    "vertical edges": np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]) / 4,
+    "horizontal edges": np.array([[-1, -2, -1], [0, 0, 0], [1, 2, 1]]) / 4,
+    "centre minus surround": np.array([[0, -1, 0], [-1, 4, -1], [0, -1, 0]]) / 2,
+    "blur along the diagonal": np.eye(11) / 11,
+}
+figure, axes = plt.subplots(2, 3, figsize=(12, 5.2), layout="constrained")
+figure.suptitle("A handful of weights decides what is kept of a photograph")
+grey = {"cmap": "gray", "vmin": 0, "vmax": 1}
+signed = {"cmap": "RdBu_r", "vmin": -0.6, "vmax": 0.6}
+brightness = axes[0, 0].imshow(photograph, **grey)
+axes[0, 0].set_title("the photograph")
+for ax, (title, kernel) in zip(axes.flat[1:], kernels.items(), strict=True):
+    result = cross_correlate2d(photograph, kernel)
+    picture = ax.imshow(result, **(signed if kernel.min() < 0 else grey))
+    if kernel.min() < 0:
+        response = picture
+    ax.set_title(title)
+for ax in axes.flat:
+    ax.axis("off")
+figure.colorbar(brightness, ax=axes, location="left", shrink=0.6, label="brightness")
+figure.colorbar(response, ax=axes, shrink=0.6, label="response")
+plt.show()
+
+# %% [markdown]
+# A kernel whose weights are positive and sum to one averages: the picture blurs, along a diagonal
+# only if the weights lie on one. A kernel whose weights sum to zero compares: flat regions give
+# exactly zero, and the sign says on which side it is brighter. Mind that red and blue show a
+# *difference* of brightness, not brightness, and that the outputs are a little smaller than the
+# photograph (by the kernel's size less one), which you can't see at this scale.
+#
+# ### Exercise: `convolve2d`
+# ★★☆ · 15 minutes
+#
+# The **convolution** of mathematics has minus signs:
+#
+# $$y(r, c) = \sum_a \sum_b x(r - a,\; c - b)\; k(a, b)$$
+#
+# where $x$ counts as zero outside the image. Read it from the pixel's side: the pixel at
+# $(r', c')$ reaches the output at $(r' + a, c' + b)$ with weight $k(a, b)$, so each pixel *stamps
+# a copy of the kernel*, scaled by its own value, onto the output. Cross-correlation collects,
+# convolution hands out. Some stamps reach over the right and the lower border, so the output is
+# larger than the image.
+#
+# <details><summary>Hint 1: stamping</summary>
+#
+# Start from zeros and visit the pixels of $x$. Which part of $y$ does the stamp of one pixel cover?
+# Stamps overlap.
+#
+# </details>
+# <details><summary>Hint 2: collecting</summary>
+#
+# Slide the kernel as before, but flip it upside down *and* left to right first, and let it begin
+# where only its last row and column touch the image: how many zeros does the image need around it?
+#
+# </details>
+
+
+# %% exercise="convolve2d"
+def convolve2d(x, kernel):
+    """Convolve an image with a kernel; outside the image x is zero.
+
+        y(r, c) = Σ_a Σ_b x(r − a, c − b) · kernel(a, b)
+
+    Args:
+        x: image, float64 array (H, W).
+        kernel: float64 array (kH, kW) of any size, even larger than the image.
+
+    Returns:
+        y: every value that can differ from zero, float64 array (H + kH − 1, W + kW − 1).
+    """
+    ### BEGIN SOLUTION
+    height, width = x.shape
+    kernel_height, kernel_width = kernel.shape
+    y = np.zeros((height + kernel_height - 1, width + kernel_width - 1))
+    for r, c in np.ndindex(x.shape):
+        y[r : r + kernel_height, c : c + kernel_width] += x[r, c] * kernel
+    return y
+    ### END SOLUTION
+
+
+# %% test="convolve2d" points=3
+rng = np.random.default_rng(1)
+x, kernel = rng.standard_normal((4, 6)), rng.standard_normal((2, 3))
+expected = scipy.signal.convolve2d(x, kernel)
+overwritten = np.zeros(expected.shape)
+for r, c in np.ndindex(x.shape):
+    overwritten[r : r + 2, c : c + 3] = x[r, c] * kernel
+mistakes = {
+    "the kernel is not flipped, which makes it a cross-correlation": (
+        scipy.signal.correlate2d(x, kernel)
+    ),
+    "the kernel is flipped upside down only": scipy.signal.convolve2d(x, kernel[:, ::-1]),
+    "the kernel is flipped left to right only": scipy.signal.convolve2d(x, kernel[::-1]),
+    "the kernel is transposed": scipy.signal.convolve2d(x, kernel.T),
+    "the kernel is transposed instead of flipped": scipy.signal.correlate2d(x, kernel.T),
+    "only stamps that lie wholly inside count": scipy.signal.convolve2d(x, kernel, "valid"),
+    "the output is cut to the image's size": scipy.signal.convolve2d(x, kernel, "same"),
+    "the output is cut to the image's size on two sides": expected[:4, :6],
+    "stamps overwrite each other where they overlap, = where += belongs": overwritten,
+}
+with check_unchanged(x=x, kernel=kernel):
+    y = convolve2d(x, kernel)
+check_close(y, expected, "convolve2d(x, kernel)", mistakes=mistakes)
+### BEGIN HIDDEN TESTS
+rng = np.random.default_rng(reference.seed)
+for shape, kernel_shape in [((5, 3), (3, 2)), ((3, 8), (1, 4)), ((2, 3), (4, 5)), ((3, 2), (1, 1))]:
+    x, kernel = rng.standard_normal(shape), rng.standard_normal(kernel_shape)
+    check_close(
+        convolve2d(x, kernel),
+        reference.convolve2d(x, kernel),
+        f"convolve2d for an image {shape} and a kernel {kernel_shape}",
+    )
+### END HIDDEN TESTS
+
+# %% [markdown]
+# An image with one bright pixel tells the two apart.
+
+# %%
+impulse = np.zeros((9, 9))
+impulse[4, 4] = 1
+letter = np.array([[1, 1, 1], [1, 0, 0], [1, 1, 0], [1, 0, 0], [1, 0, 0]], dtype=float)
+
+panels = {
+    "image": impulse,
+    "kernel": letter,
+    "convolve2d": convolve2d(impulse, letter),
+    "cross_correlate2d": cross_correlate2d(impulse, letter),
+}
+widths = [panel.shape[1] for panel in panels.values()]
+figure, axes = plt.subplots(1, 4, figsize=(9, 4.9), width_ratios=widths, layout="constrained")
+figure.suptitle("One bright pixel: convolution stamps the kernel, cross-correlation a flipped one")
+for ax, (title, panel) in zip(axes, panels.items(), strict=True):
+    ax.imshow(panel, cmap="gray", vmin=0, vmax=1)
+    ax.set_title(f"{title}\n{panel.shape[0]} × {panel.shape[1]}")
+    ax.set_xticks([])
+    ax.set_yticks([])
+plt.show()
+
+# %% [markdown]
+# The letter comes out upright only from the convolution. With a kernel that looks the same when
+# turned by 180° (a blur, say) you could not tell, so a test that uses such a kernel can't either.
+# The two outputs also differ in size: yours keeps all places that a stamp can reach, or only those
+# that lie wholly inside.
+#
+# ### Question: why flip?
+# ★★☆ · 10 minutes
+
+# %% [markdown] question="why_flip" points=4
+# The layer that deep learning calls a convolution computes a cross-correlation.
+#
+# 1. A network was trained with cross-correlations, and now somebody replaces each one by a true
+#    convolution. What has to be done to the trained kernels so that the network's outputs stay
+#    the same, and would it have mattered had the network been *trained* with convolutions?
+# 2. In section 2 you will compute the gradient for the input with a convolution, so the flip
+#    turns up after all. Where does it come from? (Come back to this part then.)
+#
+# Answer in two or three sentences each.
+#
+# ### BEGIN SOLUTION
+# 1 (2 points). Every kernel has to be flipped along both spatial axes, within each pair of input
+# and output channel (1 point); not transposed, and channels keep their order. Training would
+# simply have learned the flipped kernels, since initial weights have no preferred direction, so
+# nothing is gained or lost (1 point). Full marks also for naming what does need the convolution's
+# sign: it commutes and is associative, which matters to signal processing, not to learning.
+#
+# 2 (2 points). Pixel r' is read by output r' − a through weight a, because output r reads pixel
+# r + a (1 point). Seen from the pixel the offset changes its sign, and this is the minus sign in
+# the convolution: the backward pass sends each upstream value back along the weights by which it
+# came (1 point). "Transposing the forward pass's matrix" is as good an answer. Not enough:
+# "because the chain rule says so"; wrong: "to undo the convolution" (a gradient isn't an inverse).
+# ### END SOLUTION
+
+# %% [markdown]
+# ## 2. The way back, on one channel
+#
+# To learn, a layer has to know how the loss $L$ changes with each of its weights, and to pass on
+# how it changes with each of its inputs. It is told the **upstream gradient**
+# $\partial L / \partial y$, which we call `dout`. The rest is the chain rule, and everything in it
+# is decided by *who touches whom*.
+#
+# **The kernel.** Since $y(r, c) = \sum_a \sum_b x(r + a, c + b)\, k(a, b)$, the weight $k(a', b')$
+# meets the pixel $x(r + a', c + b')$ on the way to $y(r, c)$, and it does so for every output:
+#
+# $$\frac{\partial L}{\partial k(a', b')}
+#   = \sum_r \sum_c \frac{\partial L}{\partial y(r, c)}\; x(r + a',\; c + b')$$
+#
+# This is the cross-correlation of the input with the upstream gradient, which now plays the
+# kernel's part.
+#
+# **The input.** The pixel $x(r', c')$ is touched by the output $y(r' - a, c' - b)$ through the
+# weight $k(a, b)$:
+#
+# $$\frac{\partial L}{\partial x(r', c')}
+#   = \sum_a \sum_b \frac{\partial L}{\partial y(r' - a,\; c' - b)}\; k(a, b)$$
+#
+# There are the minus signs: it is the convolution of the upstream gradient with the kernel.
+
+# %%
+figure, axes = plt.subplots(2, 3, figsize=(10, 5.6), layout="constrained")
+figure.suptitle("A weight touches a window of the input, a pixel a window of the output")
+input_shape, kernel_shape, output_shape = (6, 7), (3, 3), (4, 5)
+
+
+def show_touched(ax, shape, row, column, height, width, title):
+    """Draw an empty matrix in which one window is marked."""
+    touched = np.zeros(shape)
+    touched[row : row + height, column : column + width] = 1
+    ax.imshow(touched, cmap="Blues", vmin=0, vmax=1.6)
+    ax.set_xticks(np.arange(-0.5, shape[1]), labels=[])
+    ax.set_yticks(np.arange(-0.5, shape[0]), labels=[])
+    ax.grid(color="grey", linewidth=0.5)
+    ax.tick_params(length=0)
+    ax.set_title(title)
+
+
+show_touched(axes[0, 0], input_shape, 2, 1, *output_shape, "The pixels x(r + 2, c + 1) …")
+show_touched(axes[0, 1], kernel_shape, 2, 1, 1, 1, "… all meet the weight k(2, 1) …")
+show_touched(axes[0, 2], output_shape, 0, 0, *output_shape, "… one for each output y(r, c)")
+show_touched(axes[1, 0], input_shape, 3, 3, 1, 1, "The pixel x(3, 3) …")
+show_touched(axes[1, 1], kernel_shape, 0, 0, 3, 3, "… meets each weight k(a, b) …")
+show_touched(axes[1, 2], output_shape, 1, 1, 3, 3, "… for the output y(3 − a, 3 − b)")
+for ax, name in zip(axes[1], ["input x", "kernel k", "output y"], strict=True):
+    ax.set_xlabel(name)
+plt.show()
+
+# %% [markdown]
+# Above, the window has the size of the *output*: the gradient of one weight is a sum over that
+# many products. Below, it has the size of the *kernel*, and it reaches up and to the left of the
+# pixel. A pixel near the border is touched by fewer outputs; the figure shows one for which the
+# whole window fits. In the sum, the outputs that don't exist count as zero.
+#
+# ### Exercise: `kernel_gradient`
+# ★☆☆ · 10 minutes
+#
+# From here on, use `scipy.signal.correlate2d(…, mode="valid")` and
+# `scipy.signal.convolve2d(…, mode="full")` where you want your two functions: they compute the
+# same, and a slip in yours won't cost you here.
+
+
+# %% exercise="kernel_gradient"
+def kernel_gradient(x, dout):
+    """The gradient of the loss for the kernel of y = cross_correlate2d(x, kernel).
+
+        dkernel(a, b) = Σ_r Σ_c dout(r, c) · x(r + a, c + b)
+
+    Args:
+        x: the image, float64 array (H, W).
+        dout: upstream gradient ∂L/∂y, float64 array (H − kH + 1, W − kW + 1).
+
+    Returns:
+        dkernel: ∂L/∂kernel, float64 array (kH, kW).
+    """
+    ### BEGIN SOLUTION
+    return scipy.signal.correlate2d(x, dout, mode="valid")
+    ### END SOLUTION
+
+
+# %% test="kernel_gradient" points=2
+rng = np.random.default_rng(2)
+x, dout, kernel = rng.standard_normal((6, 7)), rng.standard_normal((5, 5)), np.zeros((2, 3))
+_, dw = torch_conv_backward(
+    dout[None, None], x[None, None], kernel[None, None], {"stride": 1, "pad": 0}
+)
+expected = dw[0, 0]
+mistakes = {
+    "dout is flipped, as in a convolution": scipy.signal.convolve2d(x, dout, "valid"),
+    "the gradient comes out flipped, as with exchanged arguments": expected[::-1, ::-1],
+    "x is padded": scipy.signal.correlate2d(x, dout, "full"),
+    "x is padded, and dout is flipped": scipy.signal.convolve2d(x, dout, "full"),
+    "x is padded to keep its size": scipy.signal.correlate2d(x, dout, "same"),
+    "the mean over the outputs is taken, not the sum": expected / dout.size,
+    "dout is left out": scipy.signal.correlate2d(x, np.ones(dout.shape), "valid"),
+}
+with check_unchanged(x=x, dout=dout):
+    dkernel = kernel_gradient(x, dout)
+check_close(dkernel, expected, "kernel_gradient(x, dout)", mistakes=mistakes)
+### BEGIN HIDDEN TESTS
+rng = np.random.default_rng(reference.seed)
+for shape, dout_shape in [((5, 8), (3, 4)), ((6, 3), (6, 1)), ((4, 5), (1, 1)), ((3, 4), (3, 4))]:
+    x, dout = rng.standard_normal(shape), rng.standard_normal(dout_shape)
+    check_close(
+        kernel_gradient(x, dout),
+        reference.kernel_gradient(x, dout),
+        f"kernel_gradient for an image {shape} and an upstream gradient {dout_shape}",
+    )
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ### Exercise: `input_gradient`
+# ★☆☆ · 10 minutes
+
+
+# %% exercise="input_gradient"
+def input_gradient(dout, kernel):
+    """The gradient of the loss for the image of y = cross_correlate2d(x, kernel).
+
+        dx(r, c) = Σ_a Σ_b dout(r − a, c − b) · kernel(a, b),   dout being zero outside its borders
+
+    Args:
+        dout: upstream gradient ∂L/∂y, float64 array (H − kH + 1, W − kW + 1).
+        kernel: float64 array (kH, kW).
+
+    Returns:
+        dx: ∂L/∂x, float64 array (H, W).
+    """
+    ### BEGIN SOLUTION
+    return scipy.signal.convolve2d(dout, kernel, mode="full")
+    ### END SOLUTION
+
+
+# %% test="input_gradient" points=2
+rng = np.random.default_rng(3)
+dout, kernel, x = rng.standard_normal((4, 5)), rng.standard_normal((2, 3)), np.zeros((5, 7))
+dx, _ = torch_conv_backward(
+    dout[None, None], x[None, None], kernel[None, None], {"stride": 1, "pad": 0}
+)
+expected = dx[0, 0]
+mistakes = {
+    "the kernel is not flipped, as in a cross-correlation": scipy.signal.correlate2d(dout, kernel),
+    "the gradient comes out flipped": expected[::-1, ::-1],
+    "the kernel is flipped upside down only": scipy.signal.convolve2d(dout, kernel[:, ::-1]),
+    "the kernel is flipped left to right only": scipy.signal.convolve2d(dout, kernel[::-1]),
+    "the kernel is transposed instead of flipped": scipy.signal.correlate2d(dout, kernel.T),
+    "dout is not padded": scipy.signal.convolve2d(dout, kernel, "valid"),
+    "dout is not padded, and the kernel not flipped": (
+        scipy.signal.correlate2d(dout, kernel, "valid")
+    ),
+    "the gradient is cut to dout's size": scipy.signal.convolve2d(dout, kernel, "same"),
+}
+with check_unchanged(dout=dout, kernel=kernel):
+    dx = input_gradient(dout, kernel)
+check_close(dx, expected, "input_gradient(dout, kernel)", mistakes=mistakes)
+### BEGIN HIDDEN TESTS
+rng = np.random.default_rng(reference.seed)
+for dout_shape, kernel_shape in [
+    ((5, 3), (3, 2)),
+    ((2, 2), (4, 3)),
+    ((1, 1), (2, 3)),
+    ((3, 4), (1, 1)),
+]:
+    dout, kernel = rng.standard_normal(dout_shape), rng.standard_normal(kernel_shape)
+    check_close(
+        input_gradient(dout, kernel),
+        reference.input_gradient(dout, kernel),
+        f"input_gradient for an upstream gradient {dout_shape} and a kernel {kernel_shape}",
+    )
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ### Can you trust a gradient?
+#
+# You needn't believe a formula. Move the kernel by a small step $h$ in some direction, look how
+# much the loss moves, and compare: this is the **gradient check**. There are two ways of doing it,
+#
+# $$\underbrace{\frac{L(k + h d) - L(k)}{h}}_{\text{forward difference}}
+# \qquad\text{and}\qquad
+# \underbrace{\frac{L(k + h d) - L(k - h d)}{2h}}_{\text{central difference}}$$
+#
+# and one thing to choose, $h$.
+
+# %%
+rng = np.random.default_rng(4)
+x, kernel = rng.standard_normal((12, 14)), rng.standard_normal((3, 3))
+
+
+def loss(kernel):
+    return np.tanh(cross_correlate2d(x, kernel)).sum()
+
+
+dout = 1 - np.tanh(cross_correlate2d(x, kernel)) ** 2
+gradient = kernel_gradient(x, dout)
+
+steps = np.logspace(-14, 0, 43)
+directions = rng.standard_normal((10, 3, 3))
+exact = np.array([np.sum(gradient * d) for d in directions])
+errors = {"forward": [], "central": []}
+for h in steps:
+    above, at, below = (
+        np.array([loss(kernel + shift * d) for d in directions]) for shift in (h, 0, -h)
+    )
+    errors["forward"].append(np.abs((above - at) / h - exact).mean() / np.abs(exact).mean())
+    errors["central"].append(
+        np.abs((above - below) / (2 * h) - exact).mean() / np.abs(exact).mean()
+    )
+
+figure, ax = plt.subplots(figsize=(8, 4.8), layout="constrained")
+ax.loglog(steps, errors["forward"], color="#E69F00", marker="s", markersize=4)
+ax.loglog(steps, errors["central"], color="#0072B2", marker="o", markersize=4)
+ax.text(1e-6, 3e-4, "forward difference:\ntruncation ∝ h", color="#8A6000", ha="right")
+ax.text(3e-3, 3e-8, "central difference:\ntruncation ∝ h²", color="#0072B2")
+ax.text(2e-13, 5e-7, "both:\nround-off ∝ 1/h", color="0.3")
+ax.set_xlabel("step h")
+ax.set_ylabel("relative error of the slope")
+ax.set_title("The best step is neither large nor tiny: truncation meets round-off")
+ax.grid(color="0.9")
+plt.show()
+
+# %% [markdown]
+# Read it from the right. A large step runs into the loss's curvature: this **truncation** error
+# falls with $h$ for the forward difference, and with $h^2$ for the central one. From the left it is
+# **round-off** that grows, since two nearly equal numbers are subtracted and what few digits remain
+# are divided by $h$. Central differences do best a little below $h = 10^{-5}$ here;
+# `eval_numerical_gradient_array` takes $10^{-5}$, which is safe for most losses. All this is
+# float64: in float32 (not drawn), with 7 digits instead of 16, the left flank would lie almost nine
+# powers of ten higher, and no step would give you more than four digits or so. One caution: at a
+# kink, such as a ReLU at zero or two equal values under max pooling, the check fails although the
+# gradient is right.
+#
+# ## 3. The layer
+#
+# A real layer does the same for $N$ images of $C$ channels with $F$ filters at once. A filter has
+# a kernel for each input channel and adds them up, plus one bias:
+#
+# $$y(n, f, r, c) = b(f) + \sum_i \sum_a \sum_b
+#   x_{\text{pad}}(n,\; i,\; S r + a,\; S c + b)\; w(f, i, a, b)$$
+#
+# The **stride** $S$ is how far the window moves from one output to the next, and $x_{\text{pad}}$
+# is $x$ with `pad` rows and columns of zeros on each of its four sides, so that an image of height
+# $H$ gives an output of height
+#
+# $$H_{\text{out}} = \frac{H + 2\,\text{pad} - k_H}{S} + 1,$$
+#
+# and likewise for its width. Wherever we call your layer, this division leaves no remainder.
+#
+# ### Exercise: `conv_forward_naive`
+# ★★☆ · 20 minutes
+#
+# <details><summary>Hint</summary>
+#
+# `np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))` pads height and width only. Then take one
+# output value at a time: `for n, f, r, c in np.ndindex(out.shape)`. Its window holds all channels.
+#
+# </details>
+
+
+# %% exercise="conv_forward_naive"
+def conv_forward_naive(x, w, b, conv_param):
+    """The forward pass of a convolution layer.
+
+    Args:
+        x: images, float64 array (N, C, H, W).
+        w: filters, float64 array (F, C, kH, kW).
+        b: biases, float64 array (F,).
+        conv_param: dictionary with the integers "stride" (≥ 1, for both axes) and "pad" (≥ 0,
+            rows and columns of zeros on each side).
+
+    Returns:
+        out: float64 array (N, F, H_out, W_out), H_out = (H + 2·pad − kH) / stride + 1, and
+            likewise W_out.
+        cache: the tuple (x, w, b, conv_param), for the backward pass.
+    """
+    ### BEGIN SOLUTION
+    stride, pad = conv_param["stride"], conv_param["pad"]
+    N, _, H, W = x.shape
+    F, _, kH, kW = w.shape
+    x_padded = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    out = np.zeros((N, F, (H + 2 * pad - kH) // stride + 1, (W + 2 * pad - kW) // stride + 1))
+    for n, f, r, c in np.ndindex(out.shape):
+        top, left = stride * r, stride * c
+        window = x_padded[n, :, top : top + kH, left : left + kW]
+        out[n, f, r, c] = np.sum(window * w[f]) + b[f]
+    return out, (x, w, b, conv_param)
+    ### END SOLUTION
+
+
+# %% test="conv_forward_naive" points=5
+rng = np.random.default_rng(5)
+x, w = rng.standard_normal((2, 3, 5, 7)), rng.standard_normal((4, 3, 3, 3))
+b = rng.standard_normal(4)
+flipped, transposed, bias = np.flip(w, (2, 3)), w.swapaxes(2, 3), b[:, None, None]
+for stride, pad in [(1, 0), (1, 2), (2, 1)]:
+    conv_param, no_pad = {"stride": stride, "pad": pad}, {"stride": stride, "pad": 0}
+    expected = torch_conv(x, w, b, conv_param)
+    dense = torch_conv(x, w, b, {"stride": 1, "pad": pad})
+    two_sides = np.pad(x, ((0, 0), (0, 0), (pad, 0), (pad, 0)))
+    repeated = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)), mode="edge")
+    mistakes = {
+        "the kernel is flipped, as in a convolution": torch_conv(x, flipped, b, conv_param),
+        "the kernel is transposed": torch_conv(x, transposed, b, conv_param),
+        "the bias is missing": expected - bias,
+        "the bias is added once per channel": expected + 2 * bias,
+        "the bias is added once per weight": expected + 26 * bias,
+        "only the first channel counts": torch_conv(x[:, :1], w[:, :1], b, conv_param),
+        "only the last channel counts": torch_conv(x[:, -1:], w[:, -1:], b, conv_param),
+        "only the first image is computed": np.stack([expected[0], 0 * expected[1]]),
+        "all images get the last one's result": np.stack([expected[1], expected[1]]),
+        "the padding is missing": torch_conv(x, w, b, no_pad),
+        "only two of the four sides are padded": torch_conv(two_sides, w, b, no_pad),
+        "the padding repeats the border, not zeros": torch_conv(repeated, w, b, no_pad),
+        "the stride is ignored": dense,
+        "the stride is ignored where the window is placed": (
+            dense[:, :, : expected.shape[2], : expected.shape[3]]
+        ),
+        "the mean over the window is taken, not the sum": (expected - bias) / 27 + bias,
+    }
+    call = f"conv_forward_naive at stride {stride}, pad {pad}"
+    with check_unchanged(x=x, w=w, b=b):
+        result = conv_forward_naive(x, w, b, conv_param)
+    out, cache = check_tuple(result, ("out", "cache"), call)
+    check_close(out, expected, f"out of {call}", mistakes=mistakes)
+    cached = check_tuple(cache, ("x", "w", "b", "conv_param"), f"cache of {call}")
+    for name, value, input_ in zip("xwb", cached, (x, w, b), strict=False):
+        check_close(value, input_, f"{name} in the cache of {call}")
+### BEGIN HIDDEN TESTS
+rng = np.random.default_rng(reference.seed)
+for N, C, F, H, W, kH, kW, stride, pad in [
+    (2, 2, 3, 6, 5, 2, 3, 2, 1),
+    (1, 1, 1, 4, 4, 4, 4, 1, 0),
+    (3, 4, 2, 4, 7, 1, 1, 3, 0),
+    (2, 3, 5, 3, 6, 3, 2, 1, 2),
+]:
+    x, w = rng.standard_normal((N, C, H, W)), rng.standard_normal((F, C, kH, kW))
+    b, conv_param = rng.standard_normal(F), {"stride": stride, "pad": pad}
+    check_close(
+        conv_forward_naive(x, w, b, conv_param)[0],
+        reference.conv_forward_naive(x, w, b, conv_param)[0],
+        f"conv_forward_naive for x {x.shape}, w {w.shape}, stride {stride}, pad {pad}",
+    )
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ### Exercise: `conv_backward_kernel`
+# ★★☆ · 20 minutes
+#
+# Section 2 has already told you the answer for one image, one channel and stride 1. For a whole
+# layer, filter $f$ is used on every image, and its slice $i$ only meets channel $i$:
+#
+# $$\frac{\partial L}{\partial w(f, i, a, b)} = \sum_n \sum_r \sum_c
+#   \frac{\partial L}{\partial y(n, f, r, c)}\; x_{\text{pad}}(n,\; i,\; S r + a,\; S c + b)$$
+#
+# <details><summary>Hint</summary>
+#
+# For one weight $(a, b)$ the pixels on the right are `x_padded[:, :, a::stride, b::stride]`, cut to
+# the output's height and width. Multiply by `dout` and sum over everything but $f$ and $i$.
+#
+# </details>
+
+
+# %% exercise="conv_backward_kernel"
+def conv_backward_kernel(dout, cache):
+    """The gradient of a convolution layer for its filters: cross-correlate input and dout.
+
+    Args:
+        dout: upstream gradient, float64 array (N, F, H_out, W_out).
+        cache: (x, w, b, conv_param) from conv_forward_naive; x is (N, C, H, W), not padded.
+
+    Returns:
+        dw: ∂L/∂w, summed over the batch, float64 array (F, C, kH, kW).
+    """
+    ### BEGIN SOLUTION
+    x, w, _, conv_param = cache
+    stride, pad = conv_param["stride"], conv_param["pad"]
+    H_out, W_out = dout.shape[2:]
+    x_padded = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    dw = np.zeros(w.shape)
+    for a, b in np.ndindex(w.shape[2:]):
+        touched = x_padded[:, :, a::stride, b::stride][:, :, :H_out, :W_out]
+        dw[:, :, a, b] = np.einsum("nfrc,nirc->fi", dout, touched)
+    return dw
+    ### END SOLUTION
+
+
+# %% test="conv_backward_kernel" points=3
+rng = np.random.default_rng(6)
+x, w = rng.standard_normal((2, 3, 5, 7)), rng.standard_normal((4, 3, 3, 3))
+for stride, pad in [(1, 0), (1, 1), (2, 1)]:
+    conv_param = {"stride": stride, "pad": pad}
+    H_out, W_out = (2 + 2 * pad) // stride + 1, (4 + 2 * pad) // stride + 1
+    dout = rng.standard_normal((2, 4, H_out, W_out))
+    flipped = np.flip(dout, (2, 3))
+    _, expected = torch_conv_backward(dout, x, w, conv_param)
+    x_padded = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    corner, dense = x_padded[:, :, : H_out + 2, : W_out + 2], {"stride": 1, "pad": 0}
+    mistakes = {
+        "dout is flipped, as in a convolution": torch_conv_backward(flipped, x, w, conv_param)[1],
+        "the gradient comes out flipped": np.flip(expected, (2, 3)),
+        "the stride is ignored": torch_conv_backward(dout, corner, w, dense)[1],
+        "only the first image counts": torch_conv_backward(dout[:1], x[:1], w, conv_param)[1],
+        "only the last image counts": torch_conv_backward(dout[1:], x[1:], w, conv_param)[1],
+        "the mean over the batch is taken, not the sum": expected / 2,
+        "the mean over the outputs is taken, not the sum": expected / (H_out * W_out),
+        "the mean over images and outputs is taken, not the sum": expected / (2 * H_out * W_out),
+        "all channels share one gradient": expected.sum(axis=1, keepdims=True).repeat(3, axis=1),
+    }
+    call = f"conv_backward_kernel at stride {stride}, pad {pad}"
+    with check_unchanged(dout=dout, x=x, w=w):
+        dw = conv_backward_kernel(dout, (x, w, np.zeros(4), conv_param))
+    check_close(dw, expected, call, mistakes=mistakes)
+### BEGIN HIDDEN TESTS
+rng = np.random.default_rng(reference.seed)
+for x_shape, w_shape, stride, pad in [
+    ((2, 2, 6, 5), (3, 2, 2, 3), 2, 1),
+    ((1, 1, 4, 4), (1, 1, 4, 4), 1, 0),
+    ((3, 4, 4, 7), (2, 4, 1, 1), 3, 0),
+    ((2, 3, 3, 6), (5, 3, 3, 2), 1, 2),
+]:
+    x, w, b = rng.standard_normal(x_shape), rng.standard_normal(w_shape), np.zeros(w_shape[0])
+    cache = (x, w, b, {"stride": stride, "pad": pad})
+    dout = rng.standard_normal(torch_conv(*cache).shape)
+    check_close(
+        conv_backward_kernel(dout, cache),
+        reference.conv_backward_kernel(dout, cache),
+        f"conv_backward_kernel for x {x_shape}, w {w_shape}, stride {stride}, pad {pad}",
+    )
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ### Exercise: `conv_backward_input`
+# ★★★ · 20 minutes
+#
+# At stride 1 the gradient for channel $i$ of the padded image is the convolution of section 2,
+# summed over the filters:
+#
+# $$\frac{\partial L}{\partial x_{\text{pad}}(n, i)}
+#   = \sum_f \frac{\partial L}{\partial y(n, f)} * w(f, i)$$
+#
+# Two things are new. With a stride, outputs lie $S$ pixels apart in the input's grid: spread `dout`
+# out with $S - 1$ zeros between its values before you convolve. And the loss doesn't care about the
+# padding, so cut its share away.
+#
+# <details><summary>Hint: spreading</summary>
+#
+# `spread[:, :, ::stride, ::stride] = dout`, where `spread` is `stride * (H_out - 1) + 1` high. The
+# convolution (`scipy.signal.convolve2d`, full) then has just the size of the padded image.
+#
+# </details>
+# <details><summary>Hint: cutting</summary>
+#
+# `dx_padded[:, :, pad : pad + H, pad : pad + W]`. What would `pad:-pad` give if `pad` is 0?
+#
+# </details>
+
+
+# %% exercise="conv_backward_input"
+def conv_backward_input(dout, cache):
+    """The gradient of a convolution layer for its input: convolve dout with the filters.
+
+    Args:
+        dout: upstream gradient, float64 array (N, F, H_out, W_out).
+        cache: (x, w, b, conv_param) from conv_forward_naive; x is (N, C, H, W), not padded.
+
+    Returns:
+        dx: ∂L/∂x, without the padding's share, float64 array (N, C, H, W).
+    """
+    ### BEGIN SOLUTION
+    x, w, _, conv_param = cache
+    stride, pad = conv_param["stride"], conv_param["pad"]
+    N, F, H_out, W_out = dout.shape
+    _, C, H, W = x.shape
+    spread = np.zeros((N, F, stride * (H_out - 1) + 1, stride * (W_out - 1) + 1))
+    spread[:, :, ::stride, ::stride] = dout
+    dx_padded = np.zeros((N, C, H + 2 * pad, W + 2 * pad))
+    for n, i, f in np.ndindex(N, C, F):
+        dx_padded[n, i] += scipy.signal.convolve2d(spread[n, f], w[f, i], mode="full")
+    return dx_padded[:, :, pad : pad + H, pad : pad + W]
+    ### END SOLUTION
+
+
+# %% test="conv_backward_input" points=5
+rng = np.random.default_rng(7)
+x, w = rng.standard_normal((2, 3, 5, 7)), rng.standard_normal((4, 3, 3, 3))
+unflipped, transposed = np.flip(w, (2, 3)), np.flip(w, (2, 3)).swapaxes(2, 3)
+for stride, pad in [(1, 1), (1, 0), (2, 1)]:
+    conv_param = {"stride": stride, "pad": pad}
+    H_out, W_out = (2 + 2 * pad) // stride + 1, (4 + 2 * pad) // stride + 1
+    dout = rng.standard_normal((2, 4, H_out, W_out))
+    expected, _ = torch_conv_backward(dout, x, w, conv_param)
+    x_padded = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    uncut, _ = torch_conv_backward(dout, x_padded, w, {"stride": stride, "pad": 0})
+    packed, overwritten = np.zeros(uncut.shape), np.zeros(uncut.shape)
+    for r, c in np.ndindex(H_out, W_out):
+        share = np.einsum("nf,fiab->niab", dout[:, :, r, c], w)
+        packed[:, :, r : r + 3, c : c + 3] += share
+        overwritten[:, :, stride * r : stride * r + 3, stride * c : stride * c + 3] = share
+    inside = np.s_[:, :, pad : pad + 5, pad : pad + 7]
+    mistakes = {
+        "the kernel is not flipped, as in a cross-correlation": (
+            torch_conv_backward(dout, x, unflipped, conv_param)[0]
+        ),
+        "the kernel is transposed instead of flipped": (
+            torch_conv_backward(dout, x, transposed, conv_param)[0]
+        ),
+        "the padding's share is not cut away": uncut,
+        "the padding's share is cut away on two sides only": uncut[:, :, :5, :7],
+        "the padding is cut with pad:-pad, which is empty at pad 0": uncut[:, :, 0:0, 0:0],
+        "the stride is ignored": packed[inside],
+        "windows overwrite each other where they overlap, = where += belongs": overwritten[inside],
+        "only the first filter counts": torch_conv_backward(dout[:, :1], x, w[:1], conv_param)[0],
+        "only the last filter counts": torch_conv_backward(dout[:, 3:], x, w[3:], conv_param)[0],
+        "the mean over the filters is taken, not the sum": expected / 4,
+        "the mean over the batch is taken, not the sum": expected / 2,
+    }
+    call = f"conv_backward_input at stride {stride}, pad {pad}"
+    with check_unchanged(dout=dout, x=x, w=w):
+        dx = conv_backward_input(dout, (x, w, np.zeros(4), conv_param))
+    check_close(dx, expected, call, mistakes=mistakes)
+### BEGIN HIDDEN TESTS
+rng = np.random.default_rng(reference.seed)
+for x_shape, w_shape, stride, pad in [
+    ((2, 2, 6, 5), (3, 2, 2, 3), 2, 1),
+    ((1, 1, 4, 4), (1, 1, 4, 4), 1, 0),
+    ((3, 4, 4, 7), (2, 4, 1, 1), 3, 0),
+    ((2, 3, 3, 6), (5, 3, 3, 2), 1, 2),
+]:
+    x, w, b = rng.standard_normal(x_shape), rng.standard_normal(w_shape), np.zeros(w_shape[0])
+    cache = (x, w, b, {"stride": stride, "pad": pad})
+    dout = rng.standard_normal(torch_conv(*cache).shape)
+    check_close(
+        conv_backward_input(dout, cache),
+        reference.conv_backward_input(dout, cache),
+        f"conv_backward_input for x {x_shape}, w {w_shape}, stride {stride}, pad {pad}",
+    )
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ### Exercise: `conv_backward_bias`
+# ★☆☆ · 5 minutes
+#
+# The bias of a filter is added to each of its outputs. Who touches whom?
+
+
+# %% exercise="conv_backward_bias"
+def conv_backward_bias(dout):
+    """The gradient of a convolution layer for its biases.
+
+    Args:
+        dout: upstream gradient, float64 array (N, F, H_out, W_out).
+
+    Returns:
+        db: ∂L/∂b, one number per filter, float64 array (F,).
+    """
+    ### BEGIN SOLUTION
+    return dout.sum(axis=(0, 2, 3))
+    ### END SOLUTION
+
+
+# %% test="conv_backward_bias" points=1
+dout = np.random.default_rng(8).standard_normal((2, 3, 4, 5))
+mistakes = {
+    "there is one bias per pixel, not one per filter": dout.sum(axis=0),
+    "there is one bias per image, not one per filter": dout.sum(axis=(1, 2, 3)),
+    "the images are not summed": dout.sum(axis=(2, 3)),
+    "all filters share one bias": dout.sum(),
+    "the sum's axes are kept": dout.sum(axis=(0, 2, 3), keepdims=True),
+    "only the last image counts": dout[-1].sum(axis=(1, 2)),
+    "the mean over the batch is taken, not the sum": dout.sum(axis=(2, 3)).mean(axis=0),
+    "the mean over the pixels is taken, not the sum": dout.mean(axis=(2, 3)).sum(axis=0),
+    "the mean over images and pixels is taken, not the sum": dout.mean(axis=(0, 2, 3)),
+}
+with check_unchanged(dout=dout):
+    db = conv_backward_bias(dout)
+check_close(db, dout.sum(axis=(0, 2, 3)), "conv_backward_bias(dout)", mistakes=mistakes)
+### BEGIN HIDDEN TESTS
+rng = np.random.default_rng(reference.seed)
+for shape in [(3, 2, 1, 4), (1, 5, 2, 2), (4, 1, 3, 1)]:
+    dout = rng.standard_normal(shape)
+    check_close(
+        conv_backward_bias(dout),
+        reference.conv_backward_bias(dout),
+        f"conv_backward_bias for dout {shape}",
+    )
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ### Exercise: `conv_backward_naive`
+# ★★☆ · 20 minutes
+#
+# So far each weight and each pixel *collected* its gradient. There is another way to the same
+# numbers: walk through the outputs exactly as the forward pass did, and let each output *hand out*
+# its upstream value $\partial L / \partial y(n, f, r, c)$ to all that it has read: to the pixels
+# of its window in proportion to the weights, to the weights in proportion to the pixels, and to
+# its bias. One loop does all three. Write it so, and not by calling your three parts: then the
+# two ways check each other (and a slip in a part doesn't cost you here).
+#
+# <details><summary>Hint</summary>
+#
+# Two windows can share a pixel, and then both hand something to it. That is `+=`.
+#
+# </details>
+
+
+# %% exercise="conv_backward_naive"
+def conv_backward_naive(dout, cache):
+    """The backward pass of a convolution layer, in one loop over its outputs.
+
+    Args:
+        dout: upstream gradient, float64 array (N, F, H_out, W_out).
+        cache: (x, w, b, conv_param) from conv_forward_naive; x is (N, C, H, W), not padded.
+
+    Returns:
+        the tuple (dx, dw, db), float64 arrays of the shapes of x, w and b.
+    """
+    ### BEGIN SOLUTION
+    x, w, b, conv_param = cache
+    stride, pad = conv_param["stride"], conv_param["pad"]
+    H, W = x.shape[2:]
+    kH, kW = w.shape[2:]
+    x_padded = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    dx_padded, dw, db = np.zeros(x_padded.shape), np.zeros(w.shape), np.zeros(b.shape)
+    for (n, f, r, c), upstream in np.ndenumerate(dout):
+        top, left = stride * r, stride * c
+        window = np.s_[n, :, top : top + kH, left : left + kW]
+        dx_padded[window] += upstream * w[f]
+        dw[f] += upstream * x_padded[window]
+        db[f] += upstream
+    return dx_padded[:, :, pad : pad + H, pad : pad + W], dw, db
+    ### END SOLUTION
+
+
+# %% test="conv_backward_naive" points=4
+rng = np.random.default_rng(9)
+x, w = rng.standard_normal((2, 3, 5, 7)), rng.standard_normal((4, 3, 3, 3))
+for stride, pad in [(1, 1), (1, 0), (2, 1)]:
+    conv_param = {"stride": stride, "pad": pad}
+    H_out, W_out = (2 + 2 * pad) // stride + 1, (4 + 2 * pad) // stride + 1
+    dout = rng.standard_normal((2, 4, H_out, W_out))
+    dx, dw = torch_conv_backward(dout, x, w, conv_param)
+    db = dout.sum(axis=(0, 2, 3))
+    x_padded = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    uncut, _ = torch_conv_backward(dout, x_padded, w, {"stride": stride, "pad": 0})
+    packed, overwritten, packed_dw = np.zeros(uncut.shape), np.zeros(uncut.shape), np.zeros(w.shape)
+    for (n, f, r, c), upstream in np.ndenumerate(dout):
+        packed[n, :, r : r + 3, c : c + 3] += upstream * w[f]
+        packed_dw[f] += upstream * x_padded[n, :, r : r + 3, c : c + 3]
+        at = np.s_[n, :, stride * r : stride * r + 3, stride * c : stride * c + 3]
+        overwritten[at] = upstream * w[f]
+    inside = np.s_[:, :, pad : pad + 5, pad : pad + 7]
+    unflipped = np.flip(w, (2, 3))
+    last = np.s_[-1, :, -1, -1, None, None, None]
+    mistakes_of_dx = {
+        "the order is not (dx, dw, db) but (dw, dx, db)": dw,
+        "the order is not (dx, dw, db) but (db, …)": db,
+        "the padding's share is not cut away": uncut,
+        "the padding's share is cut away on two sides only": uncut[:, :, :5, :7],
+        "the padding is cut with pad:-pad, which is empty at pad 0": uncut[:, :, 0:0, 0:0],
+        "windows overwrite each other where they overlap, = where += belongs": overwritten[inside],
+        "the stride is ignored": packed[inside],
+        "the kernel is flipped": torch_conv_backward(dout, x, unflipped, conv_param)[0],
+        "only the last filter counts": torch_conv_backward(dout[:, 3:], x, w[3:], conv_param)[0],
+        "the mean over the batch is taken, not the sum": dx / 2,
+    }
+    mistakes_of_dw = {
+        "the order is not (dx, dw, db) but (dx, db, dw)": db,
+        "only the last output counts, = where += belongs": dout[last] * x_padded[-1, :, -3:, -3:],
+        "only the last image counts": torch_conv_backward(dout[1:], x[1:], w, conv_param)[1],
+        "the stride is ignored": packed_dw,
+        "the gradient comes out flipped": np.flip(dw, (2, 3)),
+        "the mean over the batch is taken, not the sum": dw / 2,
+    }
+    mistakes_of_db = {
+        "there is one bias per pixel, not one per filter": dout.sum(axis=0),
+        "only the last output counts, = where += belongs": dout[-1, :, -1, -1],
+        "only the last image counts": dout[-1].sum(axis=(1, 2)),
+        "the mean over the batch is taken, not the sum": db / 2,
+        "the mean over images and pixels is taken, not the sum": dout.mean(axis=(0, 2, 3)),
+    }
+    call = f"conv_backward_naive at stride {stride}, pad {pad}"
+    with check_unchanged(dout=dout, x=x, w=w):
+        result = conv_backward_naive(dout, (x, w, np.zeros(4), conv_param))
+    result = check_tuple(result, ("dx", "dw", "db"), call)
+    check_close(result[0], dx, f"dx of {call}", mistakes=mistakes_of_dx)
+    check_close(result[1], dw, f"dw of {call}", mistakes=mistakes_of_dw)
+    check_close(result[2], db, f"db of {call}", mistakes=mistakes_of_db)
+### BEGIN HIDDEN TESTS
+rng = np.random.default_rng(reference.seed)
+for x_shape, w_shape, stride, pad in [
+    ((2, 2, 6, 5), (3, 2, 2, 3), 2, 1),
+    ((1, 1, 4, 4), (1, 1, 4, 4), 1, 0),
+    ((3, 4, 4, 7), (2, 4, 1, 1), 3, 0),
+    ((2, 3, 3, 6), (5, 3, 3, 2), 1, 2),
+]:
+    x, w, b = rng.standard_normal(x_shape), rng.standard_normal(w_shape), np.zeros(w_shape[0])
+    cache = (x, w, b, {"stride": stride, "pad": pad})
+    dout = rng.standard_normal(torch_conv(*cache).shape)
+    expected = reference.conv_backward_naive(dout, cache)
+    for name, actual, part in zip("xwb", conv_backward_naive(dout, cache), expected, strict=True):
+        check_close(
+            actual,
+            part,
+            f"d{name} of conv_backward_naive for x {x_shape}, w {w_shape}, stride {stride},"
+            f" pad {pad}",
+        )
+### END HIDDEN TESTS
+
+# %% [markdown]
+# Two derivations, and the gradient check as referee: do they agree?
+
+# %%
+rng = np.random.default_rng(10)
+x, w = rng.standard_normal((2, 3, 5, 7)), rng.standard_normal((4, 3, 3, 3))
+b, dout = rng.standard_normal(4), rng.standard_normal((2, 4, 3, 4))
+conv_param = {"stride": 2, "pad": 1}
+out, cache = conv_forward_naive(x, w, b, conv_param)
+
+numerical = [
+    eval_numerical_gradient_array(lambda x: conv_forward_naive(x, w, b, conv_param)[0], x, dout),
+    eval_numerical_gradient_array(lambda w: conv_forward_naive(x, w, b, conv_param)[0], w, dout),
+    eval_numerical_gradient_array(lambda b: conv_forward_naive(x, w, b, conv_param)[0], b, dout),
+]
+collected = [
+    conv_backward_input(dout, cache),
+    conv_backward_kernel(dout, cache),
+    conv_backward_bias(dout),
+]
+handed_out = conv_backward_naive(dout, cache)
+print("rel_error   collected–handed out   handed out–numerical")
+for name, *gradients in zip(["dx", "dw", "db"], collected, handed_out, numerical, strict=True):
+    print(f"{name} {rel_error(*gradients[:2]):25.0e} {rel_error(*gradients[1:]):22.0e}")
+
+# %% [markdown]
+# The two ways agree to the last digits of float64, and with the numerical gradient to about as
+# many digits as the figure above allows: the layer is linear, so only round-off is left.
+#
+# ### A layer that learns
+#
+# That's all it takes to learn. Show the layer a photograph and the same photograph filtered by a
+# kernel that it doesn't know; start from random weights, and go downhill.
+
+# %%
+patch = load_sample_image("flower.jpg")[100:228:5, 300:444:5].mean(axis=2) / 255
+secret = np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]) / 4
+x, conv_param = patch[None, None] - patch.mean(), {"stride": 1, "pad": 0}
+target, _ = conv_forward_naive(x, secret[None, None], np.zeros(1), conv_param)
+
+w, b = 0.5 * np.random.default_rng(11).standard_normal((1, 1, 3, 3)), np.ones(1)
+losses, snapshots = [], {}
+for step in range(301):
+    out, cache = conv_forward_naive(x, w, b, conv_param)
+    losses.append(np.mean((out - target) ** 2))
+    if step in (0, 10, 100, 300):
+        snapshots[f"step {step}"] = w[0, 0].copy()
+    _, dw, db = conv_backward_naive(2 * (out - target) / out.size, cache)
+    w -= 1.0 * dw
+    b -= 0.1 * db
+
+figure, axes = plt.subplot_mosaic(
+    [["loss"] * 5, [*snapshots, "the secret kernel"]], figsize=(10, 5), layout="constrained"
+)
+figure.suptitle("Gradient descent through your layer finds the kernel that made the picture")
+axes["loss"].semilogy(losses, color="#0072B2")
+axes["loss"].set_xlabel("step")
+axes["loss"].set_ylabel("mean squared error")
+axes["loss"].grid(color="0.9")
+for name, kernel in {**snapshots, "the secret kernel": secret}.items():
+    show_numbers(axes[name], kernel.round(2), name, limit=0.6)
+plt.show()
+
+# %% [markdown]
+# The picture reveals its kernel. Most of the error is gone in a few steps; the rest takes hundreds,
+# because neighbouring pixels are much alike, so weights that differ only in how they tell
+# neighbours apart give almost the same picture. That the loss falls doesn't prove a gradient
+# right: half of it, or only its sign, would have gone downhill too. The three numbers above prove
+# more.
+#
+# ## 4. The layer as a matrix product
+#
+# Loops in Python are slow, and matrix products are what processors do best. So copy every window
+# into a column of a matrix: **im2col**. A filter, written as a row, meets all the windows at once
+# in one product, and the layer has become a fully connected one whose rows are shared:
+#
+# $$\text{out}(n) = W\, \text{columns}(n) + b,\qquad
+#   W\colon F \times (C k_H k_W),\quad \text{columns}(n)\colon (C k_H k_W) \times L,\quad
+#   L = H_{\text{out}} W_{\text{out}}$$
+#
+# Going back, the gradient for the columns has to be returned to the image: a pixel that was copied
+# into several windows gets the *sum* of what they send back. That is **col2im**.
+#
+# ### Exercise: `im2col`
+# ★★☆ · 20 minutes
+#
+# The order inside the matrix is a matter of taste, so the docstring fixes it; it is PyTorch's
+# (`torch.nn.functional.unfold`).
+#
+# <details><summary>Hint</summary>
+#
+# Fill an array of shape (N, C, kH, kW, H_out, W_out): for one place $(a, b)$ in the window,
+# `[:, :, a, b]` is every `stride`-th pixel, starting at $(a, b)$. Reshape at the end.
+#
+# </details>
+
+
+# %% exercise="im2col"
+def im2col(x, kernel_height, kernel_width, stride, pad):
+    """Copy every window of the images into a column of a matrix.
+
+    Args:
+        x: images, float64 array (N, C, H, W).
+        kernel_height, kernel_width: the window's size in pixels.
+        stride: pixels from one window to the next, for both axes.
+        pad: rows and columns of zeros on each of the four sides.
+
+    Returns:
+        columns: float64 array (N, C · kernel_height · kernel_width, H_out · W_out). Down a column
+            the window is read channel by channel, each of them row by row; the windows stand in
+            their order in the image, row by row.
+    """
+    ### BEGIN SOLUTION
+    N, C, H, W = x.shape
+    H_out = (H + 2 * pad - kernel_height) // stride + 1
+    W_out = (W + 2 * pad - kernel_width) // stride + 1
+    x_padded = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    columns = np.zeros((N, C, kernel_height, kernel_width, H_out, W_out))
+    for a, b in np.ndindex(kernel_height, kernel_width):
+        columns[:, :, a, b] = x_padded[:, :, a::stride, b::stride][:, :, :H_out, :W_out]
+    return columns.reshape(N, C * kernel_height * kernel_width, H_out * W_out)
+    ### END SOLUTION
+
+
+# %% test="im2col" points=4
+x = np.random.default_rng(12).standard_normal((2, 3, 5, 7))
+unfold = torch.nn.functional.unfold
+for (kH, kW), stride, pad in [((2, 3), 1, 0), ((3, 2), 1, 1), ((3, 3), 2, 1)]:
+    images = torch.tensor(x)
+    expected = unfold(images, (kH, kW), stride=stride, padding=pad).numpy()
+    H_out, W_out = (5 + 2 * pad - kH) // stride + 1, (7 + 2 * pad - kW) // stride + 1
+    split = expected.reshape(2, 3, kH, kW, H_out, W_out)
+    orders = {
+        "the channel changes fastest down a column": (0, 2, 3, 1, 4, 5),
+        "a window is read column by column": (0, 1, 3, 2, 4, 5),
+        "the windows stand column by column": (0, 1, 2, 3, 5, 4),
+        "the array is reshaped before its axes are in order": (0, 4, 5, 1, 2, 3),
+    }
+    mistakes = {
+        **{order: split.transpose(axes).reshape(expected.shape) for order, axes in orders.items()},
+        "the windows stand in rows": expected.swapaxes(1, 2),
+        "all images share one matrix": np.concatenate([*expected], axis=1),
+        "all images share one matrix, in turns": np.dstack([*expected]).reshape(3 * kH * kW, -1),
+        "the stride is ignored": unfold(images, (kH, kW), padding=pad).numpy(),
+        "the padding is missing": unfold(images, (kH, kW), stride=stride).numpy(),
+        "the window's height and width are exchanged": (
+            unfold(images, (kW, kH), stride=stride, padding=pad).numpy()
+        ),
+    }
+    call = f"im2col for windows {kH} × {kW}, stride {stride}, pad {pad}"
+    with check_unchanged(x=x):
+        columns = im2col(x, kH, kW, stride, pad)
+    check_close(columns, expected, call, mistakes=mistakes)
+### BEGIN HIDDEN TESTS
+rng = np.random.default_rng(reference.seed)
+for x_shape, kernel_shape, stride, pad in [
+    ((2, 2, 6, 5), (2, 3), 2, 1),
+    ((1, 1, 4, 4), (4, 4), 1, 0),
+    ((3, 4, 4, 7), (1, 1), 3, 0),
+    ((2, 3, 3, 6), (3, 2), 1, 2),
+]:
+    x = rng.standard_normal(x_shape)
+    check_close(
+        im2col(x, *kernel_shape, stride, pad),
+        reference.im2col(x, *kernel_shape, stride, pad),
+        f"im2col for x {x_shape}, windows {kernel_shape}, stride {stride}, pad {pad}",
+    )
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ### Exercise: `conv_forward_matmul`
+# ★☆☆ · 5 minutes
+#
+# The columns are given to you, so this is one line of linear algebra. `@` treats the last two axes
+# as matrices and does it for every image.
+
+
+# %% exercise="conv_forward_matmul"
+def conv_forward_matmul(columns, w, b):
+    """The forward pass of a convolution layer as a matrix product.
+
+    Args:
+        columns: the windows, float64 array (N, C · kH · kW, L), ordered as im2col orders them.
+        w: filters, float64 array (F, C, kH, kW).
+        b: biases, float64 array (F,).
+
+    Returns:
+        out: float64 array (N, F, L), L being the number of windows.
+    """
+    ### BEGIN SOLUTION
+    return w.reshape(len(w), -1) @ columns + b[:, np.newaxis]
+    ### END SOLUTION
+
+
+# %% test="conv_forward_matmul" points=2
+rng = np.random.default_rng(13)
+columns, w = rng.standard_normal((2, 18, 4)), rng.standard_normal((4, 3, 2, 3))
+b = rng.standard_normal(4)
+products = np.einsum("fk,nkl->nfl", w.reshape(4, 18), columns)
+expected = products + b[:, None]
+channel_last, transposed = w.transpose(0, 2, 3, 1), w.swapaxes(2, 3)
+mistakes = {
+    "the bias is missing": products,
+    "the bias is added per window, not per filter": products + b,
+    "the axes F and L are exchanged": expected.swapaxes(1, 2),
+    "w is reshaped to (C · kH · kW, F), which scrambles the filters": (
+        w.reshape(18, 4).T @ columns + b[:, None]
+    ),
+    "a filter's channel changes fastest": channel_last.reshape(4, 18) @ columns + b[:, None],
+    "a filter is read column by column": transposed.reshape(4, 18) @ columns + b[:, None],
+    "the images are added up": expected.sum(axis=0),
+    "all images get the first one's result": np.stack([expected[0], expected[0]]),
+}
+with check_unchanged(columns=columns, w=w, b=b):
+    out = conv_forward_matmul(columns, w, b)
+check_close(out, expected, "conv_forward_matmul(columns, w, b)", mistakes=mistakes)
+### BEGIN HIDDEN TESTS
+rng = np.random.default_rng(reference.seed)
+for w_shape, N, L in [((5, 2, 3, 1), 3, 7), ((1, 1, 2, 2), 1, 1), ((2, 4, 1, 3), 2, 5)]:
+    columns = rng.standard_normal((N, np.prod(w_shape[1:]), L))
+    w, b = rng.standard_normal(w_shape), rng.standard_normal(w_shape[0])
+    check_close(
+        conv_forward_matmul(columns, w, b),
+        reference.conv_forward_matmul(columns, w, b),
+        f"conv_forward_matmul for columns {columns.shape} and w {w_shape}",
+    )
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ### Exercise: `conv_backward_matmul`
+# ★★☆ · 15 minutes
+#
+# For one image $Y = W X + b$, and with the upstream gradient $\partial L/\partial Y$
+#
+# $$\frac{\partial L}{\partial X} = W^{\mathsf T} \frac{\partial L}{\partial Y},\qquad
+#   \frac{\partial L}{\partial W} = \frac{\partial L}{\partial Y} X^{\mathsf T}.$$
+#
+# Every image has a matrix $X$ of its own; $W$ and $b$ are shared, so their gradients are summed.
+
+
+# %% exercise="conv_backward_matmul"
+def conv_backward_matmul(dout, columns, w):
+    """The backward pass of out = conv_forward_matmul(columns, w, b).
+
+    Args:
+        dout: upstream gradient ∂L/∂out, float64 array (N, F, L).
+        columns: float64 array (N, C · kH · kW, L), ordered as im2col orders them.
+        w: filters, float64 array (F, C, kH, kW).
+
+    Returns:
+        the tuple (dcolumns, dw, db): ∂L/∂columns like columns, ∂L/∂w like w, and ∂L/∂b of shape
+        (F,), all float64; dw and db are summed over the batch.
+    """
+    ### BEGIN SOLUTION
+    dcolumns = w.reshape(len(w), -1).T @ dout
+    dw = (dout @ columns.transpose(0, 2, 1)).sum(axis=0).reshape(w.shape)
+    return dcolumns, dw, dout.sum(axis=(0, 2))
+    ### END SOLUTION
+
+
+# %% test="conv_backward_matmul" points=3
+rng = np.random.default_rng(14)
+columns, w = rng.standard_normal((2, 18, 5)), rng.standard_normal((4, 3, 2, 3))
+dout = rng.standard_normal((2, 4, 5))
+dcolumns = np.einsum("fk,nfl->nkl", w.reshape(4, 18), dout)
+dw_of_images = np.einsum("nfl,nkl->nfk", dout, columns).reshape(2, *w.shape)
+dw, db = dw_of_images.sum(axis=0), dout.sum(axis=(0, 2))
+mistakes_of_dcolumns = {
+    "the order is not (dcolumns, dw, db) but (dw, dcolumns, db)": dw,
+    "the order is not (dcolumns, dw, db) but (db, …)": db,
+    "w is reshaped to (C · kH · kW, F), which scrambles the filters": w.reshape(18, 4) @ dout,
+    "a filter's channel changes fastest": w.transpose(0, 2, 3, 1).reshape(4, 18).T @ dout,
+    "the images are added up, but each has its own columns": dcolumns.sum(axis=0),
+}
+mistakes_of_dw = {
+    "the order is not (dcolumns, dw, db) but (dcolumns, db, dw)": db,
+    "it is not reshaped to w's shape": dw.reshape(4, 18),
+    "the images are not summed": dw_of_images,
+    "the images are not summed, nor reshaped": dw_of_images.reshape(2, 4, 18),
+    "only the last image counts": dw_of_images[-1],
+    "the mean over the batch is taken, not the sum": dw / 2,
+    "it is reshaped to w's shape while still transposed": dw.reshape(4, 18).T.reshape(w.shape),
+}
+mistakes_of_db = {
+    "the images are not summed": dout.sum(axis=2),
+    "the windows are not summed": dout.sum(axis=0),
+    "there is one bias per window, not one per filter": dout.sum(axis=(0, 1)),
+    "only the last image counts": dout[-1].sum(axis=1),
+    "the mean over the batch is taken, not the sum": db / 2,
+    "the mean over the windows is taken, not the sum": db / 5,
+    "the mean over images and windows is taken, not the sum": db / 10,
+}
+call = "conv_backward_matmul(dout, columns, w)"
+with check_unchanged(dout=dout, columns=columns, w=w):
+    result = conv_backward_matmul(dout, columns, w)
+result = check_tuple(result, ("dcolumns", "dw", "db"), call)
+check_close(result[0], dcolumns, f"dcolumns of {call}", mistakes=mistakes_of_dcolumns)
+check_close(result[1], dw, f"dw of {call}", mistakes=mistakes_of_dw)
+check_close(result[2], db, f"db of {call}", mistakes=mistakes_of_db)
+### BEGIN HIDDEN TESTS
+rng = np.random.default_rng(reference.seed)
+for w_shape, N, L in [((5, 2, 3, 1), 3, 7), ((1, 1, 2, 2), 1, 1), ((2, 4, 1, 3), 2, 5)]:
+    columns, w = rng.standard_normal((N, np.prod(w_shape[1:]), L)), rng.standard_normal(w_shape)
+    dout = rng.standard_normal((N, w_shape[0], L))
+    expected = reference.conv_backward_matmul(dout, columns, w)
+    for name, actual, part in zip(
+        ("dcolumns", "dw", "db"), conv_backward_matmul(dout, columns, w), expected, strict=True
+    ):
+        check_close(
+            actual,
+            part,
+            f"{name} of conv_backward_matmul for columns {columns.shape} and w {w_shape}",
+        )
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ### Exercise: `col2im`
+# ★★☆ · 20 minutes
+#
+# Now `dcolumns` has to go home: each value to the pixel that it was copied from.
+#
+# <details><summary>Hint</summary>
+#
+# Undo the last reshape of `im2col`, then run its loop with the two sides of the assignment
+# exchanged. Which operator does "gets the sum" ask for?
+#
+# </details>
+
+
+# %% exercise="col2im"
+def col2im(columns, x_shape, kernel_height, kernel_width, stride, pad):
+    """Add every column back onto the pixels that im2col had copied into it.
+
+    It is im2col's gradient, not its inverse: a pixel that lies in several windows gets the sum.
+
+    Args:
+        columns: float64 array (N, C · kernel_height · kernel_width, H_out · W_out), ordered as
+            im2col orders them.
+        x_shape: the images' shape (N, C, H, W), without padding.
+        kernel_height, kernel_width, stride, pad: as for im2col.
+
+    Returns:
+        x: float64 array (N, C, H, W); what falls on the padding is dropped.
+    """
+    ### BEGIN SOLUTION
+    N, C, H, W = x_shape
+    H_out = (H + 2 * pad - kernel_height) // stride + 1
+    W_out = (W + 2 * pad - kernel_width) // stride + 1
+    windows = columns.reshape(N, C, kernel_height, kernel_width, H_out, W_out)
+    x_padded = np.zeros((N, C, H + 2 * pad, W + 2 * pad))
+    for a, b in np.ndindex(kernel_height, kernel_width):
+        x_padded[:, :, a::stride, b::stride][:, :, :H_out, :W_out] += windows[:, :, a, b]
+    return x_padded[:, :, pad : pad + H, pad : pad + W]
+    ### END SOLUTION
+
+
+# %% test="col2im" points=4
+rng = np.random.default_rng(15)
+for (kH, kW), stride, pad in [((3, 3), 2, 1), ((2, 3), 1, 0), ((3, 2), 1, 1)]:
+    H_out, W_out = (5 + 2 * pad - kH) // stride + 1, (7 + 2 * pad - kW) // stride + 1
+    windows = rng.standard_normal((2, 3, kH, kW, H_out, W_out))
+    columns = windows.reshape(2, 3 * kH * kW, H_out * W_out)
+    fold = torch.nn.Fold((5 + 2 * pad, 7 + 2 * pad), (kH, kW), stride=stride)
+    uncut = fold(torch.tensor(columns)).numpy()
+    overlaps = fold(torch.ones(columns.shape)).numpy()
+    channel_last = columns.reshape(2, kH, kW, 3, -1).transpose(0, 3, 1, 2, 4)
+    transposed = columns.reshape(2, 3, kW, kH, -1).swapaxes(2, 3)
+    by_column = columns.reshape(2, -1, W_out, H_out).swapaxes(2, 3)
+    overwritten, overwritten_places = np.zeros(uncut.shape), np.zeros(uncut.shape)
+    for r, c in np.ndindex(H_out, W_out):
+        top, left = stride * r, stride * c
+        overwritten[:, :, top : top + kH, left : left + kW] = windows[..., r, c]
+    for a, b in np.ndindex(kH, kW):
+        overwritten_places[:, :, a::stride, b::stride][:, :, :H_out, :W_out] = windows[:, :, a, b]
+    inside = np.s_[:, :, pad : pad + 5, pad : pad + 7]
+    mistakes = {
+        "windows overwrite each other where they overlap, = where += belongs": overwritten[inside],
+        "values overwrite each other where windows overlap, = where += belongs": overwritten_places[
+            inside
+        ],
+        "the mean of overlapping values is taken, not the sum": (
+            (uncut / np.maximum(overlaps, 1))[inside]
+        ),
+        "the padding's share is not cut away": uncut,
+        "the padding's share is cut away on two sides only": uncut[:, :, :5, :7],
+        "the padding is cut with pad:-pad, which is empty at pad 0": uncut[:, :, 0:0, 0:0],
+        "the channel is taken to change fastest down a column": (
+            fold(torch.tensor(channel_last.reshape(columns.shape))).numpy()[inside]
+        ),
+        "a window is taken to be read column by column": (
+            fold(torch.tensor(transposed.reshape(columns.shape))).numpy()[inside]
+        ),
+        "the windows are taken to stand column by column": (
+            fold(torch.tensor(by_column.reshape(columns.shape))).numpy()[inside]
+        ),
+    }
+    call = f"col2im for windows {kH} × {kW}, stride {stride}, pad {pad}"
+    with check_unchanged(columns=columns):
+        x = col2im(columns, (2, 3, 5, 7), kH, kW, stride, pad)
+    check_close(x, uncut[inside], call, mistakes=mistakes)
+### BEGIN HIDDEN TESTS
+rng = np.random.default_rng(reference.seed)
+for x_shape, kernel_shape, stride, pad in [
+    ((2, 2, 6, 5), (2, 3), 2, 1),
+    ((1, 1, 4, 4), (4, 4), 1, 0),
+    ((3, 4, 4, 7), (1, 1), 3, 0),
+    ((2, 3, 3, 6), (3, 2), 1, 2),
+]:
+    columns = rng.standard_normal(
+        reference.im2col(np.zeros(x_shape), *kernel_shape, stride, pad).shape
+    )
+    check_close(
+        col2im(columns, x_shape, *kernel_shape, stride, pad),
+        reference.col2im(columns, x_shape, *kernel_shape, stride, pad),
+        f"col2im for x {x_shape}, windows {kernel_shape}, stride {stride}, pad {pad}",
+    )
+### END HIDDEN TESTS
+
+# %% [markdown]
+# You have the whole layer again, in four short pieces. Put them together, and let it race your
+# loops and PyTorch.
+
+# %%
+import timeit
+from functools import partial
+
+from threadpoolctl import threadpool_limits
+
+
+def conv_forward_im2col(x, w, b, conv_param):
+    """The layer's forward pass by im2col and one matrix product per image."""
+    stride, pad = conv_param["stride"], conv_param["pad"]
+    H_out, W_out = (np.array(x.shape[2:]) + 2 * pad - w.shape[2:]) // stride + 1
+    columns = im2col(x, *w.shape[2:], stride, pad)
+    return conv_forward_matmul(columns, w, b).reshape(len(x), len(w), H_out, W_out)
+
+
+rng = np.random.default_rng(16)
+w, b = rng.standard_normal((8, 4, 3, 3)), rng.standard_normal(8)
+conv_param = {"stride": 1, "pad": 1}
+torch.set_num_threads(1)  # so that all three use one thread: here PyTorch …
+threadpool_limits(1)  # … and here NumPy
+sizes = np.array([4, 8, 16, 32, 64])
+contestants = {
+    "loops": (conv_forward_naive, "#D55E00", "s"),
+    "im2col": (conv_forward_im2col, "#0072B2", "o"),
+    "PyTorch": (torch_conv, "#009E73", "^"),
+}
+figure, ax = plt.subplots(figsize=(8, 4.6), layout="constrained")
+for name, (forward, colour, marker) in contestants.items():
+    seconds = []
+    for size in sizes:
+        x = rng.standard_normal((1, 4, size, size))
+        run = partial(forward, x, w, b, conv_param)
+        run()  # the first call also pays for threads and caches
+        seconds.append(min(timeit.repeat(run, number=1, repeat=5)))
+    ax.loglog(sizes, seconds, color=colour, marker=marker, label=name)
+ax.set_xticks(sizes, labels=[f"{size}²" for size in sizes])
+ax.minorticks_off()
+ax.set_xlabel("pixels")
+ax.set_ylabel("seconds, forward pass")
+ax.legend(frameon=False)
+ax.set_title("The same sums, as one matrix product: faster at every size")
+ax.grid(color="0.9")
+plt.show()
+
+# %% [markdown]
+# Both axes are logarithmic, so a straight line is a power law, and a fixed distance between two
+# lines a fixed ratio. All three compute the same sums; what differs is what one of them costs. The
+# loops' line is straight from the start: one step of Python's interpreter per output value. The
+# other two start flat, where fixed costs of a call outweigh the arithmetic, and rise once there is
+# work. The figure says nothing about memory: the columns hold every pixel $k_H k_W$ times (at
+# stride 1), which is what im2col pays. And its seconds are your machine's.
+#
+# ## 5. Max pooling
+#
+# A max pooling layer keeps the strongest response in each window and forgets where exactly it was:
+#
+# $$y(n, i, r, c) = \max_{a, b}\; x(n,\; i,\; S r + a,\; S c + b)$$
+#
+# It has no weights, and each channel is pooled by itself.
+#
+# ### Exercise: `max_pool_forward_naive`
+# ★☆☆ · 15 minutes
+
+
+# %% exercise="max_pool_forward_naive"
+def max_pool_forward_naive(x, pool_param):
+    """The forward pass of a max pooling layer.
+
+    Args:
+        x: float64 array (N, C, H, W), of any sign.
+        pool_param: dictionary with the integers "pool_height" and "pool_width", the window's size,
+            and "stride" (for both axes). Windows may overlap, or leave gaps.
+
+    Returns:
+        out: float64 array (N, C, H_out, W_out), H_out = (H − pool_height) / stride + 1, and
+            likewise W_out. Wherever we call it, the division leaves no remainder.
+        cache: the tuple (x, pool_param), for the backward pass.
+    """
+    ### BEGIN SOLUTION
+    height, width = pool_param["pool_height"], pool_param["pool_width"]
+    stride = pool_param["stride"]
+    N, C, H, W = x.shape
+    out = np.zeros((N, C, (H - height) // stride + 1, (W - width) // stride + 1))
+    for r, c in np.ndindex(out.shape[2:]):
+        top, left = stride * r, stride * c
+        out[:, :, r, c] = x[:, :, top : top + height, left : left + width].max(axis=(2, 3))
+    return out, (x, pool_param)
+    ### END SOLUTION
+
+
+# %% test="max_pool_forward_naive" points=3
+rng = np.random.default_rng(17)
+view = np.lib.stride_tricks.sliding_window_view
+for height, width, stride in [(2, 2, 2), (2, 3, 2), (3, 2, 1)]:
+    pool_param = {"pool_height": height, "pool_width": width, "stride": stride}
+    x = rng.standard_normal((2, 3, 4 + height, 6 + width)) - 2
+    images = torch.tensor(x)
+    expected = torch.nn.functional.max_pool2d(images, (height, width), stride).numpy()
+    dense = torch.nn.functional.max_pool2d(images, (height, width), 1).numpy()
+    windows = view(x, (height, width), axis=(2, 3))[:, :, ::stride, ::stride]
+    square = torch.nn.functional.max_pool2d(images, height, stride).numpy()
+    mistakes = {
+        "the maximum is sought from zero upwards, but x may be negative": np.maximum(expected, 0),
+        "the mean of the window is taken": windows.mean(axis=(4, 5)),
+        "the minimum of the window is taken": windows.min(axis=(4, 5)),
+        "the largest magnitude is taken": np.abs(windows).max(axis=(4, 5)),
+        "the stride is ignored": dense,
+        "the stride is ignored where the window is placed": (
+            dense[:, :, : expected.shape[2], : expected.shape[3]]
+        ),
+        "the stride is ignored, and windows lie side by side": (
+            torch.nn.functional.max_pool2d(images, (height, width)).numpy()
+        ),
+        "the window is taken to be square": square,
+        "the window is taken to be square, in the right number": (
+            square[:, :, :, : expected.shape[3]]
+        ),
+        "the window's height and width are exchanged": (
+            torch.nn.functional.max_pool2d(images, (width, height), stride).numpy()
+        ),
+        "the channels are pooled together": expected.max(axis=1, keepdims=True).repeat(3, axis=1),
+        "the images are pooled together": expected.max(axis=0, keepdims=True).repeat(2, axis=0),
+    }
+    call = f"max_pool_forward_naive for windows {height} × {width}, stride {stride}"
+    with check_unchanged(x=x):
+        result = max_pool_forward_naive(x, pool_param)
+    out, cache = check_tuple(result, ("out", "cache"), call)
+    check_close(out, expected, f"out of {call}", mistakes=mistakes)
+    cached = check_tuple(cache, ("x", "pool_param"), f"cache of {call}")
+    check_close(cached[0], x, f"x in the cache of {call}")
+### BEGIN HIDDEN TESTS
+rng = np.random.default_rng(reference.seed)
+for x_shape, height, width, stride in [
+    ((2, 2, 5, 8), 3, 2, 2),
+    ((1, 1, 4, 3), 4, 3, 1),
+    ((3, 2, 7, 4), 1, 1, 3),
+    ((2, 3, 3, 9), 1, 5, 2),
+]:
+    x = rng.standard_normal(x_shape)
+    pool_param = {"pool_height": height, "pool_width": width, "stride": stride}
+    check_close(
+        max_pool_forward_naive(x, pool_param)[0],
+        reference.max_pool_forward_naive(x, pool_param)[0],
+        f"max_pool_forward_naive for x {x_shape}, windows {height} × {width}, stride {stride}",
+    )
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ### Exercise: `max_pool_backward_naive`
+# ★★☆ · 20 minutes
+#
+# Only the largest value of a window was used, so it alone gets the window's upstream value; if it
+# was the largest of several windows, it gets what each of them sends.
+#
+# <details><summary>Hint</summary>
+#
+# `np.unravel_index(window.argmax(), window.shape)` is the place of the maximum in a window.
+#
+# </details>
+
+
+# %% exercise="max_pool_backward_naive"
+def max_pool_backward_naive(dout, cache):
+    """The backward pass of a max pooling layer.
+
+    Args:
+        dout: upstream gradient, float64 array (N, C, H_out, W_out).
+        cache: (x, pool_param) from max_pool_forward_naive. No window has two equal maxima.
+
+    Returns:
+        dx: ∂L/∂x, float64 array (N, C, H, W).
+    """
+    ### BEGIN SOLUTION
+    x, pool_param = cache
+    height, width = pool_param["pool_height"], pool_param["pool_width"]
+    stride = pool_param["stride"]
+    dx = np.zeros(x.shape)
+    for (n, i, r, c), upstream in np.ndenumerate(dout):
+        top, left = stride * r, stride * c
+        window = x[n, i, top : top + height, left : left + width]
+        a, b = np.unravel_index(window.argmax(), window.shape)
+        dx[n, i, top + a, left + b] += upstream
+    return dx
+    ### END SOLUTION
+
+
+# %% test="max_pool_backward_naive" points=4
+rng = np.random.default_rng(18)
+for height, width, stride in [(2, 2, 2), (2, 3, 2), (3, 2, 1)]:
+    pool_param = {"pool_height": height, "pool_width": width, "stride": stride}
+    x = rng.standard_normal((2, 3, 4 + height, 6 + width)) - 2
+    images = torch.tensor(x, requires_grad=True)
+    out = torch.nn.functional.max_pool2d(images, (height, width), stride)
+    dout = rng.standard_normal(out.shape)
+    expected = torch.autograd.grad(out, images, torch.tensor(dout))[0].numpy()
+    wins, everyone, corner, overwritten, overwritten_values = np.zeros((5, *x.shape))
+    for (n, i, r, c), upstream in np.ndenumerate(dout):
+        top, left = stride * r, stride * c
+        at = np.s_[n, i, top : top + height, left : left + width]
+        is_maximum = x[at] == x[at].max()
+        wins[at] += is_maximum
+        everyone[at] += upstream
+        corner[n, i, top, left] += upstream
+        overwritten[at] = upstream * is_maximum
+        overwritten_values[at][is_maximum] = upstream
+    mistakes = {
+        "windows overwrite each other where they overlap, = where += belongs": overwritten,
+        "values overwrite each other where windows overlap, = where += belongs": overwritten_values,
+        "the whole window gets dout, not only its maximum": everyone,
+        "dout is shared by the whole window, as in mean pooling": everyone / (height * width),
+        "the window's first pixel gets dout, not its maximum": corner,
+        "dout is left out": wins,
+        "the maximum itself is passed back, not dout": wins * x,
+        "dout is multiplied by the maximum": expected * x,
+    }
+    call = f"max_pool_backward_naive for windows {height} × {width}, stride {stride}"
+    with check_unchanged(dout=dout, x=x):
+        dx = max_pool_backward_naive(dout, (x, pool_param))
+    check_close(dx, expected, call, mistakes=mistakes)
+### BEGIN HIDDEN TESTS
+rng = np.random.default_rng(reference.seed)
+for x_shape, height, width, stride in [
+    ((2, 2, 5, 8), 3, 2, 2),
+    ((1, 1, 4, 3), 4, 3, 1),
+    ((3, 2, 7, 4), 1, 1, 3),
+    ((2, 3, 3, 9), 1, 5, 2),
+]:
+    x = rng.standard_normal(x_shape)
+    cache = (x, {"pool_height": height, "pool_width": width, "stride": stride})
+    dout = rng.standard_normal(reference.max_pool_forward_naive(*cache)[0].shape)
+    check_close(
+        max_pool_backward_naive(dout, cache),
+        reference.max_pool_backward_naive(dout, cache),
+        f"max_pool_backward_naive for x {x_shape}, windows {height} × {width}, stride {stride}",
+    )
+### END HIDDEN TESTS
+
+# %%
+x = np.array([[1, 4, 2, 0, 1], [3, 9, 5, 2, 6], [0, 2, 1, 7, 3], [8, 1, 0, 2, 5], [2, 3, 4, 1, 0]])
+x = x[None, None].astype(float)
+figure, axes = plt.subplots(2, 3, figsize=(8, 5.6), layout="constrained")
+figure.suptitle("Where windows overlap, one pixel can win several of them")
+for row_of_axes, (size, stride) in zip(axes, [(2, 3), (3, 1)], strict=True):
+    pool_param = {"pool_height": size, "pool_width": size, "stride": stride}
+    out, cache = max_pool_forward_naive(x, pool_param)
+    dx = max_pool_backward_naive(np.ones(out.shape), cache)
+    show_numbers(row_of_axes[0], x[0, 0], "input, first and last window", limit=12)
+    outline(row_of_axes[0], 0, 0, size, size)
+    outline(row_of_axes[0], 5 - size, 5 - size, size, size, "0.5")
+    show_numbers(row_of_axes[1], out[0, 0], f"output, windows {size} × {size}, stride {stride}", 12)
+    show_numbers(row_of_axes[2], dx[0, 0], "gradient, if dout is all ones", limit=6)
+plt.show()
+
+# %% [markdown]
+# Pooling doesn't spread the gradient, it routes it: the pixel that won a window gets its whole
+# upstream value and every other pixel nothing. In the lower row the 9 wins four windows and
+# their values add up; code that assigns where it should add writes a 1 there, and is right as long
+# as windows don't overlap, which is why a test must let them. (The numbers are whole only to be
+# legible. With equal maxima, the gradient would have to choose.)
+#
+# ## What you have now
+#
+# A layer that runs forwards, backwards and fast, and three ways of not having to believe anybody:
+# a derivation, a gradient check, and somebody else's implementation. The question in section 1 has
+# a second part that you can answer now.

@@ -1,0 +1,1481 @@
+# %% [markdown]
+# What students write in lab 01: mistakes that must lose points and be named, and answers that look
+# different from ours and are right.
+
+# %% mistake="cross_correlate2d" named="the kernel is flipped, which makes it a convolution"
+def cross_correlate2d(x, kernel):
+    kernel = kernel[::-1, ::-1]
+    kH, kW = kernel.shape
+    y = np.zeros((x.shape[0] - kH + 1, x.shape[1] - kW + 1))
+    for r in range(y.shape[0]):
+        for c in range(y.shape[1]):
+            y[r, c] = (x[r : r + kH, c : c + kW] * kernel).sum()
+    return y
+
+
+# %% mistake="cross_correlate2d" named="the last row and the last column of windows are left out"
+def cross_correlate2d(x, kernel):
+    kH, kW = kernel.shape
+    y = np.zeros((x.shape[0] - kH, x.shape[1] - kW))
+    for r in range(x.shape[0] - kH):
+        for c in range(x.shape[1] - kW):
+            y[r, c] = np.sum(x[r : r + kH, c : c + kW] * kernel)
+    return y
+
+
+# %% mistake="cross_correlate2d" named="the image is padded"
+def cross_correlate2d(x, kernel):
+    return scipy.signal.correlate2d(x, kernel, mode="same")
+
+
+# %% mistake="cross_correlate2d" named="only the last product is kept"
+def cross_correlate2d(x, kernel):
+    kH, kW = kernel.shape
+    y = np.zeros((x.shape[0] - kH + 1, x.shape[1] - kW + 1))
+    for r in range(y.shape[0]):
+        for c in range(y.shape[1]):
+            for a in range(kH):
+                for b in range(kW):
+                    y[r, c] = x[r + a, c + b] * kernel[a, b]
+    return y
+
+
+# %% mistake="cross_correlate2d" named="the mean of the products is taken"
+def cross_correlate2d(x, kernel):
+    windows = np.lib.stride_tricks.sliding_window_view(x, kernel.shape)
+    return np.mean(windows * kernel, axis=(2, 3))
+
+
+# %% mistake="cross_correlate2d" named="is a `return` missing?"
+def cross_correlate2d(x, kernel):
+    kH, kW = kernel.shape
+    y = np.zeros((x.shape[0] - kH + 1, x.shape[1] - kW + 1))
+    for r, c in np.ndindex(*y.shape):
+        y[r, c] = np.sum(x[r : r + kH, c : c + kW] * kernel)
+
+
+# %% mistake="cross_correlate2d" named="the input x was modified in place"
+def cross_correlate2d(x, kernel):
+    kH, kW = kernel.shape
+    y = np.zeros((x.shape[0] - kH + 1, x.shape[1] - kW + 1))
+    for r, c in np.ndindex(*y.shape):
+        window = x[r : r + kH, c : c + kW]
+        window *= kernel
+        y[r, c] = window.sum()
+    return y
+
+
+# %% mistake="cross_correlate2d" named="computed in int64"
+def cross_correlate2d(x, kernel):
+    kH, kW = kernel.shape
+    y = np.zeros((x.shape[0] - kH + 1, x.shape[1] - kW + 1), dtype=int)
+    for r, c in np.ndindex(*y.shape):
+        y[r, c] = np.sum(x[r : r + kH, c : c + kW] * kernel)
+    return y
+
+
+# %% correct="cross_correlate2d"
+def cross_correlate2d(x, kernel):
+    windows = np.lib.stride_tricks.sliding_window_view(x, kernel.shape)
+    return np.einsum("rcab,ab->rc", windows, kernel)
+
+
+# %% correct="cross_correlate2d"
+def cross_correlate2d(x, kernel):
+    height, width = x.shape[0] - kernel.shape[0] + 1, x.shape[1] - kernel.shape[1] + 1
+    print("output:", height, width)
+    return sum(
+        kernel[a, b] * x[a : a + height, b : b + width]
+        for a in range(kernel.shape[0])
+        for b in range(kernel.shape[1])
+    )
+
+
+# %% correct="cross_correlate2d"
+def cross_correlate2d(x, kernel):
+    return scipy.signal.correlate2d(x, kernel, mode="valid")
+
+
+# %% mistake="convolve2d" named="the kernel is not flipped, which makes it a cross-correlation"
+def convolve2d(x, kernel):
+    kH, kW = kernel.shape
+    padded = np.pad(x, ((kH - 1, kH - 1), (kW - 1, kW - 1)))
+    y = np.zeros((x.shape[0] + kH - 1, x.shape[1] + kW - 1))
+    for r, c in np.ndindex(*y.shape):
+        y[r, c] = np.sum(padded[r : r + kH, c : c + kW] * kernel)
+    return y
+
+
+# %% mistake="convolve2d" named="the kernel is flipped upside down only"
+def convolve2d(x, kernel):
+    kH, kW = kernel.shape
+    padded = np.pad(x, ((kH - 1, kH - 1), (kW - 1, kW - 1)))
+    y = np.zeros((x.shape[0] + kH - 1, x.shape[1] + kW - 1))
+    for r, c in np.ndindex(*y.shape):
+        y[r, c] = np.sum(padded[r : r + kH, c : c + kW] * kernel[::-1])
+    return y
+
+
+# %% mistake="convolve2d" named="the kernel is flipped left to right only"
+def convolve2d(x, kernel):
+    return scipy.signal.correlate2d(x, np.fliplr(kernel), mode="full")
+
+
+# %% mistake="convolve2d" named="the kernel is transposed instead of flipped"
+def convolve2d(x, kernel):
+    kernel = kernel.T
+    kH, kW = kernel.shape
+    padded = np.pad(x, ((kH - 1, kH - 1), (kW - 1, kW - 1)))
+    return np.einsum(
+        "rcab,ab->rc", np.lib.stride_tricks.sliding_window_view(padded, kernel.shape), kernel
+    )
+
+
+# %% mistake="convolve2d" named="only stamps that lie wholly inside count"
+def convolve2d(x, kernel):
+    kernel = np.flip(kernel)
+    kH, kW = kernel.shape
+    y = np.zeros((max(x.shape[0] - kH + 1, 0), max(x.shape[1] - kW + 1, 0)))
+    for r, c in np.ndindex(*y.shape):
+        y[r, c] = np.sum(x[r : r + kH, c : c + kW] * kernel)
+    return y
+
+
+# %% mistake="convolve2d" named="the output is cut to the image's size"
+def convolve2d(x, kernel):
+    return scipy.signal.convolve2d(x, kernel, mode="same")
+
+
+# %% mistake="convolve2d" named="stamps overwrite each other"
+def convolve2d(x, kernel):
+    kH, kW = kernel.shape
+    y = np.zeros((x.shape[0] + kH - 1, x.shape[1] + kW - 1))
+    for r in range(x.shape[0]):
+        for c in range(x.shape[1]):
+            y[r : r + kH, c : c + kW] = x[r, c] * kernel
+    return y
+
+
+# %% mistake="convolve2d" named="got a list"
+def convolve2d(x, kernel):
+    return scipy.signal.convolve2d(x, kernel).tolist()
+
+
+# %% correct="convolve2d"
+def convolve2d(x, kernel):
+    kH, kW = kernel.shape
+    padded = np.pad(x, ((kH - 1, kH - 1), (kW - 1, kW - 1)))
+    flipped = np.rot90(kernel, 2)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, kernel.shape)
+    return np.tensordot(windows, flipped, axes=2)
+
+
+# %% correct="convolve2d"
+def convolve2d(x, kernel):
+    y = np.zeros((x.shape[0] + kernel.shape[0] - 1, x.shape[1] + kernel.shape[1] - 1))
+    for r in range(y.shape[0]):
+        for c in range(y.shape[1]):
+            for a in range(kernel.shape[0]):
+                for b in range(kernel.shape[1]):
+                    if 0 <= r - a < x.shape[0] and 0 <= c - b < x.shape[1]:
+                        y[r, c] += x[r - a, c - b] * kernel[a, b]
+    return y
+
+
+# %% correct="convolve2d"
+def convolve2d(x, kernel):
+    shape = np.add(x.shape, kernel.shape) - 1
+    return np.fft.irfft2(np.fft.rfft2(x, shape) * np.fft.rfft2(kernel, shape), shape)
+
+
+# %% mistake="kernel_gradient" named="dout is flipped, as in a convolution"
+def kernel_gradient(x, dout):
+    return scipy.signal.convolve2d(x, dout, mode="valid")
+
+
+# %% mistake="kernel_gradient" named="as with exchanged arguments"
+def kernel_gradient(x, dout):
+    return scipy.signal.correlate2d(dout, x, mode="valid")
+
+
+# %% mistake="kernel_gradient" named="x is padded"
+def kernel_gradient(x, dout):
+    return scipy.signal.correlate2d(x, dout)
+
+
+# %% mistake="kernel_gradient" named="the mean over the outputs is taken"
+def kernel_gradient(x, dout):
+    H_out, W_out = dout.shape
+    dkernel = np.zeros((x.shape[0] - H_out + 1, x.shape[1] - W_out + 1))
+    for a in range(dkernel.shape[0]):
+        for b in range(dkernel.shape[1]):
+            dkernel[a, b] = np.mean(x[a : a + H_out, b : b + W_out] * dout)
+    return dkernel
+
+
+# %% mistake="kernel_gradient" named="dout is left out"
+def kernel_gradient(x, dout):
+    windows = np.lib.stride_tricks.sliding_window_view(x, dout.shape)
+    return windows.sum(axis=(2, 3))
+
+
+# %% mistake="kernel_gradient" named="the sign is reversed"
+def kernel_gradient(x, dout):
+    return -scipy.signal.correlate2d(x, dout, mode="valid")
+
+
+# %% correct="kernel_gradient"
+def kernel_gradient(x, dout):
+    H_out, W_out = dout.shape
+    dkernel = np.zeros((x.shape[0] - H_out + 1, x.shape[1] - W_out + 1))
+    for r in range(H_out):
+        for c in range(W_out):
+            dkernel += dout[r, c] * x[r : r + dkernel.shape[0], c : c + dkernel.shape[1]]
+    return dkernel
+
+
+# %% correct="kernel_gradient"
+def kernel_gradient(x, dout):
+    windows = np.lib.stride_tricks.sliding_window_view(x, dout.shape)
+    return np.tensordot(windows, dout, axes=([2, 3], [0, 1]))
+
+
+# %% correct="kernel_gradient"
+def kernel_gradient(x, dout):
+    return torch.conv2d(torch.tensor(x)[None, None], torch.tensor(dout)[None, None])[0, 0].numpy()
+
+
+# %% mistake="input_gradient" named="the kernel is not flipped"
+def input_gradient(dout, kernel):
+    return scipy.signal.correlate2d(dout, kernel, mode="full")
+
+
+# %% mistake="input_gradient" named="dout is not padded"
+def input_gradient(dout, kernel):
+    if np.any(np.less(dout.shape, kernel.shape)):
+        return np.zeros(dout.shape)
+    return scipy.signal.convolve2d(dout, kernel, mode="valid")
+
+
+# %% mistake="input_gradient" named="the kernel is transposed instead of flipped"
+def input_gradient(dout, kernel):
+    return scipy.signal.correlate2d(dout, kernel.T, mode="full")
+
+
+# %% mistake="input_gradient" named="the gradient is cut to dout's size"
+def input_gradient(dout, kernel):
+    return scipy.signal.convolve2d(dout, kernel, mode="same")
+
+
+# %% mistake="input_gradient" named="the kernel is flipped upside down only"
+def input_gradient(dout, kernel):
+    kH, kW = kernel.shape
+    padded = np.pad(dout, ((kH - 1, kH - 1), (kW - 1, kW - 1)))
+    dx = np.zeros((dout.shape[0] + kH - 1, dout.shape[1] + kW - 1))
+    for r, c in np.ndindex(*dx.shape):
+        dx[r, c] = np.sum(padded[r : r + kH, c : c + kW] * kernel[::-1])
+    return dx
+
+
+# %% mistake="input_gradient" named="the gradient comes out flipped"
+def input_gradient(dout, kernel):
+    return scipy.signal.convolve2d(dout, kernel)[::-1, ::-1]
+
+
+# %% correct="input_gradient"
+def input_gradient(dout, kernel):
+    kH, kW = kernel.shape
+    dx = np.zeros((dout.shape[0] + kH - 1, dout.shape[1] + kW - 1))
+    for r, c in np.ndindex(*dout.shape):
+        dx[r : r + kH, c : c + kW] += dout[r, c] * kernel
+    return dx
+
+
+# %% correct="input_gradient"
+def input_gradient(dout, kernel):
+    kH, kW = kernel.shape
+    padded = np.pad(dout, ((kH - 1, kH - 1), (kW - 1, kW - 1)))
+    return scipy.signal.correlate2d(padded, kernel[::-1, ::-1], mode="valid")
+
+
+# %% correct="input_gradient"
+def input_gradient(dout, kernel):
+    dout, kernel = torch.from_numpy(dout), torch.from_numpy(kernel)
+    return torch.conv_transpose2d(dout[None, None], kernel[None, None]).squeeze(0, 1).numpy()
+
+
+# %% mistake="conv_forward_naive" named="the kernel is flipped, as in a convolution"
+def conv_forward_naive(x, w, b, conv_param):
+    stride, pad = conv_param["stride"], conv_param["pad"]
+    N, C, H, W = x.shape
+    F, _, HH, WW = w.shape
+    H_out, W_out = 1 + (H + 2 * pad - HH) // stride, 1 + (W + 2 * pad - WW) // stride
+    x_pad = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)), mode="constant")
+    out = np.zeros((N, F, H_out, W_out))
+    for n in range(N):
+        for f in range(F):
+            for i in range(H_out):
+                for j in range(W_out):
+                    window = x_pad[n, :, i * stride : i * stride + HH, j * stride : j * stride + WW]
+                    out[n, f, i, j] = np.sum(window * w[f, :, ::-1, ::-1]) + b[f]
+    return out, (x, w, b, conv_param)
+
+
+# %% mistake="conv_forward_naive" named="the bias is missing"
+def conv_forward_naive(x, w, b, conv_param):
+    stride, pad = conv_param["stride"], conv_param["pad"]
+    x_pad = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    windows = np.lib.stride_tricks.sliding_window_view(x_pad, w.shape[2:], axis=(2, 3))
+    out = np.einsum("nircab,fiab->nfrc", windows[:, :, ::stride, ::stride], w)
+    return out, (x, w, b, conv_param)
+
+
+# %% mistake="conv_forward_naive" named="the bias is added once per channel"
+def conv_forward_naive(x, w, b, conv_param):
+    stride, pad = conv_param["stride"], conv_param["pad"]
+    N, C, H, W = x.shape
+    F, _, HH, WW = w.shape
+    H_out, W_out = 1 + (H + 2 * pad - HH) // stride, 1 + (W + 2 * pad - WW) // stride
+    x_pad = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    out = np.zeros((N, F, H_out, W_out))
+    for n in range(N):
+        for f in range(F):
+            for c in range(C):
+                for i in range(H_out):
+                    for j in range(W_out):
+                        top, left = i * stride, j * stride
+                        window = x_pad[n, c, top : top + HH, left : left + WW]
+                        out[n, f, i, j] += np.sum(window * w[f, c]) + b[f]
+    return out, (x, w, b, conv_param)
+
+
+# %% mistake="conv_forward_naive" named="the bias is added once per weight"
+def conv_forward_naive(x, w, b, conv_param):
+    stride, pad = conv_param["stride"], conv_param["pad"]
+    N, C, H, W = x.shape
+    F, _, HH, WW = w.shape
+    H_out, W_out = 1 + (H + 2 * pad - HH) // stride, 1 + (W + 2 * pad - WW) // stride
+    x_pad = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    out = np.zeros((N, F, H_out, W_out))
+    for n, f, i, j in np.ndindex(*out.shape):
+        window = x_pad[n, :, i * stride : i * stride + HH, j * stride : j * stride + WW]
+        out[n, f, i, j] = np.sum(window * w[f] + b[f])
+    return out, (x, w, b, conv_param)
+
+
+# %% mistake="conv_forward_naive" named="only the last channel counts"
+def conv_forward_naive(x, w, b, conv_param):
+    stride, pad = conv_param["stride"], conv_param["pad"]
+    N, C, H, W = x.shape
+    F, _, HH, WW = w.shape
+    H_out, W_out = 1 + (H + 2 * pad - HH) // stride, 1 + (W + 2 * pad - WW) // stride
+    x_pad = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    out = np.zeros((N, F, H_out, W_out))
+    for n, f, c, i, j in np.ndindex(N, F, C, H_out, W_out):
+        window = x_pad[n, c, i * stride : i * stride + HH, j * stride : j * stride + WW]
+        out[n, f, i, j] = np.sum(window * w[f, c]) + b[f]
+    return out, (x, w, b, conv_param)
+
+
+# %% mistake="conv_forward_naive" named="the stride is ignored where the window is placed"
+def conv_forward_naive(x, w, b, conv_param):
+    stride, pad = conv_param["stride"], conv_param["pad"]
+    N, C, H, W = x.shape
+    F, _, HH, WW = w.shape
+    H_out, W_out = 1 + (H + 2 * pad - HH) // stride, 1 + (W + 2 * pad - WW) // stride
+    x_pad = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    out = np.zeros((N, F, H_out, W_out))
+    for n, f, i, j in np.ndindex(*out.shape):
+        out[n, f, i, j] = np.sum(x_pad[n, :, i : i + HH, j : j + WW] * w[f]) + b[f]
+    return out, (x, w, b, conv_param)
+
+
+# %% mistake="conv_forward_naive" named="the padding is missing"
+def conv_forward_naive(x, w, b, conv_param):
+    stride = conv_param["stride"]
+    windows = np.lib.stride_tricks.sliding_window_view(x, w.shape[2:], axis=(2, 3))
+    out = np.einsum("nircab,fiab->nfrc", windows[:, :, ::stride, ::stride], w)
+    return out + b.reshape(1, -1, 1, 1), (x, w, b, conv_param)
+
+
+# %% mistake="conv_forward_naive" named="the padding repeats the border"
+def conv_forward_naive(x, w, b, conv_param):
+    stride, pad = conv_param["stride"], conv_param["pad"]
+    x_pad = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)), "edge")
+    windows = np.lib.stride_tricks.sliding_window_view(x_pad, w.shape[2:], axis=(2, 3))
+    out = np.einsum("nircab,fiab->nfrc", windows[:, :, ::stride, ::stride], w)
+    return out + b.reshape(1, -1, 1, 1), (x, w, b, conv_param)
+
+
+# %% mistake="conv_forward_naive" named="x in the cache"
+def conv_forward_naive(x, w, b, conv_param):
+    stride, pad = conv_param["stride"], conv_param["pad"]
+    x = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    windows = np.lib.stride_tricks.sliding_window_view(x, w.shape[2:], axis=(2, 3))
+    out = np.einsum("nircab,fiab->nfrc", windows[:, :, ::stride, ::stride], w)
+    return out + b.reshape(1, -1, 1, 1), (x, w, b, conv_param)
+
+
+# %% mistake="conv_forward_naive" named="axes 2 and 3 are swapped"
+def conv_forward_naive(x, w, b, conv_param):
+    stride, pad = conv_param["stride"], conv_param["pad"]
+    N, C, H, W = x.shape
+    F, _, HH, WW = w.shape
+    H_out, W_out = 1 + (H + 2 * pad - HH) // stride, 1 + (W + 2 * pad - WW) // stride
+    x_pad = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    out = np.zeros((N, F, W_out, H_out))
+    for n, f, i, j in np.ndindex(*out.shape):
+        window = x_pad[n, :, j * stride : j * stride + HH, i * stride : i * stride + WW]
+        out[n, f, i, j] = np.sum(window * w[f]) + b[f]
+    return out, (x, w, b, conv_param)
+
+
+# %% mistake="conv_forward_naive" named="expected the tuple (out, cache), got a NumPy array"
+def conv_forward_naive(x, w, b, conv_param):
+    return torch_conv(x, w, b, conv_param)
+
+
+# %% correct="conv_forward_naive"
+def conv_forward_naive(x, w, b, conv_param):
+    stride, pad = conv_param["stride"], conv_param["pad"]
+    x_pad = np.pad(x, [(0, 0), (0, 0), (pad, pad), (pad, pad)])
+    windows = np.lib.stride_tricks.sliding_window_view(x_pad, w.shape[2:], axis=(2, 3))
+    out = np.einsum("nircab,fiab->nfrc", windows[:, :, ::stride, ::stride], w)
+    return out + b.reshape(1, -1, 1, 1), (x, w, b, conv_param)
+
+
+# %% correct="conv_forward_naive"
+def conv_forward_naive(x, w, b, conv_param):
+    S, P = conv_param["stride"], conv_param["pad"]
+    out = []
+    for image in x:
+        maps = []
+        for kernels, bias in zip(w, b):
+            responses = [
+                scipy.signal.correlate2d(np.pad(channel, P), kernel, mode="valid")
+                for channel, kernel in zip(image, kernels)
+            ]
+            maps.append(sum(responses)[::S, ::S] + bias)
+        out.append(maps)
+    return np.array(out), (x, w, b, conv_param)
+
+
+# %% correct="conv_forward_naive"
+def conv_forward_naive(x, w, b, conv_param):
+    tensors = (torch.tensor(array) for array in (x, w, b))
+    out = torch.conv2d(*tensors, stride=conv_param["stride"], padding=conv_param["pad"])
+    return out.numpy(), (x, w, b, conv_param)
+
+
+# %% mistake="conv_backward_kernel" named="dout is flipped, as in a convolution"
+def conv_backward_kernel(dout, cache):
+    x, w, b, conv_param = cache
+    stride, pad = conv_param["stride"], conv_param["pad"]
+    x_pad = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    dout = dout[:, :, ::-1, ::-1]
+    dw = np.zeros_like(w)
+    for i in range(w.shape[2]):
+        for j in range(w.shape[3]):
+            window = x_pad[:, :, i::stride, j::stride][:, :, : dout.shape[2], : dout.shape[3]]
+            dw[:, :, i, j] = np.tensordot(dout, window, axes=([0, 2, 3], [0, 2, 3]))
+    return dw
+
+
+# %% mistake="conv_backward_kernel" named="the stride is ignored"
+def conv_backward_kernel(dout, cache):
+    x, w, b, conv_param = cache
+    pad = conv_param["pad"]
+    H_out, W_out = dout.shape[2:]
+    x_pad = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    dw = np.zeros_like(w)
+    for i in range(w.shape[2]):
+        for j in range(w.shape[3]):
+            window = x_pad[:, :, i : i + H_out, j : j + W_out]
+            dw[:, :, i, j] = np.einsum("nfrc,nirc->fi", dout, window)
+    return dw
+
+
+# %% mistake="conv_backward_kernel" named="only the last image counts"
+def conv_backward_kernel(dout, cache):
+    x, w, b, conv_param = cache
+    stride, pad = conv_param["stride"], conv_param["pad"]
+    H_out, W_out = dout.shape[2:]
+    x_pad = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    dw = np.zeros_like(w)
+    for n, f, c, i, j in np.ndindex(len(x), *w.shape):
+        window = x_pad[n, c, i::stride, j::stride][:H_out, :W_out]
+        dw[f, c, i, j] = np.sum(dout[n, f] * window)
+    return dw
+
+
+# %% mistake="conv_backward_kernel" named="the mean over the batch is taken"
+def conv_backward_kernel(dout, cache):
+    x, w, b, conv_param = cache
+    return torch_conv_backward(dout, x, w, conv_param)[1] / x.shape[0]
+
+
+# %% mistake="conv_backward_kernel" named="all channels share one gradient"
+def conv_backward_kernel(dout, cache):
+    x, w, b, conv_param = cache
+    stride, pad = conv_param["stride"], conv_param["pad"]
+    H_out, W_out = dout.shape[2:]
+    x_pad = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    dw = np.zeros_like(w)
+    for f, i, j in np.ndindex(w.shape[0], *w.shape[2:]):
+        window = x_pad[:, :, i::stride, j::stride][:, :, :H_out, :W_out]
+        dw[f, :, i, j] = np.sum(dout[:, f : f + 1] * window)
+    return dw
+
+
+# %% mistake="conv_backward_kernel" named="axes 2 and 3 are swapped"
+def conv_backward_kernel(dout, cache):
+    x, w, b, conv_param = cache
+    stride, pad = conv_param["stride"], conv_param["pad"]
+    H_out, W_out = dout.shape[2:]
+    x_pad = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    dw = np.zeros((w.shape[0], w.shape[1], w.shape[3], w.shape[2]))
+    for i in range(w.shape[2]):
+        for j in range(w.shape[3]):
+            window = x_pad[:, :, i::stride, j::stride][:, :, :H_out, :W_out]
+            dw[:, :, j, i] = np.einsum("nfrc,nirc->fi", dout, window)
+    return dw
+
+
+# %% mistake="conv_backward_kernel" named="the input w was modified in place"
+def conv_backward_kernel(dout, cache):
+    x, dw, b, conv_param = cache
+    stride, pad = conv_param["stride"], conv_param["pad"]
+    H_out, W_out = dout.shape[2:]
+    x_pad = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    dw[:] = 0
+    for i, j in np.ndindex(*dw.shape[2:]):
+        window = x_pad[:, :, i::stride, j::stride][:, :, :H_out, :W_out]
+        dw[:, :, i, j] += np.einsum("nfrc,nirc->fi", dout, window)
+    return dw
+
+
+# %% correct="conv_backward_kernel"
+def conv_backward_kernel(dout, cache):
+    x, w, b, conv_param = cache
+    stride, pad = conv_param["stride"], conv_param["pad"]
+    x_pad = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    dw = np.zeros_like(w)
+    for n in range(dout.shape[0]):
+        for f in range(dout.shape[1]):
+            for i in range(dout.shape[2]):
+                for j in range(dout.shape[3]):
+                    top, left = i * stride, j * stride
+                    window = x_pad[n, :, top : top + w.shape[2], left : left + w.shape[3]]
+                    dw[f] += dout[n, f, i, j] * window
+    return dw
+
+
+# %% correct="conv_backward_kernel"
+def conv_backward_kernel(dout, cache):
+    x, w, b, conv_param = cache
+    stride, pad = conv_param["stride"], conv_param["pad"]
+    x_pad = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    windows = np.lib.stride_tricks.sliding_window_view(x_pad, w.shape[2:], axis=(2, 3))
+    return np.einsum("nfrc,nircab->fiab", dout, windows[:, :, ::stride, ::stride])
+
+
+# %% correct="conv_backward_kernel"
+def conv_backward_kernel(dout, cache):
+    x, w, _, conv_param = cache
+    return torch.nn.grad.conv2d_weight(
+        torch.tensor(x),
+        w.shape,
+        torch.tensor(dout),
+        stride=conv_param["stride"],
+        padding=conv_param["pad"],
+    ).numpy()
+
+
+# %% mistake="conv_backward_input" named="the kernel is not flipped"
+def conv_backward_input(dout, cache):
+    x, w, b, conv_param = cache
+    stride, pad = conv_param["stride"], conv_param["pad"]
+    N, C, H, W = x.shape
+    _, F, H_out, W_out = dout.shape
+    spread = np.zeros((N, F, (H_out - 1) * stride + 1, (W_out - 1) * stride + 1))
+    spread[:, :, ::stride, ::stride] = dout
+    dx_pad = np.zeros((N, C, H + 2 * pad, W + 2 * pad))
+    for n, f, c in np.ndindex(N, F, C):
+        dx_pad[n, c] += scipy.signal.correlate2d(spread[n, f], w[f, c], mode="full")
+    return dx_pad[:, :, pad : pad + H, pad : pad + W]
+
+
+# %% mistake="conv_backward_input" named="pad:-pad"
+def conv_backward_input(dout, cache):
+    x, w, b, conv_param = cache
+    stride, pad = conv_param["stride"], conv_param["pad"]
+    N, C, H, W = x.shape
+    dx_pad = np.zeros((N, C, H + 2 * pad, W + 2 * pad))
+    for n, f, i, j in np.ndindex(*dout.shape):
+        top, left = i * stride, j * stride
+        dx_pad[n, :, top : top + w.shape[2], left : left + w.shape[3]] += dout[n, f, i, j] * w[f]
+    return dx_pad[:, :, pad:-pad, pad:-pad]
+
+
+# %% mistake="conv_backward_input" named="the padding's share is not cut away"
+def conv_backward_input(dout, cache):
+    x, w, b, conv_param = cache
+    stride, pad = conv_param["stride"], conv_param["pad"]
+    N, C, H, W = x.shape
+    dx = np.zeros((N, C, H + 2 * pad, W + 2 * pad))
+    for n, f, i, j in np.ndindex(*dout.shape):
+        top, left = i * stride, j * stride
+        dx[n, :, top : top + w.shape[2], left : left + w.shape[3]] += dout[n, f, i, j] * w[f]
+    return dx
+
+
+# %% mistake="conv_backward_input" named="the padding's share is cut away on two sides only"
+def conv_backward_input(dout, cache):
+    x, w, b, conv_param = cache
+    stride, pad = conv_param["stride"], conv_param["pad"]
+    N, C, H, W = x.shape
+    dx = np.zeros((N, C, H + 2 * pad, W + 2 * pad))
+    for n, f, i, j in np.ndindex(*dout.shape):
+        top, left = i * stride, j * stride
+        dx[n, :, top : top + w.shape[2], left : left + w.shape[3]] += dout[n, f, i, j] * w[f]
+    return dx[:, :, :H, :W]
+
+
+# %% mistake="conv_backward_input" named="the stride is ignored"
+def conv_backward_input(dout, cache):
+    x, w, b, conv_param = cache
+    pad = conv_param["pad"]
+    N, C, H, W = x.shape
+    dx = np.zeros((N, C, H + 2 * pad, W + 2 * pad))
+    for n, f, i, j in np.ndindex(*dout.shape):
+        dx[n, :, i : i + w.shape[2], j : j + w.shape[3]] += dout[n, f, i, j] * w[f]
+    return dx[:, :, pad : pad + H, pad : pad + W]
+
+
+# %% mistake="conv_backward_input" named="windows overwrite each other"
+def conv_backward_input(dout, cache):
+    x, w, b, conv_param = cache
+    stride, pad = conv_param["stride"], conv_param["pad"]
+    N, C, H, W = x.shape
+    dx = np.zeros((N, C, H + 2 * pad, W + 2 * pad))
+    for i in range(dout.shape[2]):
+        for j in range(dout.shape[3]):
+            top, left = i * stride, j * stride
+            dx[:, :, top : top + w.shape[2], left : left + w.shape[3]] = np.tensordot(
+                dout[:, :, i, j], w, axes=1
+            )
+    return dx[:, :, pad : pad + H, pad : pad + W]
+
+
+# %% mistake="conv_backward_input" named="only the last filter counts"
+def conv_backward_input(dout, cache):
+    x, w, b, conv_param = cache
+    stride, pad = conv_param["stride"], conv_param["pad"]
+    N, C, H, W = x.shape
+    spread = np.zeros((N, len(w), H + 2 * pad - w.shape[2] + 1, W + 2 * pad - w.shape[3] + 1))
+    spread[:, :, ::stride, ::stride] = dout
+    dx = np.zeros((N, C, H + 2 * pad, W + 2 * pad))
+    for n, f, c in np.ndindex(N, len(w), C):
+        dx[n, c] = scipy.signal.convolve2d(spread[n, f], w[f, c])
+    return dx[:, :, pad : pad + H, pad : pad + W]
+
+
+# %% mistake="conv_backward_input" named="axes 2 and 3 are swapped"
+def conv_backward_input(dout, cache):
+    x, w, b, conv_param = cache
+    stride, pad = conv_param["stride"], conv_param["pad"]
+    N, C, H, W = x.shape
+    dx = np.zeros((N, C, W + 2 * pad, H + 2 * pad))
+    for n, f, i, j in np.ndindex(*dout.shape):
+        top, left = i * stride, j * stride
+        share = dout[n, f, i, j] * w[f].swapaxes(1, 2)
+        dx[n, :, left : left + w.shape[3], top : top + w.shape[2]] += share
+    return dx[:, :, pad : pad + W, pad : pad + H]
+
+
+# %% correct="conv_backward_input"
+def conv_backward_input(dout, cache):
+    x, w, b, conv_param = cache
+    stride, pad = conv_param["stride"], conv_param["pad"]
+    N, C, H, W = x.shape
+    dx_pad = np.zeros((N, C, H + 2 * pad, W + 2 * pad))
+    for i in range(dout.shape[2]):
+        for j in range(dout.shape[3]):
+            top, left = i * stride, j * stride
+            dx_pad[:, :, top : top + w.shape[2], left : left + w.shape[3]] += np.einsum(
+                "nf,fcab->ncab", dout[:, :, i, j], w
+            )
+    return dx_pad[:, :, pad : H + pad, pad : W + pad]
+
+
+# %% correct="conv_backward_input"
+def conv_backward_input(dout, cache):
+    x, w, b, conv_param = cache
+    stride, pad = conv_param["stride"], conv_param["pad"]
+    kH, kW = w.shape[2:]
+    spread = np.zeros((*dout.shape[:2], *(stride * (np.array(dout.shape[2:]) - 1) + 1)))
+    spread[:, :, ::stride, ::stride] = dout
+    spread = np.pad(spread, ((0, 0), (0, 0), (kH - 1, kH - 1), (kW - 1, kW - 1)))
+    windows = np.lib.stride_tricks.sliding_window_view(spread, (kH, kW), axis=(2, 3))
+    dx_pad = np.einsum("nfrcab,fiab->nirc", windows, w[:, :, ::-1, ::-1])
+    return dx_pad if pad == 0 else dx_pad[:, :, pad:-pad, pad:-pad]
+
+
+# %% correct="conv_backward_input"
+def conv_backward_input(dout, cache):
+    x, w, _, conv_param = cache
+    return torch.conv_transpose2d(
+        torch.tensor(dout),
+        torch.tensor(w),
+        stride=conv_param["stride"],
+        padding=conv_param["pad"],
+    ).numpy()
+
+
+# %% mistake="conv_backward_bias" named="there is one bias per pixel"
+def conv_backward_bias(dout):
+    return np.sum(dout, axis=0)
+
+
+# %% mistake="conv_backward_bias" named="the images are not summed"
+def conv_backward_bias(dout):
+    return np.sum(dout, axis=(2, 3))
+
+
+# %% mistake="conv_backward_bias" named="all filters share one bias"
+def conv_backward_bias(dout):
+    return np.sum(dout)
+
+
+# %% mistake="conv_backward_bias" named="the mean over the batch is taken"
+def conv_backward_bias(dout):
+    return np.sum(dout, axis=(0, 2, 3)) / dout.shape[0]
+
+
+# %% mistake="conv_backward_bias" named="the mean over images and pixels is taken"
+def conv_backward_bias(dout):
+    return dout.mean(axis=(0, 2, 3))
+
+
+# %% mistake="conv_backward_bias" named="only the last image counts"
+def conv_backward_bias(dout):
+    db = np.zeros(dout.shape[1])
+    for n in range(dout.shape[0]):
+        for f in range(dout.shape[1]):
+            db[f] = dout[n, f].sum()
+    return db
+
+
+# %% mistake="conv_backward_bias" named="the sum's axes are kept"
+def conv_backward_bias(dout):
+    return dout.sum(axis=(0, 2, 3), keepdims=True)
+
+
+# %% correct="conv_backward_bias"
+def conv_backward_bias(dout):
+    db = np.zeros(dout.shape[1])
+    for n, f, i, j in np.ndindex(*dout.shape):
+        db[f] += dout[n, f, i, j]
+    return db
+
+
+# %% correct="conv_backward_bias"
+def conv_backward_bias(dout):
+    return np.einsum("nfrc->f", dout)
+
+
+# %% mistake="conv_backward_naive" named="pad:-pad"
+def conv_backward_naive(dout, cache):
+    x, w, b, conv_param = cache
+    stride, pad = conv_param["stride"], conv_param["pad"]
+    N, C, H, W = x.shape
+    F, _, HH, WW = w.shape
+    x_pad = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    dx_pad, dw, db = np.zeros_like(x_pad), np.zeros_like(w), np.zeros_like(b)
+    for n, f, i, j in np.ndindex(*dout.shape):
+        top, left = i * stride, j * stride
+        db[f] += dout[n, f, i, j]
+        dw[f] += x_pad[n, :, top : top + HH, left : left + WW] * dout[n, f, i, j]
+        dx_pad[n, :, top : top + HH, left : left + WW] += w[f] * dout[n, f, i, j]
+    return dx_pad[:, :, pad:-pad, pad:-pad], dw, db
+
+
+# %% mistake="conv_backward_naive" named="windows overwrite each other"
+def conv_backward_naive(dout, cache):
+    x, w, b, conv_param = cache
+    stride, pad = conv_param["stride"], conv_param["pad"]
+    N, C, H, W = x.shape
+    F, _, HH, WW = w.shape
+    x_pad = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    dx_pad, dw, db = np.zeros_like(x_pad), np.zeros_like(w), np.sum(dout, axis=(0, 2, 3))
+    for n in range(N):
+        for i in range(dout.shape[2]):
+            for j in range(dout.shape[3]):
+                for f in range(F):
+                    top, left = i * stride, j * stride
+                    dw[f] += x_pad[n, :, top : top + HH, left : left + WW] * dout[n, f, i, j]
+                    dx_pad[n, :, top : top + HH, left : left + WW] = w[f] * dout[n, f, i, j]
+    return dx_pad[:, :, pad : pad + H, pad : pad + W], dw, db
+
+
+# %% mistake="conv_backward_naive" named="the order is not (dx, dw, db)"
+def conv_backward_naive(dout, cache):
+    x, w, b, conv_param = cache
+    dx, dw = torch_conv_backward(dout, x, w, conv_param)
+    return dw, dx, dout.sum(axis=(0, 2, 3))
+
+
+# %% mistake="conv_backward_naive" named="only the last output counts"
+def conv_backward_naive(dout, cache):
+    x, w, b, conv_param = cache
+    stride, pad = conv_param["stride"], conv_param["pad"]
+    N, C, H, W = x.shape
+    F, _, HH, WW = w.shape
+    x_pad = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    dx_pad, dw, db = np.zeros_like(x_pad), np.zeros_like(w), np.zeros_like(b)
+    for n, f, i, j in np.ndindex(*dout.shape):
+        top, left = i * stride, j * stride
+        db[f] += dout[n, f, i, j]
+        dw[f] = x_pad[n, :, top : top + HH, left : left + WW] * dout[n, f, i, j]
+        dx_pad[n, :, top : top + HH, left : left + WW] += w[f] * dout[n, f, i, j]
+    return dx_pad[:, :, pad : pad + H, pad : pad + W], dw, db
+
+
+# %% mistake="conv_backward_naive" named="there is one bias per pixel"
+def conv_backward_naive(dout, cache):
+    x, w, b, conv_param = cache
+    dx, dw = torch_conv_backward(dout, x, w, conv_param)
+    return dx, dw, dout.sum(axis=0)
+
+
+# %% mistake="conv_backward_naive" named="the padding's share is not cut away"
+def conv_backward_naive(dout, cache):
+    x, w, b, conv_param = cache
+    stride, pad = conv_param["stride"], conv_param["pad"]
+    HH, WW = w.shape[2:]
+    x_pad = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    dx, dw, db = np.zeros_like(x_pad), np.zeros_like(w), np.zeros_like(b)
+    for n, f, i, j in np.ndindex(*dout.shape):
+        window = np.s_[n, :, i * stride : i * stride + HH, j * stride : j * stride + WW]
+        db[f] += dout[n, f, i, j]
+        dw[f] += x_pad[window] * dout[n, f, i, j]
+        dx[window] += w[f] * dout[n, f, i, j]
+    return dx, dw, db
+
+
+# %% mistake="conv_backward_naive" named="the stride is ignored"
+def conv_backward_naive(dout, cache):
+    x, w, b, conv_param = cache
+    pad = conv_param["pad"]
+    N, C, H, W = x.shape
+    F, _, HH, WW = w.shape
+    x_pad = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    dx_pad, dw, db = np.zeros_like(x_pad), np.zeros_like(w), np.zeros_like(b)
+    for n, f, i, j in np.ndindex(*dout.shape):
+        db[f] += dout[n, f, i, j]
+        dw[f] += x_pad[n, :, i : i + HH, j : j + WW] * dout[n, f, i, j]
+        dx_pad[n, :, i : i + HH, j : j + WW] += w[f] * dout[n, f, i, j]
+    return dx_pad[:, :, pad : pad + H, pad : pad + W], dw, db
+
+
+# %% mistake="conv_backward_naive" named="the mean over the batch is taken"
+def conv_backward_naive(dout, cache):
+    x, w, b, conv_param = cache
+    dx, dw = torch_conv_backward(dout, x, w, conv_param)
+    return dx, dw / len(x), dout.sum(axis=(0, 2, 3)) / len(x)
+
+
+# %% mistake="conv_backward_naive" named="the input x was modified in place"
+def conv_backward_naive(dout, cache):
+    dx, w, b, conv_param = cache
+    gradient, dw = torch_conv_backward(dout, dx, w, conv_param)
+    dx[...] = gradient
+    return dx, dw, dout.sum(axis=(0, 2, 3))
+
+
+# %% correct="conv_backward_naive"
+def conv_backward_naive(dout, cache):
+    x, w, b, conv_param = cache
+    stride, pad = conv_param["stride"], conv_param["pad"]
+    N, C, H, W = x.shape
+    HH, WW = w.shape[2:]
+    x_pad = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    dx_pad = np.zeros_like(x_pad)
+    dw = np.zeros_like(w)
+    for i in range(dout.shape[2]):
+        for j in range(dout.shape[3]):
+            top, left = i * stride, j * stride
+            window = x_pad[:, :, top : top + HH, left : left + WW]
+            dw += np.tensordot(dout[:, :, i, j], window, axes=([0], [0]))
+            dx_pad[:, :, top : top + HH, left : left + WW] += np.tensordot(
+                dout[:, :, i, j], w, axes=1
+            )
+    return dx_pad[:, :, pad : H + pad, pad : W + pad], dw, dout.sum((0, 2, 3))
+
+
+# %% correct="conv_backward_naive"
+def conv_backward_naive(dout, cache):
+    return (
+        conv_backward_input(dout, cache),
+        conv_backward_kernel(dout, cache),
+        conv_backward_bias(dout),
+    )
+
+
+# %% correct="conv_backward_naive"
+def conv_backward_naive(dout, cache):
+    x, w, b, conv_param = cache
+    x, w, b = (torch.tensor(array, requires_grad=True) for array in (x, w, b))
+    out = torch.conv2d(x, w, b, stride=conv_param["stride"], padding=conv_param["pad"])
+    out.backward(torch.tensor(dout))
+    return x.grad.numpy(), w.grad.numpy(), b.grad.numpy()
+
+
+# %% mistake="im2col" named="the windows stand in rows"
+def im2col(x, kernel_height, kernel_width, stride, pad):
+    x_pad = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    windows = np.lib.stride_tricks.sliding_window_view(
+        x_pad, (kernel_height, kernel_width), axis=(2, 3)
+    )[:, :, ::stride, ::stride]
+    N, C, H_out, W_out = windows.shape[:4]
+    return windows.transpose(0, 2, 3, 1, 4, 5).reshape(N, H_out * W_out, -1)
+
+
+# %% mistake="im2col" named="the channel changes fastest down a column"
+def im2col(x, kernel_height, kernel_width, stride, pad):
+    x_pad = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    windows = np.lib.stride_tricks.sliding_window_view(
+        x_pad, (kernel_height, kernel_width), axis=(2, 3)
+    )[:, :, ::stride, ::stride]
+    N, C, H_out, W_out = windows.shape[:4]
+    return windows.transpose(0, 4, 5, 1, 2, 3).reshape(N, -1, H_out * W_out)
+
+
+# %% mistake="im2col" named="the array is reshaped before its axes are in order"
+def im2col(x, kernel_height, kernel_width, stride, pad):
+    N, C, H, W = x.shape
+    H_out = (H + 2 * pad - kernel_height) // stride + 1
+    W_out = (W + 2 * pad - kernel_width) // stride + 1
+    x_pad = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    patches = []
+    for i in range(H_out):
+        for j in range(W_out):
+            top, left = i * stride, j * stride
+            patch = x_pad[:, :, top : top + kernel_height, left : left + kernel_width]
+            patches.append(patch.reshape(N, -1))
+    return np.stack(patches, axis=1).reshape(N, C * kernel_height * kernel_width, H_out * W_out)
+
+
+# %% mistake="im2col" named="all images share one matrix"
+def im2col(x, kernel_height, kernel_width, stride, pad):
+    columns = torch.nn.functional.unfold(
+        torch.tensor(x), (kernel_height, kernel_width), stride=stride, padding=pad
+    )
+    return columns.permute(1, 2, 0).reshape(columns.shape[1], -1).numpy()
+
+
+# %% mistake="im2col" named="the stride is ignored"
+def im2col(x, kernel_height, kernel_width, stride, pad):
+    x_pad = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    N, C, H, W = x_pad.shape
+    columns = []
+    for r in range(H - kernel_height + 1):
+        for c in range(W - kernel_width + 1):
+            columns.append(x_pad[:, :, r : r + kernel_height, c : c + kernel_width].reshape(N, -1))
+    return np.stack(columns, axis=-1)
+
+
+# %% mistake="im2col" named="the padding is missing"
+def im2col(x, kernel_height, kernel_width, stride, pad):
+    windows = np.lib.stride_tricks.sliding_window_view(
+        x, (min(kernel_height, x.shape[2]), min(kernel_width, x.shape[3])), axis=(2, 3)
+    )[:, :, ::stride, ::stride]
+    N, C, H_out, W_out = windows.shape[:4]
+    return windows.transpose(0, 1, 4, 5, 2, 3).reshape(N, -1, H_out * W_out)
+
+
+# %% mistake="im2col" named="the windows stand column by column"
+def im2col(x, kernel_height, kernel_width, stride, pad):
+    x_pad = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    N, C, H, W = x_pad.shape
+    columns = []
+    for c in range(0, W - kernel_width + 1, stride):
+        for r in range(0, H - kernel_height + 1, stride):
+            columns.append(x_pad[:, :, r : r + kernel_height, c : c + kernel_width].reshape(N, -1))
+    return np.stack(columns, axis=-1)
+
+
+# %% correct="im2col"
+def im2col(x, kernel_height, kernel_width, stride, pad):
+    x_pad = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    N, C, H, W = x_pad.shape
+    columns = []
+    for r in range(0, H - kernel_height + 1, stride):
+        for c in range(0, W - kernel_width + 1, stride):
+            columns.append(x_pad[:, :, r : r + kernel_height, c : c + kernel_width].reshape(N, -1))
+    return np.stack(columns, axis=-1)
+
+
+# %% correct="im2col"
+def im2col(x, kernel_height, kernel_width, stride, pad):
+    x_pad = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    windows = np.lib.stride_tricks.sliding_window_view(
+        x_pad, (kernel_height, kernel_width), axis=(2, 3)
+    )[:, :, ::stride, ::stride]
+    N, C, H_out, W_out = windows.shape[:4]
+    return windows.transpose(0, 1, 4, 5, 2, 3).reshape(N, -1, H_out * W_out)
+
+
+# %% correct="im2col"
+def im2col(x, kernel_height, kernel_width, stride, pad):
+    N, C, H, W = x.shape
+    H_out = (H + 2 * pad - kernel_height) // stride + 1
+    W_out = (W + 2 * pad - kernel_width) // stride + 1
+    i0 = np.tile(np.repeat(np.arange(kernel_height), kernel_width), C)
+    j0 = np.tile(np.arange(kernel_width), kernel_height * C)
+    i = i0[:, None] + stride * np.repeat(np.arange(H_out), W_out)
+    j = j0[:, None] + stride * np.tile(np.arange(W_out), H_out)
+    k = np.repeat(np.arange(C), kernel_height * kernel_width)[:, None]
+    return np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))[:, k, i, j]
+
+
+# %% mistake="conv_forward_matmul" named="the bias is missing"
+def conv_forward_matmul(columns, w, b):
+    return w.reshape(w.shape[0], -1) @ columns
+
+
+# %% mistake="conv_forward_matmul" named="the bias is added per window"
+def conv_forward_matmul(columns, w, b):
+    out = w.reshape(w.shape[0], -1) @ columns
+    return out + np.resize(b, out.shape[-1])
+
+
+# %% mistake="conv_forward_matmul" named="scrambles the filters"
+def conv_forward_matmul(columns, w, b):
+    weights = w.reshape(-1, w.shape[0]).T
+    return weights @ columns + b[:, None]
+
+
+# %% mistake="conv_forward_matmul" named="the axes F and L are exchanged"
+def conv_forward_matmul(columns, w, b):
+    return columns.transpose(0, 2, 1) @ w.reshape(len(w), -1).T + b
+
+
+# %% mistake="conv_forward_matmul" named="a filter's channel changes fastest"
+def conv_forward_matmul(columns, w, b):
+    weights = w.transpose(0, 2, 3, 1).reshape(len(w), -1)
+    return np.einsum("fk,nkl->nfl", weights, columns) + b[None, :, None]
+
+
+# %% mistake="conv_forward_matmul" named="the images are added up"
+def conv_forward_matmul(columns, w, b):
+    out = 0
+    for image in columns:
+        out = out + w.reshape(len(w), -1) @ image + b[:, None]
+    return out
+
+
+# %% correct="conv_forward_matmul"
+def conv_forward_matmul(columns, w, b):
+    weights = w.reshape(len(w), -1)
+    return np.stack([weights.dot(image) + b.reshape(-1, 1) for image in columns])
+
+
+# %% correct="conv_forward_matmul"
+def conv_forward_matmul(columns, w, b):
+    F = w.shape[0]
+    out = np.einsum("fk,nkl->nfl", w.reshape(F, -1), columns)
+    out += b[None, :, None]
+    return out
+
+
+# %% mistake="conv_backward_matmul" named="the images are not summed"
+def conv_backward_matmul(dout, columns, w):
+    dcolumns = w.reshape(len(w), -1).T @ dout
+    dw = dout @ columns.transpose(0, 2, 1)
+    return dcolumns, dw.reshape(-1, *w.shape), dout.sum(axis=2)
+
+
+# %% mistake="conv_backward_matmul" named="it is not reshaped to w's shape"
+def conv_backward_matmul(dout, columns, w):
+    dcolumns = w.reshape(len(w), -1).T @ dout
+    dw = (dout @ columns.transpose(0, 2, 1)).sum(axis=0)
+    return dcolumns, dw, dout.sum(axis=(0, 2))
+
+
+# %% mistake="conv_backward_matmul" named="it is reshaped to w's shape while still transposed"
+def conv_backward_matmul(dout, columns, w):
+    dcolumns = w.reshape(len(w), -1).T @ dout
+    dw = np.einsum("nkl,nfl->kf", columns, dout).reshape(w.shape)
+    return dcolumns, dw, dout.sum(axis=(0, 2))
+
+
+# %% mistake="conv_backward_matmul" named="the mean over the batch is taken"
+def conv_backward_matmul(dout, columns, w):
+    dcolumns = w.reshape(len(w), -1).T @ dout
+    dw = (dout @ columns.transpose(0, 2, 1)).mean(axis=0).reshape(w.shape)
+    return dcolumns, dw, dout.sum(axis=2).mean(axis=0)
+
+
+# %% mistake="conv_backward_matmul" named="there is one bias per window"
+def conv_backward_matmul(dout, columns, w):
+    dcolumns = w.reshape(len(w), -1).T @ dout
+    dw = (dout @ columns.transpose(0, 2, 1)).sum(axis=0).reshape(w.shape)
+    return dcolumns, dw, dout.sum(axis=(0, 1))
+
+
+# %% mistake="conv_backward_matmul" named="scrambles the filters"
+def conv_backward_matmul(dout, columns, w):
+    dcolumns = w.reshape(-1, len(w)) @ dout
+    dw = (dout @ columns.transpose(0, 2, 1)).sum(axis=0).reshape(w.shape)
+    return dcolumns, dw, dout.sum(axis=(0, 2))
+
+
+# %% mistake="conv_backward_matmul" named="the order is not (dcolumns, dw, db)"
+def conv_backward_matmul(dout, columns, w):
+    dcolumns = w.reshape(len(w), -1).T @ dout
+    dw = (dout @ columns.transpose(0, 2, 1)).sum(axis=0).reshape(w.shape)
+    return dw, dcolumns, dout.sum(axis=(0, 2))
+
+
+# %% correct="conv_backward_matmul"
+def conv_backward_matmul(dout, columns, w):
+    dw, db, dcolumns = np.zeros((len(w), columns.shape[1])), np.zeros(len(w)), []
+    for upstream, image in zip(dout, columns):
+        dcolumns.append(w.reshape(len(w), -1).T.dot(upstream))
+        dw += upstream.dot(image.T)
+        db += upstream.sum(axis=1)
+    return np.array(dcolumns), dw.reshape(w.shape), db
+
+
+# %% correct="conv_backward_matmul"
+def conv_backward_matmul(dout, columns, w):
+    weights = w.reshape(len(w), -1)
+    return [
+        np.einsum("fk,nfl->nkl", weights, dout),
+        np.einsum("nfl,nkl->fk", dout, columns).reshape(w.shape),
+        np.einsum("nfl->f", dout),
+    ]
+
+
+# %% mistake="col2im" named="windows overwrite each other"
+def col2im(columns, x_shape, kernel_height, kernel_width, stride, pad):
+    N, C, H, W = x_shape
+    x_pad = np.zeros((N, C, H + 2 * pad, W + 2 * pad))
+    W_out = (W + 2 * pad - kernel_width) // stride + 1
+    for k in range(columns.shape[2]):
+        top, left = k // W_out * stride, k % W_out * stride
+        patch = columns[:, :, k].reshape(N, C, kernel_height, kernel_width)
+        x_pad[:, :, top : top + kernel_height, left : left + kernel_width] = patch
+    return x_pad[:, :, pad : pad + H, pad : pad + W]
+
+
+# %% mistake="col2im" named="values overwrite each other"
+def col2im(columns, x_shape, kernel_height, kernel_width, stride, pad):
+    N, C, H, W = x_shape
+    H_out = (H + 2 * pad - kernel_height) // stride + 1
+    W_out = (W + 2 * pad - kernel_width) // stride + 1
+    columns = columns.reshape(N, C, kernel_height, kernel_width, H_out, W_out)
+    x_pad = np.zeros((N, C, H + 2 * pad, W + 2 * pad))
+    for i in range(kernel_height):
+        for j in range(kernel_width):
+            bottom, right = i + stride * H_out, j + stride * W_out
+            x_pad[:, :, i:bottom:stride, j:right:stride] = columns[:, :, i, j]
+    return x_pad[:, :, pad : pad + H, pad : pad + W]
+
+
+# %% mistake="col2im" named="pad:-pad"
+def col2im(columns, x_shape, kernel_height, kernel_width, stride, pad):
+    N, C, H, W = x_shape
+    x_pad = np.zeros((N, C, H + 2 * pad, W + 2 * pad))
+    W_out = (W + 2 * pad - kernel_width) // stride + 1
+    for k in range(columns.shape[2]):
+        top, left = k // W_out * stride, k % W_out * stride
+        patch = columns[:, :, k].reshape(N, C, kernel_height, kernel_width)
+        x_pad[:, :, top : top + kernel_height, left : left + kernel_width] += patch
+    return x_pad[:, :, pad:-pad, pad:-pad]
+
+
+# %% mistake="col2im" named="the mean of overlapping values is taken"
+def col2im(columns, x_shape, kernel_height, kernel_width, stride, pad):
+    N, C, H, W = x_shape
+    size, window = (H + 2 * pad, W + 2 * pad), (kernel_height, kernel_width)
+    columns = torch.tensor(columns)
+    total = torch.nn.functional.fold(columns, size, window, stride=stride).numpy()
+    count = torch.nn.functional.fold(torch.ones_like(columns), size, window, stride=stride).numpy()
+    return (total / np.maximum(count, 1))[:, :, pad : pad + H, pad : pad + W]
+
+
+# %% mistake="col2im" named="the padding's share is not cut away"
+def col2im(columns, x_shape, kernel_height, kernel_width, stride, pad):
+    N, C, H, W = x_shape
+    size, window = (H + 2 * pad, W + 2 * pad), (kernel_height, kernel_width)
+    return torch.nn.functional.fold(torch.tensor(columns), size, window, stride=stride).numpy()
+
+
+# %% mistake="col2im" named="the windows are taken to stand column by column"
+def col2im(columns, x_shape, kernel_height, kernel_width, stride, pad):
+    N, C, H, W = x_shape
+    x_pad = np.zeros((N, C, H + 2 * pad, W + 2 * pad))
+    H_out = (H + 2 * pad - kernel_height) // stride + 1
+    for k in range(columns.shape[2]):
+        top, left = k % H_out * stride, k // H_out * stride
+        patch = columns[:, :, k].reshape(N, C, kernel_height, kernel_width)
+        x_pad[:, :, top : top + kernel_height, left : left + kernel_width] += patch
+    return x_pad[:, :, pad : pad + H, pad : pad + W]
+
+
+# %% correct="col2im"
+def col2im(columns, x_shape, kernel_height, kernel_width, stride, pad):
+    N, C, H, W = x_shape
+    x_pad = np.zeros((N, C, H + 2 * pad, W + 2 * pad))
+    k = 0
+    for top in range(0, H + 2 * pad - kernel_height + 1, stride):
+        for left in range(0, W + 2 * pad - kernel_width + 1, stride):
+            patch = columns[:, :, k].reshape(N, C, kernel_height, kernel_width)
+            x_pad[:, :, top : top + kernel_height, left : left + kernel_width] += patch
+            k += 1
+    return x_pad[:, :, pad : pad + H, pad : pad + W]
+
+
+# %% correct="col2im"
+def col2im(columns, x_shape, kernel_height, kernel_width, stride, pad):
+    N, C, H, W = x_shape
+    index = np.arange(C * (H + 2 * pad) * (W + 2 * pad), dtype=float)
+    index = index.reshape(1, C, H + 2 * pad, W + 2 * pad)
+    windows = np.lib.stride_tricks.sliding_window_view(
+        index[0], (kernel_height, kernel_width), axis=(1, 2)
+    )[:, ::stride, ::stride]
+    index = windows.transpose(0, 3, 4, 1, 2).reshape(columns.shape[1:]).astype(int)
+    x_pad = np.zeros((N, C * (H + 2 * pad) * (W + 2 * pad)))
+    for n in range(N):
+        np.add.at(x_pad[n], index, columns[n])
+    return x_pad.reshape(N, C, H + 2 * pad, W + 2 * pad)[:, :, pad : pad + H, pad : pad + W]
+
+
+# %% correct="col2im"
+def col2im(columns, x_shape, kernel_height, kernel_width, stride, pad):
+    return torch.nn.functional.fold(
+        torch.tensor(columns),
+        x_shape[2:],
+        (kernel_height, kernel_width),
+        stride=stride,
+        padding=pad,
+    ).numpy()
+
+
+# %% mistake="max_pool_forward_naive" named="the maximum is sought from zero upwards"
+def max_pool_forward_naive(x, pool_param):
+    pH, pW, S = pool_param["pool_height"], pool_param["pool_width"], pool_param["stride"]
+    N, C, H, W = x.shape
+    out = np.zeros((N, C, (H - pH) // S + 1, (W - pW) // S + 1))
+    for n, c, i, j in np.ndindex(*out.shape):
+        for a in range(pH):
+            for b in range(pW):
+                out[n, c, i, j] = max(out[n, c, i, j], x[n, c, i * S + a, j * S + b])
+    return out, (x, pool_param)
+
+
+# %% mistake="max_pool_forward_naive" named="the window is taken to be square"
+def max_pool_forward_naive(x, pool_param):
+    size, stride = pool_param["pool_height"], pool_param["stride"]
+    out = torch.nn.functional.max_pool2d(torch.tensor(x), min(size, x.shape[3]), stride)
+    return out.numpy(), (x, pool_param)
+
+
+# %% mistake="max_pool_forward_naive" named="the stride is ignored"
+def max_pool_forward_naive(x, pool_param):
+    pH, pW, S = pool_param["pool_height"], pool_param["pool_width"], pool_param["stride"]
+    N, C, H, W = x.shape
+    out = np.zeros((N, C, (H - pH) // S + 1, (W - pW) // S + 1))
+    for i in range(out.shape[2]):
+        for j in range(out.shape[3]):
+            out[:, :, i, j] = np.max(x[:, :, i : i + pH, j : j + pW], axis=(2, 3))
+    return out, (x, pool_param)
+
+
+# %% mistake="max_pool_forward_naive" named="the stride is ignored, and windows lie side by side"
+def max_pool_forward_naive(x, pool_param):
+    pH, pW = pool_param["pool_height"], pool_param["pool_width"]
+    N, C, H, W = x.shape
+    x_cut = x[:, :, : H // pH * pH, : W // pW * pW]
+    out = x_cut.reshape(N, C, H // pH, pH, W // pW, pW).max(axis=(3, 5))
+    return out, (x, pool_param)
+
+
+# %% mistake="max_pool_forward_naive" named="the mean of the window is taken"
+def max_pool_forward_naive(x, pool_param):
+    window = pool_param["pool_height"], pool_param["pool_width"]
+    out = torch.nn.functional.avg_pool2d(torch.tensor(x), window, pool_param["stride"])
+    return out.numpy(), (x, pool_param)
+
+
+# %% mistake="max_pool_forward_naive" named="the channels are pooled together"
+def max_pool_forward_naive(x, pool_param):
+    pH, pW, S = pool_param["pool_height"], pool_param["pool_width"], pool_param["stride"]
+    N, C, H, W = x.shape
+    out = np.zeros((N, C, (H - pH) // S + 1, (W - pW) // S + 1))
+    for n, c, i, j in np.ndindex(*out.shape):
+        out[n, c, i, j] = np.max(x[n, :, i * S : i * S + pH, j * S : j * S + pW])
+    return out, (x, pool_param)
+
+
+# %% mistake="max_pool_forward_naive" named="every value is zero"
+def max_pool_forward_naive(x, pool_param):
+    pH, pW, S = pool_param["pool_height"], pool_param["pool_width"], pool_param["stride"]
+    N, C, H, W = x.shape
+    out = np.zeros((N, C, (H - pH) // S + 1, (W - pW) // S + 1))
+    for value in out[0, 0]:
+        value = np.max(x)
+    return out, (x, pool_param)
+
+
+# %% mistake="max_pool_forward_naive" named="axes 2 and 3 are swapped"
+def max_pool_forward_naive(x, pool_param):
+    pH, pW, S = pool_param["pool_height"], pool_param["pool_width"], pool_param["stride"]
+    N, C, H, W = x.shape
+    out = np.zeros((N, C, (W - pW) // S + 1, (H - pH) // S + 1))
+    for n, c, i, j in np.ndindex(*out.shape):
+        out[n, c, i, j] = np.max(x[n, c, j * S : j * S + pH, i * S : i * S + pW])
+    return out, (x, pool_param)
+
+
+# %% correct="max_pool_forward_naive"
+def max_pool_forward_naive(x, pool_param):
+    window, S = (pool_param["pool_height"], pool_param["pool_width"]), pool_param["stride"]
+    windows = np.lib.stride_tricks.sliding_window_view(x, window, axis=(2, 3))
+    return windows[:, :, ::S, ::S].max(axis=(-2, -1)), (x, pool_param)
+
+
+# %% correct="max_pool_forward_naive"
+def max_pool_forward_naive(x, pool_param):
+    pH, pW, S = pool_param["pool_height"], pool_param["pool_width"], pool_param["stride"]
+    N, C, H, W = x.shape
+    out = np.full((N, C, 1 + (H - pH) // S, 1 + (W - pW) // S), -np.inf)
+    for n, c, i, j in np.ndindex(*out.shape):
+        for a in range(pH):
+            for b in range(pW):
+                out[n, c, i, j] = max(out[n, c, i, j], x[n, c, i * S + a, j * S + b])
+    return out, (x, pool_param)
+
+
+# %% correct="max_pool_forward_naive"
+def max_pool_forward_naive(x, pool_param):
+    window = pool_param["pool_height"], pool_param["pool_width"]
+    out = torch.nn.functional.max_pool2d(torch.tensor(x), window, pool_param["stride"])
+    return out.numpy(), (x, pool_param)
+
+
+# %% mistake="max_pool_backward_naive" named="windows overwrite each other"
+def max_pool_backward_naive(dout, cache):
+    x, pool_param = cache
+    pH, pW, S = pool_param["pool_height"], pool_param["pool_width"], pool_param["stride"]
+    dx = np.zeros_like(x)
+    for n, c, i, j in np.ndindex(*dout.shape):
+        window = x[n, c, i * S : i * S + pH, j * S : j * S + pW]
+        mask = window == np.max(window)
+        dx[n, c, i * S : i * S + pH, j * S : j * S + pW] = mask * dout[n, c, i, j]
+    return dx
+
+
+# %% mistake="max_pool_backward_naive" named="values overwrite each other"
+def max_pool_backward_naive(dout, cache):
+    x, pool_param = cache
+    pH, pW, S = pool_param["pool_height"], pool_param["pool_width"], pool_param["stride"]
+    dx = np.zeros_like(x)
+    for n, c, i, j in np.ndindex(*dout.shape):
+        window = x[n, c, i * S : i * S + pH, j * S : j * S + pW]
+        a, b = np.unravel_index(np.argmax(window), window.shape)
+        dx[n, c, i * S + a, j * S + b] = dout[n, c, i, j]
+    return dx
+
+
+# %% mistake="max_pool_backward_naive" named="the whole window gets dout"
+def max_pool_backward_naive(dout, cache):
+    x, pool_param = cache
+    pH, pW, S = pool_param["pool_height"], pool_param["pool_width"], pool_param["stride"]
+    dx = np.zeros_like(x)
+    for n, c, i, j in np.ndindex(*dout.shape):
+        dx[n, c, i * S : i * S + pH, j * S : j * S + pW] += dout[n, c, i, j]
+    return dx
+
+
+# %% mistake="max_pool_backward_naive" named="as in mean pooling"
+def max_pool_backward_naive(dout, cache):
+    x, pool_param = cache
+    pH, pW, S = pool_param["pool_height"], pool_param["pool_width"], pool_param["stride"]
+    dx = np.zeros_like(x)
+    for n, c, i, j in np.ndindex(*dout.shape):
+        dx[n, c, i * S : i * S + pH, j * S : j * S + pW] += dout[n, c, i, j] / (pH * pW)
+    return dx
+
+
+# %% mistake="max_pool_backward_naive" named="dout is left out"
+def max_pool_backward_naive(dout, cache):
+    x, pool_param = cache
+    pH, pW, S = pool_param["pool_height"], pool_param["pool_width"], pool_param["stride"]
+    dx = np.zeros_like(x)
+    for n, c, i, j in np.ndindex(*dout.shape):
+        window = x[n, c, i * S : i * S + pH, j * S : j * S + pW]
+        dx[n, c, i * S : i * S + pH, j * S : j * S + pW] += window == window.max()
+    return dx
+
+
+# %% mistake="max_pool_backward_naive" named="dout is multiplied by the maximum"
+def max_pool_backward_naive(dout, cache):
+    x, pool_param = cache
+    pH, pW, S = pool_param["pool_height"], pool_param["pool_width"], pool_param["stride"]
+    dx = np.zeros_like(x)
+    for n, c, i, j in np.ndindex(*dout.shape):
+        window = x[n, c, i * S : i * S + pH, j * S : j * S + pW]
+        share = np.where(window == window.max(), window, 0) * dout[n, c, i, j]
+        dx[n, c, i * S : i * S + pH, j * S : j * S + pW] += share
+    return dx
+
+
+# %% mistake="max_pool_backward_naive" named="the input x was modified in place"
+def max_pool_backward_naive(dout, cache):
+    x, pool_param = cache
+    pH, pW, S = pool_param["pool_height"], pool_param["pool_width"], pool_param["stride"]
+    dx = np.zeros_like(x)
+    for n, c, i, j in np.ndindex(*dout.shape):
+        window = x[n, c, i * S : i * S + pH, j * S : j * S + pW]
+        a, b = np.unravel_index(np.argmax(window), window.shape)
+        dx[n, c, i * S + a, j * S + b] += dout[n, c, i, j]
+        x[n, c, i * S + a, j * S + b] = 0
+    return dx
+
+
+# %% correct="max_pool_backward_naive"
+def max_pool_backward_naive(dout, cache):
+    x, pool_param = cache
+    pH, pW, S = pool_param["pool_height"], pool_param["pool_width"], pool_param["stride"]
+    dx = np.zeros_like(x)
+    for i in range(dout.shape[2]):
+        for j in range(dout.shape[3]):
+            window = x[:, :, i * S : i * S + pH, j * S : j * S + pW]
+            mask = window == window.max(axis=(2, 3), keepdims=True)
+            dx[:, :, i * S : i * S + pH, j * S : j * S + pW] += mask * dout[:, :, i, j, None, None]
+    return dx
+
+
+# %% correct="max_pool_backward_naive"
+def max_pool_backward_naive(dout, cache):
+    x, pool_param = cache
+    pH, pW, S = pool_param["pool_height"], pool_param["pool_width"], pool_param["stride"]
+    dx = np.zeros_like(x)
+    for n, c, i, j in np.ndindex(*dout.shape):
+        window = x[n, c, i * S : i * S + pH, j * S : j * S + pW]
+        best = window == window.max()
+        dx[n, c, i * S : i * S + pH, j * S : j * S + pW] += dout[n, c, i, j] * best / best.sum()
+    return dx
+
+
+# %% correct="max_pool_backward_naive"
+def max_pool_backward_naive(dout, cache):
+    x, pool_param = cache
+    images = torch.tensor(x, requires_grad=True)
+    window = pool_param["pool_height"], pool_param["pool_width"]
+    out = torch.nn.functional.max_pool2d(images, window, pool_param["stride"])
+    out.backward(torch.tensor(dout))
+    return images.grad.numpy()
