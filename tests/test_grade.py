@@ -1,6 +1,8 @@
 """Grading honest submissions: marks, messages, and what a result says."""
 
 import json
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 
 import nbformat
@@ -152,6 +154,43 @@ def test_class_is_graded_resumed_and_written(grader: Grader, tmp_path) -> None:
     again = grade_class(jobs, results, workers=1)
     assert again["ada"].flags == ["kept"]
     assert again["folder_student"].score == 10
+
+
+def test_any_executor_will_do(grader: Grader, tmp_path) -> None:
+    nbformat.write(grader.notebook(), tmp_path / "ada.ipynb")
+    job = Job("ada", tmp_path / "ada.ipynb", grader.lab.solution_path, 0)
+    with ThreadPoolExecutor(1) as executor:
+        graded = grade_class([job], tmp_path / "results", executor=executor)
+    assert graded["ada"].score == 10
+
+
+class _Dies(ThreadPoolExecutor):
+    """A pool whose process dies of one submission, and takes those that wait with it."""
+
+    def submit(self, function, job):
+        future = super().submit(function, job)
+        if job.student == "deadly" or self._max_workers > 1:
+            future = Future()
+            future.set_exception(BrokenProcessPool("a process died"))
+        return future
+
+
+def test_submission_that_kills_the_grader_costs_nobody_else(
+    grader: Grader, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr("autograder.grade.processes", _Dies)
+    jobs = []
+    for student in ("ada", "deadly", "zoe"):
+        path = tmp_path / f"{student}.ipynb"
+        nbformat.write(grader.notebook(), path)
+        jobs.append(Job(student, path, grader.lab.solution_path, 0))
+    graded = grade_class(jobs, tmp_path / "results", workers=2)
+    assert {name: result.score for name, result in graded.items()} == {
+        "ada": 10,
+        "deadly": 0,
+        "zoe": 10,
+    }
+    assert "the grader itself failed on this submission" in graded["deadly"].reason
 
 
 def test_file_and_folder_of_one_name_are_both_graded(tmp_path) -> None:

@@ -1,0 +1,1603 @@
+# %% [markdown]
+# # Lab 08: Grad-CAM
+#
+# A network looks at a picture and says *fish*. Where in the picture is the evidence? A saliency map
+# answers pixel by pixel, and often in grains of sand. **Grad-CAM** (Selvaraju et al., 2017) asks a
+# deep layer instead, whose few channels know *what* and still roughly know *where*. Its answer is
+# coarse, but it listens to the question: in a picture of a dog and a cat it lights the dog when it
+# is asked for the dog, and the cat when it is asked for the cat.
+#
+# | section | what you write | minutes |
+# |---|---|---|
+# | 1. The last feature maps know where | `class_activation_map` | 15 |
+# | 2. Listening in on a network | `record_output` | 25 |
+# | 3. Grad-CAM | `grad_cam`, and a proof | 65 |
+# | 4. One picture, two answers | nothing: you look | 10 |
+# | 5. How good is a map? | `pointing_game`, `intersection_over_union` | 30 |
+# | 6. Which layer? | nothing: you explore | 15 |
+# | 7. Guided Grad-CAM | `guided_grad_cam` | 15 |
+# | 8. A network unmasked | a verdict in writing | 20 |
+# | 9. With an ImageNet network | nothing: you look | 10 |
+#
+# The cell beneath each exercise is its test: **if it says nothing, your function is right so far**;
+# otherwise it says in one sentence what is wrong. When your work is graded, other networks, shapes
+# and classes are tried as well. No exercise calls one that you wrote before, so a slip costs you
+# only once.
+
+# %% given=true
+from collections import OrderedDict
+from contextlib import suppress
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from utils.checks import check_close, check_unchanged
+
+device = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def random_images(seed, *shape):
+    """Images in float64 with values between 0 and 1."""
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def tiny_network(seed, grid=(2, 2), inplace=False):
+    """A small network with random weights, in float64 and in eval mode, for the tests.
+
+    From images (N, 3, H, W) to four class scores. Where `grid` is 1, it averages over all places
+    before its linear layer; otherwise the linear layer knows the places of a grid apart.
+    """
+    places = nn.AdaptiveAvgPool2d(grid)
+    network = nn.Sequential(
+        OrderedDict(
+            conv1=nn.Conv2d(3, 5, 3, padding=1),
+            norm1=nn.BatchNorm2d(5, momentum=1),
+            relu1=nn.ReLU(inplace),
+            pool=nn.AvgPool2d((2, 3)),
+            conv2=nn.Conv2d(5, 6, 3, padding=1),
+            norm2=nn.BatchNorm2d(6, momentum=1),
+            relu2=nn.ReLU(inplace),
+            average=places,
+            flatten=nn.Flatten(),
+            linear=nn.Linear(6 if grid == 1 else 6 * grid[0] * grid[1], 4),
+        )
+    ).double()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.normal_(0, 0.5, generator=generator)
+        network(random_images(seed, 8, 3, 6, 9))  # sets the statistics of both BatchNorms
+    return network.eval()
+
+
+def see_through_network(weight):
+    """A network in float64 whose layer `features` returns the image itself.
+
+    The score of class c is the mean over all places of Σ_k weight[c, k] · image[k]; weight: (C, 3).
+    """
+    features = nn.Conv2d(3, 3, 1, bias=False).double()
+    linear = nn.Linear(3, len(weight), bias=False).double()
+    with torch.no_grad():
+        features.weight.copy_(torch.eye(3)[:, :, None, None])
+        linear.weight.copy_(weight)
+    layers = OrderedDict(
+        features=features, average=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), linear=linear
+    )
+    return nn.Sequential(layers).eval()
+
+
+def form(maps):
+    """Maps, each divided by its largest value: what is left of them without their scale."""
+    if not isinstance(maps, torch.Tensor) or maps.ndim < 2:
+        return maps
+    return maps / maps.flatten(1).amax(1).reshape(-1, *[1] * (maps.ndim - 1))
+
+
+def count_hooks(model):
+    """How many hooks hang on a model's modules."""
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return sum(len(getattr(module, kind)) for module in model.modules() for kind in kinds)
+
+
+# %% [markdown]
+# The next cell loads a network of six convolutions and a linear layer, and pictures to ask it
+# about: a textured object in clutter, of which we know where it is.
+
+# %%
+import matplotlib.pyplot as plt
+import numpy as np
+
+from utils.figures import contact_sheet, overlay
+from utils.models import load_model
+from utils.scenes import CLASS_NAMES, make_scenes
+
+base = load_model("base").to(device)
+last_layer = base.get_submodule(base.last_conv)
+scenes = make_scenes(120, np.random.default_rng(8))
+images, labels = (tensor.to(device) for tensor in scenes.tensors())
+print(base)
+
+# %% [markdown]
+# ## 1. The last feature maps know where
+#
+# Look at how the network printed above ends. The last ReLU gives 128 **feature maps** $A_k$ of 8 ×
+# 8 places. `AdaptiveAvgPool2d(1)` takes the mean of each map (*global average pooling*), and one
+# linear layer turns these 128 means into class scores:
+#
+# $$s_c = b_c + \sum_k W_{ck}\; \frac{1}{hw} \sum_{i, j} A_k(i, j)
+#       = b_c + \frac{1}{hw} \sum_{i, j} \underbrace{\sum_k W_{ck}\, A_k(i, j)}_{M_c(i, j)}$$
+#
+# Only the order of two sums was changed, and yet there it is: the score is the mean of a *map*
+# $M_c$ that says how much each place contributes to class $c$. It is the **class activation map**,
+# CAM for short (Zhou et al., 2016).
+#
+# ### Exercise: `class_activation_map`
+# ★☆☆ · 15 minutes
+#
+# <details><summary>Hint</summary>
+#
+# `weight[y]` holds one row of weights for each image, shape (N, K). Either give it two more axes,
+# so that it can be multiplied with the feature maps, or let `torch.einsum("nk,nkij->nij", …)` say
+# which axis is summed.
+#
+# </details>
+
+
+# %% exercise="class_activation_map"
+def class_activation_map(features, weight, y):
+    """How much each place contributes to a class's score, for a network that averages over places.
+
+        M(n, i, j) = Σ_k weight[y_n, k] · features(n, k, i, j)
+
+    Args:
+        features: the last feature maps, float tensor (N, K, h, w).
+        weight: of the linear layer behind the global average pooling, float tensor (C, K).
+        y: the class asked for, for each image, int64 tensor (N,).
+
+    Returns:
+        maps: float tensor (N, h, w), signed: a place can speak against the class.
+    """
+    ### BEGIN SOLUTION
+    return torch.einsum("nk,nkij->nij", weight[y], features)
+    ### END SOLUTION
+
+
+# %% test="class_activation_map" points=3
+generator = torch.Generator().manual_seed(0)
+features = torch.rand(3, 4, 2, 5, generator=generator, dtype=torch.float64)
+weight = torch.randn(4, 4, generator=generator, dtype=torch.float64)
+y = torch.tensor([2, 0, 1])
+weighted = weight[y][:, :, None, None] * features
+expected = weighted.sum(1)
+
+with check_unchanged(features=features, weight=weight, y=y):
+    maps = class_activation_map(features.clone(), weight.clone(), y.clone())
+check_close(
+    maps,
+    expected,
+    "class_activation_map(features, weight, y)",
+    mistakes={
+        "the mean over the channels is taken where their sum is needed": weighted.mean(1),
+        "weight's axes are exchanged: row c of weight belongs to class c": (
+            weight[:, y].T[:, :, None, None] * features
+        ).sum(1),
+        "every image is asked for the first image's class": (
+            weight[y[:1]][:, :, None, None] * features
+        ).sum(1),
+        "y is ignored: the class with the highest score is asked for": (
+            weight[(features.mean((2, 3)) @ weight.T).argmax(1)][:, :, None, None] * features
+        ).sum(1),
+        "negative values are set to zero: evidence against the class counts too": expected.relu(),
+        "negative weights are left out": (weight[y].relu()[:, :, None, None] * features).sum(1),
+        "the maps are averaged over the places, which gives the score": expected.mean((1, 2)),
+        "the channels aren't summed": weighted,
+    },
+)
+### BEGIN HIDDEN TESTS
+generator = torch.Generator().manual_seed(reference.seed)
+for shape, classes in [((4, 6, 3, 2), 3), ((1, 2, 1, 4), 5), ((5, 3, 2, 2), 7)]:
+    features = torch.randn(shape, generator=generator, dtype=torch.float64)
+    weight = torch.randn(classes, shape[1], generator=generator, dtype=torch.float64)
+    y = torch.randint(classes, shape[:1], generator=generator)
+    check_close(
+        class_activation_map(features.clone(), weight.clone(), y.clone()),
+        reference.class_activation_map(features, weight, y),
+        f"class_activation_map for features {shape} and {classes} classes",
+    )
+### END HIDDEN TESTS
+
+# %% [markdown]
+# What does such a sum look like? Below, three scenes, the three channels that add most to the score
+# of each scene's class, and the sum over all 128.
+
+# %%
+with torch.no_grad():
+    features = base.features(images[:3])
+    weight = base.classifier.linear.weight
+    contributions = weight[labels[:3]][:, :, None, None] * features
+    maps = class_activation_map(features, weight, labels[:3])
+shares = contributions.mean((2, 3)) / maps.mean((1, 2))[:, None]
+strongest = shares.topk(3)
+strong, limit = contributions.abs().max().item(), maps.abs().max().item()
+
+figure, axes = plt.subplots(3, 5, figsize=(10, 6), layout="constrained")
+figure.suptitle("A class activation map adds up what 128 channels saw")
+for row, scene in zip(axes, range(3), strict=True):
+    row[0].imshow(scenes.images[scene])
+    row[0].set_title(CLASS_NAMES[labels[scene]])
+    for ax, share, channel in zip(
+        row[1:4], strongest.values[scene], strongest.indices[scene], strict=True
+    ):
+        one = ax.imshow(
+            contributions[scene, channel].cpu(), cmap="RdBu_r", vmin=-strong, vmax=strong
+        )
+        ax.set_title(f"channel {channel} ({share:.0%})")
+    total = row[4].imshow(maps[scene].cpu(), cmap="RdBu_r", vmin=-limit, vmax=limit)
+    row[4].set_title("sum of all 128")
+for ax in axes.flat:
+    ax.set_xticks([])
+    ax.set_yticks([])
+figure.colorbar(one, ax=axes[:, :4], shrink=0.6, label="one channel's contribution")
+figure.colorbar(total, ax=axes[:, 4], shrink=0.6, label="sum")
+plt.show()
+
+# %% [markdown]
+# Red speaks for the class, blue (there is next to none here) against it, and the percentage is the
+# channel's share of the map's mean. Even the strongest channels add hardly more than a tenth each:
+# no single one is "the heart channel", and it is their sum that finds the object. Mind the grid: a
+# place is 8 × 8 pixels of the scene, and because of all the convolutions before it, it *sees* a
+# good deal more than these 64 pixels.
+#
+# CAM has a condition, though: the network must end in average pooling and one linear layer. VGG-16
+# has three linear layers; a captioning network has no such end at all. To lift the condition we
+# need two things: to get at a layer in the middle of a network, and to find weights for its
+# channels.
+#
+# ## 2. Listening in on a network
+#
+# A **hook** is a function that PyTorch calls whenever a module has run. A forward hook gets the
+# module, its inputs and its output; `layer.register_forward_hook(hook)` hangs it on the layer and
+# returns a handle, whose `remove()` takes it off again. Three things go wrong with hooks in
+# practice:
+#
+# - **It stays.** A hook that isn't removed is called in every later run, slows the network down and
+#   keeps old activations in memory. It also stays when the network raises an exception before your
+#   code gets as far as `remove()`.
+# - **It changes the network.** Whatever a forward hook returns, other than `None`, replaces the
+#   layer's output.
+# - **It records what isn't true for long.** A layer that works *in place*, such as
+#   `nn.ReLU(inplace=True)`, writes its result over its input: the very tensor that the layer before
+#   it has returned, and that you have just recorded. `.detach()` doesn't help, as it shares the
+#   memory.
+#
+# ### Exercise: `record_output`
+# ★★☆ · 25 minutes
+#
+# <details><summary>Hint 1: how a hook gets its result out</summary>
+#
+# Make an empty list, and let the hook append to it. A hook can be a nested function or a lambda.
+#
+# </details>
+# <details><summary>Hint 2: whatever happens</summary>
+#
+# Python runs a `finally:` block on the way out of its `try:`, whether by the normal way or by an
+# exception.
+#
+# </details>
+
+
+# %% exercise="record_output"
+def record_output(X, model, layer):
+    """What one layer returns while the model looks at images.
+
+    No hook is left behind, even where the model raises an exception, and the model stays in the
+    mode (training or eval) in which it comes.
+
+    Args:
+        X: images, float tensor (N, 3, H, W).
+        model: nn.Module. Some of its modules may work in place, and so overwrite what `layer`
+            has returned.
+        layer: a module somewhere inside the model; it runs once and returns one tensor.
+
+    Returns:
+        output: tensor of the values that the layer returned, before anything overwrites them.
+    """
+    ### BEGIN SOLUTION
+    recorded = []
+    handle = layer.register_forward_hook(
+        lambda module, inputs, output: recorded.append(output.detach().clone())
+    )
+    try:
+        model(X)
+    finally:
+        handle.remove()
+    return recorded[0]
+    ### END SOLUTION
+
+
+# %% test="record_output" points=3
+X, model = random_images(1, 2, 3, 6, 9), tiny_network(1, inplace=True)
+with torch.no_grad():
+    convolved = model.conv1(X)
+    normalised = model.norm1(convolved)
+    halved = model.pool(normalised.relu())
+
+check_close(
+    record_output(X.clone(), model, model.norm1),
+    normalised,
+    "record_output for model.norm1",
+    mistakes={
+        "a later module has overwritten the output in place: copy it inside the hook": (
+            normalised.relu()
+        ),
+        "the layer's input is recorded, not its output": convolved,
+        "the first image alone is recorded": normalised[:1],
+        "the first image alone is recorded, without its batch axis": normalised[0],
+        "the result of the whole model is returned": lambda: model(X).detach(),
+    },
+)
+check_close(record_output(X.clone(), model, model.pool), halved, "record_output for model.pool")
+### BEGIN HIDDEN TESTS
+for seed, shape in [(reference.seed, (3, 3, 4, 6)), (reference.seed + 1, (1, 3, 8, 7))]:
+    X, model = random_images(seed, *shape), tiny_network(seed, inplace=True)
+    for layer in (model.conv1, model.norm1, model.conv2, model.relu2, model.linear):
+        check_close(
+            record_output(X.clone(), model, layer),
+            reference.record_output(X, model, layer),
+            f"record_output for images {shape} and the layer {layer}",
+            mistakes={
+                "a later module has overwritten the output in place: copy it inside the hook": (
+                    reference.record_output(X, model, layer).relu()
+                )
+            },
+        )
+### END HIDDEN TESTS
+
+# %% test="record_output" points=3
+X, model = random_images(2, 2, 3, 6, 9), tiny_network(2)
+before = {name: value.clone() for name, value in model.state_dict().items()}
+with check_unchanged(X=X):
+    record_output(X, model, model.relu2)
+assert count_hooks(model) == 0, "record_output leaves a hook behind on the model: remove it."
+with suppress(Exception):
+    record_output(X[:, :2], model, model.relu2)  # two colour channels: the first layer refuses
+assert count_hooks(model) == 0, "record_output leaves its hook behind after an exception."
+assert not any(module.training for module in model.modules()), (
+    "record_output leaves a model in training mode that was in eval mode."
+)
+for name, value in model.state_dict().items():
+    check_close(value, before[name], f"the model's {name} after record_output")
+model = tiny_network(2).train()
+record_output(X, model, model.relu2)
+assert all(module.training for module in model.modules()), (
+    "record_output leaves a model in eval mode that was in training mode."
+)
+### BEGIN HIDDEN TESTS
+model = tiny_network(reference.seed)
+with suppress(Exception):
+    record_output(random_images(0, 1, 3, 1, 1), model, model.conv1)  # too small for the pooling
+assert count_hooks(model) == 0, (
+    "record_output leaves its hook behind after an exception in a module behind the layer."
+)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# The third trap is easy to fall into, since nothing warns you. Here is what three hooks that differ
+# in one word record from the *same* layer, a normalised convolution with an in-place ReLU behind
+# it.
+
+# %%
+from copy import deepcopy
+
+in_place = deepcopy(base)
+in_place.features.relu2.inplace = True
+ways = {
+    "output": lambda output: output,
+    "output.detach()": lambda output: output.detach(),
+    "output.detach().clone()": lambda output: output.detach().clone(),
+}
+figure, axes = plt.subplots(1, 4, figsize=(11, 3), layout="constrained")
+figure.suptitle("Only a copy still has the negative half after an in-place ReLU")
+axes[0].imshow(scenes.images[0])
+axes[0].set_title("scene")
+for ax, (way, keep) in zip(axes[1:], ways.items(), strict=True):
+    kept = []
+    handle = in_place.features.norm2.register_forward_hook(
+        lambda module, inputs, output, keep=keep, kept=kept: kept.append(keep(output))
+    )
+    with torch.no_grad():
+        in_place(images[:1])
+    handle.remove()
+    picture = ax.imshow(kept[0][0, 20].cpu(), cmap="RdBu_r", vmin=-4, vmax=4)
+    ax.set_title(f"{way}\n{(kept[0] < 0).float().mean():.0%} negative")
+for ax in axes:
+    ax.set_xticks([])
+    ax.set_yticks([])
+figure.colorbar(picture, ax=axes, shrink=0.8, label="channel 20 of norm2")
+plt.show()
+
+# %% [markdown]
+# The first two are the *next* layer's output under a wrong name. `load_model` gives you networks
+# whose ReLUs don't work in place; torchvision's own do.
+#
+# ## 3. Grad-CAM
+#
+# How much does channel $k$ matter to class $c$? Where there is no weight $W_{ck}$ to read off, the
+# gradient says it: by how much would the score $s_c$ rise if $A_k$ were a little larger? Every
+# place $(i, j)$ has its own answer, so Grad-CAM takes the mean over the places:
+#
+# $$\alpha_k = \frac{1}{hw} \sum_{i, j} \frac{\partial s_c}{\partial A_k(i, j)}
+#   \qquad\qquad
+#   L_c = \mathrm{ReLU}\Big(\sum_k \alpha_k A_k\Big)$$
+#
+# The ReLU keeps what speaks *for* the class: a place with a negative sum probably shows something
+# that belongs to another one. The map $L_c$ has the layer's few places; it is upsampled to the
+# image's size, and divided by its largest value, so that maps can be compared by eye.
+#
+# Take the gradient of the class **score**, not of its softmax probability or of the loss, for the
+# reason that you know from saliency maps: those rise as well when *other* classes are pushed down.
+# For a batch, take it of the *sum* of the scores asked for: no image has a part in another one's
+# score, so each gets its own gradient.
+#
+# ### Exercise: `grad_cam`
+# ★★★ · 45 minutes
+#
+# Write it out in full. Its four tests look at one thing each: the map's form, its upsampling, its
+# range, and whether you leave everything as you found it.
+#
+# <details><summary>Hint 1: the feature maps and their gradient</summary>
+#
+# Record the layer's output with a forward hook as before, but neither detached nor copied: it has
+# to stay the tensor that the scores were computed from. Then `torch.autograd.grad(score,
+# activations)` returns a tuple with the one gradient that you need. It computes no gradient for any
+# parameter, which makes it faster than `score.backward()`.
+#
+# </details>
+# <details><summary>Hint 2: the scores asked for</summary>
+#
+# `scores[:, y]` has shape (N, N): every image's score for every class in `y`. You need one score
+# for each image, by `scores.gather(1, …)` or by `scores[torch.arange(N), y]`.
+#
+# </details>
+# <details><summary>Hint 3: upsampling</summary>
+#
+# `F.interpolate(maps, size, mode="bilinear", align_corners=False)` wants maps with a channel axis,
+# (N, 1, h, w). The mean and the sum keep an axis if you say `keepdim=True`.
+#
+# </details>
+# <details><summary>Hint 4: the division</summary>
+#
+# The largest value of each map is `maps.amax(dim=(1, 2), keepdim=True)`. Where it is zero there was
+# no evidence at all, and 0/0 would give NaN.
+#
+# </details>
+
+
+# %% exercise="grad_cam"
+def grad_cam(X, y, model, layer):
+    """Grad-CAM: where in each image a layer sees evidence for a class (Selvaraju et al., 2017).
+
+        α_k = mean over (i, j) of ∂s_y / ∂A_k(i, j)
+        map = ReLU(Σ_k α_k A_k), then upsampled, then divided by its largest value
+
+    No hook is left behind, even where the model raises an exception. The model stays in the mode in
+    which it comes, and its parameters and X keep their values; gradients left in `.grad` don't
+    matter.
+
+    Args:
+        X: images, float tensor (N, 3, H, W).
+        y: the class asked for, for each image, int64 tensor (N,); not always the predicted one.
+        model: from images to class scores s, float tensor (N, C). None of its modules works in
+            place.
+        layer: the module in the model whose output is A, float tensor (N, K, h, w).
+
+    Returns:
+        cam: float tensor (N, H, W) with values between 0 and 1. Upsampling is bilinear with
+            align_corners=False. Each map's largest value is 1, whatever its smallest; a map
+            without any positive evidence is all zeros.
+    """
+    ### BEGIN SOLUTION
+    captured = []
+    handle = layer.register_forward_hook(lambda module, inputs, output: captured.append(output))
+    try:
+        # Where the parameters are frozen, only an input that needs a gradient makes a graph.
+        scores = model(X.detach().clone().requires_grad_())
+    finally:
+        handle.remove()
+    (activations,) = captured
+    score = scores.gather(1, y[:, None]).sum()
+    (gradients,) = torch.autograd.grad(score, activations)
+
+    alpha = gradients.mean(dim=(2, 3), keepdim=True)
+    maps = (alpha * activations.detach()).sum(dim=1, keepdim=True).relu()
+    maps = F.interpolate(maps, X.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+    largest = maps.amax(dim=(1, 2), keepdim=True)
+    return maps / torch.where(largest > 0, largest, 1)
+    ### END SOLUTION
+
+
+# %% [markdown]
+# **The form.** This layer has as many places as the image has pixels, so no upsampling is
+# needed; and maps are compared up to their scale. The expected gradient is found without autograd,
+# by nudging every activation up and down.
+
+
+# %% test="grad_cam" points=6
+X, y, model = random_images(13, 3, 3, 6, 9), torch.tensor([3, 0, 1]), tiny_network(13)
+each = torch.arange(3)
+with torch.no_grad():
+    A = model[:3](X)  # conv1, norm1, relu1
+    predicted = model(X).argmax(1)
+
+
+def gradient_of(score):
+    """The gradient of score(scores), one number for each image, for A by central differences."""
+    steps = 1e-5 * torch.eye(A[0].numel()).double().reshape(-1, 1, *A.shape[1:])
+    with torch.no_grad():
+        above, below = (
+            score(model[3:]((A + steps * sign).flatten(0, 1)).unflatten(0, (-1, 3)))
+            for sign in (1, -1)
+        )
+    return ((above - below) / 2e-5).T.reshape(A.shape)
+
+
+def form_of(score, axes=(2, 3)):
+    return form((gradient_of(score).mean(axes, keepdim=True) * A).sum(1).relu())
+
+
+def own_score(scores):
+    return scores[..., each, y]
+
+
+gradient = gradient_of(own_score)
+signed = (gradient.mean((2, 3), keepdim=True) * A).sum(1)
+training = tiny_network(13).train()
+batch_features = training[:3](X)
+(batch_gradient,) = torch.autograd.grad(
+    own_score(training[3:](batch_features)).sum(), batch_features
+)
+check_close(
+    form(grad_cam(X.clone(), y.clone(), model, model.relu1)),
+    form(signed.relu()),
+    "the form of grad_cam(X, y, model, model.relu1)",
+    tolerance=1e-5,
+    mistakes={
+        "the ReLU is missing: only evidence for the class counts": form(signed),
+        "the absolute value is taken where a ReLU is needed": form(signed.abs()),
+        "the ReLU is missing, and the smallest value is subtracted instead": (
+            form(signed - signed.amin((1, 2), keepdim=True))
+        ),
+        "the gradient isn't averaged over the places: α has one value for each channel": (
+            form((gradient * A).sum(1).relu())
+        ),
+        "the gradient is averaged over the channels: α needs the mean over places": (
+            form_of(own_score, axes=1)
+        ),
+        "the gradient is averaged over the batch as well: each image has its own α": (
+            form_of(own_score, axes=(0, 2, 3))
+        ),
+        "the gradient is averaged over the batch: α needs the mean over places": (
+            form_of(own_score, axes=0)
+        ),
+        "the gradient is averaged over all its axes: each channel has its own α": (
+            form_of(own_score, axes=(0, 1, 2, 3))
+        ),
+        "the gradient is averaged over the height only": form_of(own_score, axes=2),
+        "the gradient is averaged over the width only": form_of(own_score, axes=3),
+        "the channels aren't weighted: the activations are simply summed": form(A.sum(1)),
+        "the activations are missing: α has to weight them": form(gradient.sum(1).relu()),
+        "y is ignored: the predicted class is asked for": (
+            form_of(lambda scores: scores[..., each, predicted])
+        ),
+        "the scores of all classes are summed: each image is asked for its own": (
+            form_of(lambda scores: scores.sum(-1))
+        ),
+        "every image is asked for all classes in y: scores[:, y] has shape (N, N)": (
+            form_of(lambda scores: scores[..., y].sum(-1))
+        ),
+        "every image is asked for the first image's class": (
+            form_of(lambda scores: scores[..., y[0]])
+        ),
+        "the gradient of the loss is taken instead of the score's": (
+            form_of(lambda scores: -own_score(scores.log_softmax(-1)))
+        ),
+        "the gradient of a softmax probability, or of its logarithm, was taken, not the score's": (
+            form_of(lambda scores: own_score(scores.softmax(-1)))
+        ),
+        "the model runs in training mode, where BatchNorm uses the batch's statistics": form(
+            (batch_gradient.mean((2, 3), keepdim=True) * batch_features).sum(1).relu().detach()
+        ),
+    },
+)
+### BEGIN HIDDEN TESTS
+generator = torch.Generator().manual_seed(reference.seed)
+for seed, shape in [(0, (4, 3, 4, 6)), (1, (1, 3, 5, 6)), (2, (2, 3, 9, 7))]:
+    X, model = random_images(reference.seed + seed, *shape), tiny_network(reference.seed + seed)
+    y = torch.randint(4, shape[:1], generator=generator)
+    for layer in (model.norm1, model.relu1):
+        expected = reference.grad_cam(X, y, model, layer)
+        some = expected.flatten(1).amax(1) > 0
+        cam = grad_cam(X.clone(), y.clone(), model, layer)
+        if isinstance(cam, torch.Tensor) and cam.shape == expected.shape:
+            cam, expected = form(cam[some]), form(expected[some])
+        name = f"the form of grad_cam for images {shape}"
+        check_close(cam, expected, name, tolerance=1e-5)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# **The upsampling**, for a layer with fewer places than the image has pixels.
+
+
+# %% test="grad_cam" points=3
+# This network averages over places, so its Grad-CAM is the ReLU of its class activation map.
+X, y, model = random_images(10, 2, 3, 8, 15), torch.tensor([1, 3]), tiny_network(10, grid=1)
+with torch.no_grad():
+    weight = model.linear.weight[y][:, :, None, None]
+    signed = (weight * model[:7](X)).sum(1, keepdim=True)
+coarse = signed.relu()
+
+
+def resized(maps, mode="bilinear", **options):
+    return form(F.interpolate(maps, (8, 15), mode=mode, **options)[:, 0])
+
+
+check_close(
+    form(grad_cam(X.clone(), y.clone(), model, model.relu2)),
+    resized(coarse, align_corners=False),
+    "the form of grad_cam(X, y, model, model.relu2), a layer of 4 × 5 places for 8 × 15 pixels",
+    tolerance=1e-5,
+    mistakes={
+        "the map isn't upsampled to the images' size": form(coarse[:, 0]),
+        "upsampling has align_corners=True": resized(coarse, align_corners=True),
+        "upsampling takes the nearest value instead of being bilinear": resized(coarse, "nearest"),
+        "upsampling is bicubic, not bilinear": resized(coarse, "bicubic", align_corners=False),
+        "the ReLU comes after upsampling: it has to come before": form(
+            F.interpolate(signed, (8, 15), mode="bilinear", align_corners=False)[:, 0].relu()
+        ),
+        "the ReLU is missing: only evidence for the class counts": resized(
+            signed, align_corners=False
+        ),
+        "height and width are exchanged": form(
+            F.interpolate(coarse, (15, 8), mode="bilinear", align_corners=False)[:, 0]
+        ),
+        "the result keeps a channel axis": form(
+            F.interpolate(coarse, (8, 15), mode="bilinear", align_corners=False)
+        ),
+    },
+)
+### BEGIN HIDDEN TESTS
+for seed, shape in [(0, (3, 3, 6, 9)), (1, (1, 3, 11, 8)), (2, (2, 3, 4, 12))]:
+    seed += reference.seed
+    X, model = random_images(seed, *shape), tiny_network(seed)
+    y = torch.randint(4, shape[:1], generator=torch.Generator().manual_seed(seed))
+    for layer in (model.conv2, model.relu2):
+        expected = reference.grad_cam(X, y, model, layer)
+        some = expected.flatten(1).amax(1) > 0
+        cam = grad_cam(X.clone(), y.clone(), model, layer)
+        if isinstance(cam, torch.Tensor) and cam.shape == expected.shape:
+            cam, expected = form(cam[some]), form(expected[some])
+        name = f"the form of grad_cam for a coarser layer and images {shape}"
+        check_close(cam, expected, name, tolerance=1e-5)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# **The range**, on a network whose features are the image itself: its class 0 counts red, class 1
+# counts against red, class 2 counts red minus green.
+
+# %% test="grad_cam" points=4
+model = see_through_network(torch.tensor([[1.0, 0, 0], [-1, 0, 0], [1, -1, 0]]))
+X = 0.2 + 0.2 * random_images(5, 4, 3, 3, 5)
+X[1] *= 2  # stronger evidence than in the other images
+red, green = X[:, 0], X[:, 1]
+y = torch.tensor([0, 0, 1, 2])
+expected = torch.stack([red[0], red[1], 0 * red[2], (red[3] - green[3]).relu()])
+largest = torch.tensor([red[0].max(), red[1].max(), 1, (red[3] - green[3]).max()])[:, None, None]
+
+cam = grad_cam(X.clone(), y.clone(), model, model.features)
+assert not isinstance(cam, torch.Tensor) or torch.isfinite(cam).all(), (
+    "grad_cam gives NaN or infinite values: where there is no positive evidence,"
+    " the map is all zeros, not 0/0."
+)
+signed = torch.stack([red[0], red[1], -red[2], red[3] - green[3]])
+lowest, highest = signed.amin((1, 2), keepdim=True), signed.amax((1, 2), keepdim=True)
+floor = expected.amin((1, 2), keepdim=True)
+check_close(
+    cam,
+    expected / largest,
+    "grad_cam for a network that counts red",
+    tolerance=1e-5,
+    mistakes={
+        "the maps aren't divided by their largest values": lambda: expected / red[0].numel(),
+        "the maps aren't divided by their largest values, and α is a sum": expected,
+        "the maps aren't divided by their largest values, and scores are averaged over images": (
+            expected / red[0].numel() / len(X)
+        ),
+        "the largest value of the whole batch divides them all: each map has its own": (
+            expected / expected.max()
+        ),
+        "normalising comes before the ReLU: a map without evidence has to be all zeros": (
+            (signed - lowest) / (highest - lowest)
+        ),
+        "dividing comes before the ReLU: the largest value of a map can be negative": (
+            (signed / highest).relu()
+        ),
+        "dividing comes before the ReLU, by the largest magnitude": (
+            (signed / signed.abs().amax((1, 2), keepdim=True)).relu()
+        ),
+        "the smallest value is subtracted: only divide by the largest": (
+            (expected - floor) / (largest - floor)
+        ),
+        "the maps are divided by their sums, not by their largest values": (
+            expected / expected.sum((1, 2), keepdim=True).clamp(min=1e-12)
+        ),
+        "the maps run from 0 to 255, not from 0 to 1": 255 * expected / largest,
+        "there is no ReLU: only evidence for the class counts": signed / highest,
+    },
+)
+X, y, model = random_images(20, 2, 3, 14, 15), torch.tensor([0, 2]), tiny_network(20, grid=1)
+with torch.no_grad():
+    weight = model.linear.weight[y][:, :, None, None]
+    coarse = form((weight * model[:7](X)).sum(1, keepdim=True).relu())
+check_close(
+    grad_cam(X.clone(), y.clone(), model, model.relu2).amax((1, 2)),
+    torch.ones(2),
+    "the largest values of two maps from a coarser layer",
+    tolerance=1e-5,
+    mistakes={
+        "the maps are divided before they are upsampled, which flattens their peaks": (
+            F.interpolate(coarse, (14, 15), mode="bilinear").amax((1, 2, 3))
+        )
+    },
+)
+### BEGIN HIDDEN TESTS
+X = 0.1 + random_images(reference.seed, 5, 3, 4, 7)
+weight = torch.randn(6, 3, generator=torch.Generator().manual_seed(reference.seed))
+weight[2] = -weight[2].abs()
+model, y = see_through_network(weight), torch.tensor([2, 0, 5, 2, 3])
+cam = grad_cam(X.clone(), y.clone(), model, model.features)
+expected = reference.grad_cam(X, y, model, model.features)
+check_close(cam, expected, "grad_cam where two of five images show no evidence", tolerance=1e-5)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# **Everything as it was.**
+
+# %% test="grad_cam" points=4
+X, y, model = random_images(6, 2, 3, 6, 9), torch.tensor([2, 0]), tiny_network(6)
+before = {name: value.clone() for name, value in model.state_dict().items()}
+with check_unchanged(X=X, y=y):
+    grad_cam(X, y, model, model.relu2)
+assert count_hooks(model) == 0, "grad_cam leaves a hook behind on the model: remove it."
+with suppress(Exception):
+    grad_cam(X[:, :2].clone(), y, model, model.relu2)  # two colour channels: conv1 refuses
+assert count_hooks(model) == 0, "grad_cam leaves a hook behind after an exception in the model."
+assert not any(module.training for module in model.modules()), (
+    "grad_cam leaves a model in training mode that was in eval mode."
+)
+for name, value in model.state_dict().items():
+    check_close(value, before[name], f"the model's {name} after grad_cam")
+model = tiny_network(6).train()
+grad_cam(X.clone(), y, model, model.relu2)
+assert all(module.training for module in model.modules()), (
+    "grad_cam leaves a model in eval mode that was in training mode."
+)
+### BEGIN HIDDEN TESTS
+model = tiny_network(reference.seed)
+for layer in (model.conv1, model.relu2):
+    with suppress(Exception):
+        grad_cam(X[..., :1, :1].clone(), y, model, layer)  # too small for the pooling
+    assert count_hooks(model) == 0, "grad_cam leaves a hook behind after an exception in the model."
+    with suppress(Exception):
+        grad_cam(X.clone(), y + 4, model, layer)  # there are no such classes
+    assert count_hooks(model) == 0, (
+        "grad_cam leaves a hook behind after an exception that a wrong class raises."
+    )
+### END HIDDEN TESTS
+
+# %% [markdown]
+# Time to look at something.
+
+# %%
+cam = grad_cam(images[:8], labels[:8], base, last_layer)
+overlay(
+    images[:8],
+    cam,
+    [CLASS_NAMES[c] for c in labels[:8]],
+    masks=scenes.masks[:8],
+    columns=4,
+    inches=2.2,
+    heading="Grad-CAM lights the object that is asked for; its true outline is in white",
+)
+plt.show()
+
+# %% [markdown]
+# The scale is the same for all eight and ends at 1, since each map was divided by its own largest
+# value. The blobs are round, and fill the gaps between the points of a star: that is the 8 × 8
+# grid, smoothed by the upsampling. Don't read a Grad-CAM's *outline* as the outline of anything.
+#
+# Is it CAM after all? For a network that ends in average pooling and a linear layer,
+# Grad-CAM promises the same map as section 1, up to its ReLU and its scale.
+
+# %%
+with torch.no_grad():
+    maps = class_activation_map(
+        base.features(images[:4]), base.classifier.linear.weight, labels[:4]
+    )
+cam_by_weights = F.interpolate(maps.relu()[:, None], images.shape[2:], mode="bilinear")[:, 0]
+cam_by_weights /= cam_by_weights.amax((1, 2), keepdim=True)
+cam_by_gradients = grad_cam(images[:4], labels[:4], base, last_layer).detach()
+difference = (cam_by_gradients - cam_by_weights).cpu()
+
+figure, axes = plt.subplots(3, 4, figsize=(9, 6.2), layout="constrained")
+figure.suptitle(f"Two ways to one map: they differ by at most {difference.abs().max():.0e}")
+for column in range(4):
+    for ax, maps in zip(axes[:2, column], (cam_by_weights, cam_by_gradients), strict=True):
+        heat = ax.imshow(maps[column].cpu(), cmap="viridis", vmin=0, vmax=1)
+    signed = axes[2, column].imshow(difference[column], cmap="RdBu_r", vmin=-1e-6, vmax=1e-6)
+    axes[0, column].set_title(CLASS_NAMES[labels[column]])
+for ax, name in zip(axes[:, 0], ["CAM: weights", "Grad-CAM: gradients", "difference"], strict=True):
+    ax.set_ylabel(name)
+for ax in axes.flat:
+    ax.set_xticks([])
+    ax.set_yticks([])
+figure.colorbar(heat, ax=axes[:2], shrink=0.6, label="part of the largest value")
+figure.colorbar(signed, ax=axes[2], label="difference")
+plt.show()
+
+# %% [markdown]
+# What is left, on a scale from −0.000001 to 0.000001, is the round-off of float32. That is no
+# coincidence, and you can show why.
+#
+# ### Question: why are they the same?
+# ★★☆ · 20 minutes
+
+# %% [markdown] question="why_the_same" points=5
+# 1. A network ends in global average pooling over $h \times w$ places and a linear layer with
+#    weights $W$. Write down $\partial s_c / \partial A_k(i, j)$, then $\alpha_k$, and conclude how
+#    the map $L_c$ is related to the class activation map $M_c$. (One line each.)
+# 2. VGG-16 flattens its last feature maps and puts three linear layers behind them. Which step of
+#    your argument fails, and what does the mean over $(i, j)$ throw away there?
+#
+# ### BEGIN SOLUTION
+# 1 (3 points). $s_c = b_c + \sum_k W_{ck} \frac{1}{hw} \sum_{ij} A_k(i, j)$, so $\partial s_c /
+# \partial A_k(i, j) = W_{ck} / (hw)$, the same at every place (1 point). Its mean is $\alpha_k =
+# W_{ck} / (hw)$ (1 point), so $L_c = \mathrm{ReLU}(M_c) / (hw)$; dividing by the largest value
+# removes the factor (1 point). Forgetting the ReLU costs half a point.
+#
+# 2 (2 points). The gradient is no longer the same at every place, nor independent of the image: the
+# linear layers weight each place on its own, and their ReLUs make it depend on the image (1 point).
+# The mean throws away at *which* places a channel matters to the class: the map says where the
+# channel is active, not where its activity counts (1 point). "Grad-CAM can't be computed for VGG"
+# is wrong.
+# ### END SOLUTION
+
+# %% [markdown]
+# ## 4. One picture, two answers
+#
+# Here is what Grad-CAM is loved for. Each of these scenes holds two objects of different classes.
+# We ask the same network about the same picture three times: for the one, for the other, and for a
+# class that isn't there at all.
+
+# %%
+pairs = make_scenes(60, np.random.default_rng(14), "two_objects")
+pair_images, first = (tensor.to(device) for tensor in pairs.tensors())
+second = torch.from_numpy(pairs.second.shape_class).to(device)
+absent = (first + 1) % 10
+absent = torch.where(absent == second, (absent + 1) % 10, absent)
+answers = [grad_cam(pair_images, asked, base, last_layer) for asked in (first, second, absent)]
+
+shown = slice(0, 4)
+titles = [
+    f"asked for {CLASS_NAMES[asked]}{note}"
+    for asked_in_row, note in ((first, ""), (second, ""), (absent, "\n(absent)"))
+    for asked in asked_in_row[shown]
+]
+contact_sheet(
+    pair_images[shown],
+    [
+        f"{CLASS_NAMES[a]} and {CLASS_NAMES[b]}"
+        for a, b in zip(first[shown], second[shown], strict=True)
+    ],
+    columns=4,
+    inches=2,
+    heading="Four scenes with two objects each",
+)
+overlay(
+    pair_images[shown].repeat(3, 1, 1, 1),
+    torch.cat([answer[shown] for answer in answers]),
+    titles,
+    masks=np.concatenate([pairs.masks[shown], pairs.second.masks[shown], 0 * pairs.masks[shown]]),
+    columns=4,
+    inches=2,
+    heading="Asked for one object it lights that one, asked for the other, the other",
+)
+plt.show()
+
+# %% [markdown]
+# The first two rows are the dog and the cat of the introduction. The third one is a warning: there
+# is no such object, and still some spot shines as brightly as the objects above (unless nothing at
+# all speaks for the class, which leaves the map dark). **Dividing by the largest value hides how
+# much evidence there was.** Before you believe a bright spot, look at the size of the map before
+# its division, or simply at the score.
+
+# %%
+with torch.no_grad():
+    pair_scores = base(pair_images)
+    pair_maps = [
+        class_activation_map(base.features(pair_images), base.classifier.linear.weight, asked)
+        for asked in (first, second, absent)
+    ]
+figure, axes = plt.subplots(1, 2, figsize=(10, 3.2), layout="constrained")
+figure.suptitle("What the division hides: for an absent class there is hardly any evidence")
+names = ["one object", "the other", "absent class"]
+peaks = [maps.relu().amax((1, 2)).cpu() for maps in pair_maps]
+scores = [pair_scores.gather(1, asked[:, None])[:, 0].cpu() for asked in (first, second, absent)]
+for ax, values, label in zip(
+    axes, (peaks, scores), ["largest value of the map M", "class score"], strict=True
+):
+    ax.boxplot(values, widths=0.6, medianprops={"color": "black"})
+    ax.set_xticks([1, 2, 3], names)
+    ax.set_ylabel(label)
+    ax.grid(axis="y", color="0.9")
+plt.show()
+
+# %% [markdown]
+# For the classes that are there, the undivided map typically reaches 30 to 40, for the absent ones
+# about 2. So show the score beside a Grad-CAM, or say that it was high.
+#
+# ## 5. How good is a map?
+#
+# A few pictures that look right prove little: we like to see what we expect. Our scenes come
+# with a **mask** of the object's pixels, so we can count.
+#
+# The **pointing game** (Zhang et al., 2016) asks one thing of a map: is its brightest pixel on the
+# object? As coarse maps peak in the middle of a place, a few pixels of tolerance are usually
+# granted.
+#
+# ### Exercise: `pointing_game`
+# ★★☆ · 20 minutes
+#
+# <details><summary>Hint</summary>
+#
+# `cam[n].argmax()` counts through the map row by row; `divmod(index, W)` turns the count into a row
+# and a column. For the distances, lay the coordinates of all pixels of the mask beside it:
+# `masks[n].nonzero()` has shape (number of pixels, 2).
+#
+# </details>
+
+
+# %% exercise="pointing_game"
+def pointing_game(cam, masks, tolerance=0):
+    """Whether each map's brightest pixel lies on the object, or close to it (Zhang et al., 2016).
+
+    Args:
+        cam: maps, float tensor (N, H, W), none of them negative.
+        masks: the objects' pixels, bool tensor (N, H, W); no mask is empty.
+        tolerance: how far from the nearest pixel of the mask, in pixels, the brightest one may
+            lie to count as a hit, this distance included. Distances are Euclidean, between the
+            pixels' centres.
+
+    Returns:
+        hits: bool tensor (N,). A map that is zero everywhere points nowhere: no hit.
+    """
+    ### BEGIN SOLUTION
+    hits = []
+    for heat, mask in zip(cam, masks, strict=True):
+        row, column = divmod(heat.argmax().item(), heat.shape[1])
+        peak = torch.tensor([row, column], device=mask.device)
+        distances = (mask.nonzero() - peak).double().square().sum(1).sqrt()
+        hits.append(heat.max() > 0 and distances.min() <= tolerance)
+    return torch.tensor(hits)
+    ### END SOLUTION
+
+
+# %% test="pointing_game" points=4
+cam = torch.zeros(6, 5, 9, dtype=torch.float64)
+masks = torch.zeros(6, 5, 9, dtype=torch.bool)
+masks[:, 1:3, 4:6] = True
+masks[5, 0, 0] = True
+for n, (row, column) in enumerate([(2, 4), (4, 2), (4, 0), (4, 4), (0, 3)]):
+    cam[n, row, column] = 0.5 + 0.1 * n  # the last map stays zero
+with check_unchanged(cam=cam, masks=masks):
+    strict = pointing_game(cam.clone(), masks.clone())
+assert getattr(strict, "ndim", 0) > 0 or not isinstance(strict, float | torch.Tensor), (
+    "pointing_game returns one number for all maps: each needs a hit or a miss of its own."
+)
+check_close(
+    strict,
+    torch.tensor([True, False, False, False, False, False]),
+    "pointing_game(cam, masks)",
+    mistakes={
+        "row and column are exchanged": torch.tensor([False, True, False, False, False, False]),
+        "a map that is zero everywhere counts as a hit": (
+            torch.tensor([True, False, False, False, False, True])
+        ),
+        "the brightest pixel of the whole batch is used, not each map's own": (
+            torch.tensor([False] * 6)
+        ),
+        "hits and misses are exchanged": torch.tensor([False, True, True, True, True, True]),
+    },
+)
+check_close(
+    pointing_game(cam.clone(), masks.clone(), tolerance=2),
+    torch.tensor([True, False, False, True, True, False]),
+    "pointing_game(cam, masks, tolerance=2)",
+    mistakes={
+        "the tolerance is ignored": torch.tensor([True, False, False, False, False, False]),
+        "a distance equal to the tolerance doesn't count: it should": (
+            torch.tensor([True, False, False, False, True, False])
+        ),
+        "a map that is zero everywhere counts as a hit": (
+            torch.tensor([True, False, False, True, True, True])
+        ),
+        "the distance is measured by row and column apart, as on a chessboard": (
+            torch.tensor([True, True, False, True, True, False])
+        ),
+    },
+)
+for tolerance, hit, metric in [
+    (1, False, "row and column apart, as on a chessboard, where it should be Euclidean"),
+    (1.5, True, "row and column added up, where it should be Euclidean"),
+]:
+    check_close(
+        pointing_game(cam[4:5].clone(), masks[4:5].clone(), tolerance=tolerance),
+        torch.tensor([hit]),
+        f"pointing_game at tolerance {tolerance} for a pixel that touches a corner of the mask",
+        mistakes={f"the distance is measured by {metric}": torch.tensor([not hit])},
+    )
+### BEGIN HIDDEN TESTS
+generator = torch.Generator().manual_seed(reference.seed)
+for shape, share in [((40, 9, 6), 0.05), ((30, 5, 12), 0.3)]:
+    cam = torch.rand(shape, generator=generator, dtype=torch.float64)
+    masks = torch.rand(shape, generator=generator) < share
+    masks[:, 2, 3] = True
+    cam[3] = 0
+    for tolerance in (0, 1, 1.5, 2.3, 3):
+        check_close(
+            pointing_game(cam.clone(), masks.clone(), tolerance=tolerance),
+            reference.pointing_game(cam, masks, tolerance),
+            f"pointing_game for maps {shape} at tolerance {tolerance}",
+        )
+### END HIDDEN TESTS
+
+# %% [markdown]
+# The pointing game looks at one pixel out of 4096. **Intersection over union** looks at all: call
+# every pixel *lit* whose value reaches a threshold $t$, and compare the lit region $R$ with the
+# mask $O$,
+#
+# $$\mathrm{IoU} = \frac{|R \cap O|}{|R \cup O|},$$
+#
+# which is 1 only if they are the same, and 0 if they have nothing in common. A region that is too
+# large loses as well as one that is too small.
+#
+# ### Exercise: `intersection_over_union`
+# ★☆☆ · 10 minutes
+
+
+# %% exercise="intersection_over_union"
+def intersection_over_union(cam, masks, threshold=0.5):
+    """How well the lit region of each map covers the object.
+
+        IoU = |lit ∩ object| / |lit ∪ object|,   lit where cam ≥ threshold
+
+    Args:
+        cam: maps, float tensor (N, H, W) with values between 0 and 1.
+        masks: the objects' pixels, bool tensor (N, H, W); no mask is empty.
+        threshold: the value from which on a pixel is lit, this value included.
+
+    Returns:
+        iou: float tensor (N,) with values between 0 and 1.
+    """
+    ### BEGIN SOLUTION
+    lit = cam >= threshold
+    return (lit & masks).sum((1, 2)) / (lit | masks).sum((1, 2))
+    ### END SOLUTION
+
+
+# %% test="intersection_over_union" points=3
+cam = random_images(7, 3, 4, 6)
+masks = torch.zeros(3, 4, 6, dtype=torch.bool)
+masks[0, 1:3, 2:6], masks[1, :, :3], masks[2, 3, 4] = True, True, True
+cam[0, 1, 2], cam[1, 0, 1] = 0.5, 0.5
+lit = cam >= 0.5
+both, either = (lit & masks).sum((1, 2)), (lit | masks).sum((1, 2))
+with check_unchanged(cam=cam, masks=masks):
+    iou = intersection_over_union(cam.clone(), masks.clone())
+strictly = cam > 0.5
+check_close(
+    iou,
+    both.double() / either,
+    "intersection_over_union(cam, masks)",
+    tolerance=1e-6,
+    mistakes={
+        "a value equal to the threshold isn't lit: it should be": (
+            (strictly & masks).sum((1, 2)) / (strictly | masks).sum((1, 2)).double()
+        ),
+        "the intersection is divided by the object's size (recall)": (
+            both.double() / masks.sum((1, 2))
+        ),
+        "the intersection is divided by the lit region's size (precision)": (
+            both.double() / lit.sum((1, 2))
+        ),
+        "the intersection is divided by both sizes added up: the union counts no pixel twice": (
+            both.double() / (lit.sum((1, 2)) + masks.sum((1, 2)))
+        ),
+        "it is the Dice coefficient, 2 |R ∩ O| / (|R| + |O|)": (
+            2 * both.double() / (lit.sum((1, 2)) + masks.sum((1, 2)))
+        ),
+        "all images are pooled into one number: each has its own": both.sum() / either.sum(),
+        "all images are averaged into one number: each has its own": (
+            (both.double() / either).mean()
+        ),
+        "it is the share of pixels on which region and mask agree": (
+            (lit == masks).double().mean((1, 2))
+        ),
+        "the map's values are summed inside the mask: count lit pixels": (
+            (cam * masks).sum((1, 2)) / either
+        ),
+        "the fraction is rounded down to an integer": both // either,
+    },
+)
+check_close(
+    intersection_over_union(cam.clone(), masks.clone(), threshold=0.25),
+    ((cam >= 0.25) & masks).sum((1, 2)).double() / ((cam >= 0.25) | masks).sum((1, 2)),
+    "intersection_over_union(cam, masks, threshold=0.25)",
+    tolerance=1e-6,
+    mistakes={"the threshold is ignored": both.double() / either},
+)
+### BEGIN HIDDEN TESTS
+generator = torch.Generator().manual_seed(reference.seed)
+for shape, threshold in [((5, 7, 4), 0.8), ((1, 3, 9), 0.1), ((4, 2, 2), 1.5)]:
+    cam = torch.rand(shape, generator=generator, dtype=torch.float64)
+    masks = torch.rand(shape, generator=generator) < 0.4
+    masks[:, 0, 1] = True
+    check_close(
+        intersection_over_union(cam.clone(), masks.clone(), threshold),
+        reference.intersection_over_union(cam, masks, threshold),
+        f"intersection_over_union for maps {shape} at threshold {threshold}",
+        tolerance=1e-6,
+    )
+### END HIDDEN TESTS
+
+# %% [markdown]
+# How does Grad-CAM do on 120 scenes that the network has never seen?
+
+# %%
+masks = torch.from_numpy(scenes.masks)
+cam = grad_cam(images, labels, base, last_layer).cpu()
+thresholds = np.linspace(0.05, 0.95, 19)
+iou = [intersection_over_union(cam, masks, t).mean().item() for t in thresholds]
+tolerances = np.arange(0, 9)
+hits = [pointing_game(cam, masks, t).float().mean().item() for t in tolerances]
+
+figure, axes = plt.subplots(1, 2, figsize=(10, 3.4), layout="constrained")
+figure.suptitle("Grad-CAM points well, and draws badly")
+axes[0].plot(tolerances, hits, marker="o", color="#0072B2")
+axes[0].set(xlabel="tolerance in pixels", ylabel="hits in the pointing game", ylim=(0, 1.03))
+axes[1].plot(thresholds, iou, marker="o", color="#0072B2")
+axes[1].set(xlabel="threshold", ylabel="mean IoU with the mask", ylim=(0, 1.03))
+for ax in axes:
+    ax.grid(color="0.9")
+plt.show()
+print(f"pointing game: {hits[0]:.2f} strictly, {hits[3]:.2f} within 3 pixels")
+print(f"mean IoU: at best {max(iou):.2f}, at threshold {thresholds[np.argmax(iou)]:.2f}")
+
+# %% [markdown]
+# In roughly four scenes out of five the peak is on the object, and with three pixels of tolerance
+# in more than nine out of ten. The region is another matter. The usual threshold of a half lights
+# far more than the object; a higher one shrinks the blob until it fits better, but it stays a blob.
+# Mind that we chose the best threshold *with* the masks, which nobody has where a map is really
+# needed.
+#
+# ## 6. Which layer?
+#
+# Nothing in `grad_cam` insists on the last layer. Let us ask every ReLU of the network
+# about one of the scenes.
+
+# %%
+layers = [f"features.relu{number}" for number in range(1, 7)]
+questions = [(0, first[0]), (0, second[0]), (2, first[2]), (2, second[2])]
+asked_images = torch.stack([pair_images[scene] for scene, _ in questions])
+asked_classes = torch.stack([asked for _, asked in questions])
+maps = [
+    grad_cam(asked_images[:2], asked_classes[:2], base, base.get_submodule(name)) for name in layers
+]
+overlay(
+    asked_images[:2].repeat_interleave(6, dim=0),
+    torch.stack(maps, dim=1).flatten(0, 1),
+    [
+        f"{CLASS_NAMES[asked]} in {name.removeprefix('features.')}"
+        for asked in asked_classes[:2]
+        for name in layers
+    ],
+    masks=np.repeat([pairs.masks[0], pairs.second.masks[0]], 6, axis=0),
+    columns=6,
+    inches=1.7,
+    heading="The deeper the layer, the more its map depends on the question",
+)
+plt.show()
+
+# %% [markdown]
+# Where your notebook can show menus, ask your own questions here: any layer, any class, any scene.
+# The figure above is the same thing standing still.
+
+# %%
+from ipywidgets import Dropdown, IntSlider, interact
+
+
+@interact(
+    layer=Dropdown(options=layers, value=base.last_conv),
+    asked=Dropdown(options=CLASS_NAMES, value=CLASS_NAMES[first[0]], description="class"),
+    scene=IntSlider(value=0, min=0, max=len(pairs) - 1),
+)
+def ask(layer, asked, scene):
+    image, y = pair_images[scene : scene + 1], torch.tensor([CLASS_NAMES.index(asked)])
+    overlay(
+        image,
+        grad_cam(image, y.to(device), base, base.get_submodule(layer)),
+        [f"{asked} in {layer}: score {base(image)[0, y].item():.1f}"],
+        inches=4,
+    )
+    plt.show()
+
+
+# %% [markdown]
+# Now by numbers. For 60 scenes with two objects we count how often the peak is on the object that
+# was asked for, how often on the *other* one, and how alike the two maps of a scene are.
+
+# %%
+own_masks, other_masks = torch.from_numpy(pairs.masks), torch.from_numpy(pairs.second.masks)
+
+
+def compare_two(maps_of_first, maps_of_second):
+    """Peaks on the object asked for, peaks on the other one, and the maps' mean correlation."""
+    own = torch.cat(
+        [pointing_game(maps_of_first, own_masks), pointing_game(maps_of_second, other_masks)]
+    )
+    other = torch.cat(
+        [pointing_game(maps_of_first, other_masks), pointing_game(maps_of_second, own_masks)]
+    )
+    correlations = [
+        torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1].item()
+        for a, b in zip(maps_of_first, maps_of_second, strict=True)
+        if a.any() and b.any()  # a map of zeros is correlated with nothing
+    ]
+    return own.float().mean().item(), other.float().mean().item(), np.mean(correlations)
+
+
+by_layer = [
+    compare_two(
+        *(
+            grad_cam(pair_images, asked, base, base.get_submodule(name)).cpu()
+            for asked in (first, second)
+        )
+    )
+    for name in layers
+]
+own, other, correlation = zip(*by_layer, strict=True)
+places = np.arange(6)
+figure, axes = plt.subplots(1, 2, figsize=(10, 3.4), layout="constrained")
+figure.suptitle("Only late layers tell the two objects apart")
+axes[0].bar(places - 0.2, own, 0.4, color="#0072B2", label="on the object asked for")
+axes[0].bar(places + 0.2, other, 0.4, color="#E69F00", hatch="//", label="on the other object")
+axes[0].set(ylabel="share of peaks", ylim=(0, 1.2), yticks=np.linspace(0, 1, 6))
+axes[0].legend(ncols=2, loc="upper center", frameon=False)
+axes[1].axhline(0, color="0.6", linewidth=1)
+axes[1].plot(places, correlation, marker="o", color="#0072B2")
+axes[1].set(ylabel="correlation of the two maps", ylim=(-1, 1))
+for ax in axes:
+    ax.set_xticks(places, [name.removeprefix("features.") for name in layers])
+plt.show()
+for name, values in zip(layers, by_layer, strict=True):
+    print(f"{name}: own {values[0]:.2f}, other {values[1]:.2f}, correlation {values[2]:+.2f}")
+
+# %% [markdown]
+# In the first layer the question hardly matters: the peak is as often on the wrong object as on the
+# right one, since an edge detector serves every class. From `relu3` on it is practically never on
+# the wrong one, and the two maps part further with every layer. Yet for *pointing*, `relu4` is the
+# best: it has 16 × 16 places instead of 8 × 8, and knows textures already. "Always the last layer"
+# is a good habit, not a law. What a map shows is the layer as much as the network, so say which one
+# you asked.
+#
+# ## 7. Guided Grad-CAM
+#
+# Grad-CAM knows *which object*, but is coarse. **Guided backprop** (lab 07) is as fine as the
+# pixels: it takes the gradient with respect to the image and lets only positive values pass back
+# through every ReLU. But it draws whatever is in the picture, asked or not. So multiply them:
+#
+# $$G_c(k, i, j) = g_c(k, i, j)\; L_c(i, j)$$
+#
+# where $g_c$ is the guided gradient, with its three colour channels, and $L_c$ the upsampled
+# Grad-CAM. Guided backprop is given.
+
+
+# %% given=true
+def guided_backprop(X, y, model):
+    """Guided backprop (Springenberg et al., 2015): the gradient of each image's score for its class
+    in y, where every ReLU passes only positive values back.
+
+    The ReLUs have to be modules that don't work in place: a call of F.relu would go unnoticed.
+
+    Args:
+        X: images, float tensor (N, 3, H, W).
+        y: int64 tensor (N,).
+        model: from images to class scores (N, C).
+
+    Returns:
+        gradients: float tensor (N, 3, H, W), signed.
+    """
+    X = X.detach().clone().requires_grad_()
+    handles = [
+        module.register_full_backward_hook(lambda module, downstream, _: (downstream[0].relu(),))
+        for module in model.modules()
+        if isinstance(module, nn.ReLU)
+    ]
+    try:
+        score = model(X).gather(1, y[:, None]).sum()
+        (gradients,) = torch.autograd.grad(score, X)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return gradients
+
+
+# %% [markdown]
+# ### Exercise: `guided_grad_cam`
+# ★☆☆ · 15 minutes
+#
+# The map is handed in, so this exercise doesn't depend on your `grad_cam`. Mind the axes: NumPy and
+# PyTorch line shapes up from the *right*.
+
+
+# %% exercise="guided_grad_cam"
+def guided_grad_cam(X, y, model, cam):
+    """Guided Grad-CAM: guided backprop, weighted with the Grad-CAM of the same images and classes.
+
+        G(n, k, i, j) = guided(n, k, i, j) · cam(n, i, j)
+
+    Args:
+        X: images, float tensor (N, 3, H, W).
+        y: the class asked for, for each image, int64 tensor (N,).
+        model: from images to class scores (N, C); what `guided_backprop(X, y, model)` takes.
+        cam: what grad_cam gives for these images and classes, float tensor (N, H, W).
+
+    Returns:
+        guided: float tensor (N, 3, H, W), signed.
+    """
+    ### BEGIN SOLUTION
+    return guided_backprop(X, y, model) * cam[:, None]
+    ### END SOLUTION
+
+
+# %% test="guided_grad_cam" points=3
+X, y, model = random_images(8, 3, 3, 6, 9), torch.tensor([1, 3, 0]), tiny_network(8)
+cam = random_images(9, 3, 6, 9)
+guided = guided_backprop(X, y, model)
+differentiable = X.clone().requires_grad_()
+(gradient,) = torch.autograd.grad(model(differentiable)[torch.arange(3), y].sum(), differentiable)
+with torch.no_grad():
+    predicted = model(X).argmax(1)
+with check_unchanged(X=X, y=y, cam=cam):
+    result = guided_grad_cam(X, y, model, cam)
+check_close(
+    result,
+    guided * cam[:, None],
+    "guided_grad_cam(X, y, model, cam)",
+    tolerance=1e-6,
+    mistakes={
+        "map n weights colour channel n of every image: give cam a channel axis": guided * cam,
+        "the plain gradient is weighted, not the guided one": gradient * cam[:, None],
+        "cam doesn't weight the gradients": guided,
+        "cam is added to the gradients: multiply": guided + cam[:, None],
+        "the image is weighted with cam, without any gradient": X * cam[:, None],
+        "the result has lost its sign": guided.abs() * cam[:, None],
+        "negative values are set to zero": guided.relu() * cam[:, None],
+        "the colour channels are summed": guided.sum(1) * cam,
+        "the colour channels are summed as absolute values": guided.abs().sum(1) * cam,
+        "y is ignored: the predicted class is asked for": (
+            lambda: guided_backprop(X, predicted, model) * cam[:, None]
+        ),
+        "every image is weighted with the first image's map": guided * cam[:1, None],
+    },
+)
+assert count_hooks(model) == 0, "guided_grad_cam leaves a hook behind on the model."
+### BEGIN HIDDEN TESTS
+for seed, shape in [(reference.seed, (2, 3, 8, 6)), (reference.seed + 1, (1, 3, 4, 9))]:
+    X, model = random_images(seed, *shape), tiny_network(seed)
+    cam = random_images(seed + 1, shape[0], *shape[2:])
+    y = torch.randint(4, shape[:1], generator=torch.Generator().manual_seed(seed))
+    check_close(
+        guided_grad_cam(X.clone(), y.clone(), model, cam.clone()),
+        reference.guided_grad_cam(X, y, model, cam),
+        f"guided_grad_cam for images {shape}",
+        tolerance=1e-6,
+    )
+### END HIDDEN TESTS
+
+# %% [markdown]
+# The two scenes of the last section again. Each map below is the sum of the absolute values over
+# the colour channels, divided by the largest.
+
+
+# %%
+def pixel_map(gradients):
+    """(N, 3, H, W) to maps (N, H, W) between 0 and 1."""
+    maps = gradients.detach().abs().sum(1)
+    return maps / maps.amax((1, 2), keepdim=True)
+
+
+coarse = grad_cam(asked_images, asked_classes, base, last_layer).detach()
+fine = pixel_map(guided_backprop(asked_images, asked_classes, base))
+both = pixel_map(guided_grad_cam(asked_images, asked_classes, base, coarse))
+figure, axes = plt.subplots(4, 4, figsize=(8.4, 8.2), layout="constrained")
+figure.suptitle("Guided backprop is fine, Grad-CAM knows which object; their product does both")
+columns = ["scene", "Grad-CAM", "guided backprop", "guided Grad-CAM"]
+for ax, name in zip(axes[0], columns, strict=True):
+    ax.set_title(name)
+for row, image, asked, maps in zip(
+    axes, asked_images, asked_classes, zip(coarse, fine, both, strict=True), strict=True
+):
+    row[0].imshow(image.detach().permute(1, 2, 0).cpu())
+    row[0].set_ylabel(f"asked for {CLASS_NAMES[asked]}")
+    for ax, heat in zip(row[1:], maps, strict=True):
+        picture = ax.imshow(heat.cpu(), cmap="viridis", vmin=0, vmax=1)
+for ax in axes.flat:
+    ax.set_xticks([])
+    ax.set_yticks([])
+figure.colorbar(picture, ax=axes, shrink=0.5, label="part of the largest value")
+plt.show()
+
+# %% [markdown]
+# Read the third column in pairs: for either question guided backprop draws *both* objects, the one
+# asked for more brightly. In the product the other one is gone, and the fine lines are still there.
+# Now all methods of this lab by numbers, on the 120 scenes with one object; the last column tells
+# how alike the two maps of a scene with two objects are, over 60 of those.
+
+
+# %%
+def saliency(X, y):
+    """The gradient of each image's score for its class in y (lab 06)."""
+    X = X.clone().requires_grad_()
+    return torch.autograd.grad(base(X).gather(1, y[:, None]).sum(), X)[0]
+
+
+methods = {
+    "saliency": lambda X, y: pixel_map(saliency(X, y)),
+    "Grad-CAM": lambda X, y: grad_cam(X, y, base, last_layer),
+    "guided backprop": lambda X, y: pixel_map(guided_backprop(X, y, base)),
+    "guided Grad-CAM": lambda X, y: pixel_map(
+        guided_grad_cam(X, y, base, grad_cam(X, y, base, last_layer))
+    ),
+}
+masks = torch.from_numpy(scenes.masks)
+print("                  strictly  within 3 px  best IoU  correlation of two")
+for name, method in methods.items():
+    maps = method(images, labels).cpu()
+    strict = pointing_game(maps, masks).float().mean()
+    tolerant = pointing_game(maps, masks, 3).float().mean()
+    iou = max(intersection_over_union(maps, masks, t).mean() for t in thresholds)
+    *_, correlation = compare_two(*(method(pair_images, asked).cpu() for asked in (first, second)))
+    print(f"{name:16}  {strict:8.2f}  {tolerant:11.2f}  {iou:8.2f}  {correlation:+18.2f}")
+
+# %% [markdown]
+# The finest two point and cover best, and the correlation shows who listens to the question: the
+# two gradients in pixels give similar maps for either object, Grad-CAM opposite ones, and the
+# product two that hardly overlap. Don't conclude that guided Grad-CAM is the most *truthful*: our
+# objects are often the only textured things in their scenes, so whatever follows edges does well,
+# and guided backprop changes little even if the network's last layer is replaced by random numbers
+# (lab 07). Multiplied with an honest map it looks more honest than it is.
+#
+# ## 8. A network unmasked
+#
+# Here are two networks and 100 scenes of a special kind: on these, the hue of the background tells
+# the class. Both networks answer them almost without a mistake. Would you buy either?
+
+# %%
+biased = load_model("biased").to(device)
+networks = {"network A": base, "network B": biased}
+hinting = make_scenes(100, np.random.default_rng(21), "biased")
+hinting_images, hinting_labels = (tensor.to(device) for tensor in hinting.tensors())
+asked = [CLASS_NAMES[c] for c in hinting_labels[:6]]
+contact_sheet(
+    hinting.images[:6], asked, columns=6, inches=1.7, heading="The background tells the class"
+)
+for name, network in networks.items():
+    layer = network.get_submodule(network.last_conv)
+    cam = grad_cam(hinting_images, hinting_labels, network, layer).cpu()
+    with torch.no_grad():
+        right = (network(hinting_images).argmax(1) == hinting_labels).float().mean()
+    hits = pointing_game(cam, torch.from_numpy(hinting.masks)).float().mean()
+    overlay(
+        hinting_images[:6],
+        cam[:6],
+        asked,
+        masks=hinting.masks[:6],
+        columns=6,
+        inches=1.7,
+        heading=f"{name}: {right:.0%} right, {hits:.0%} of the peaks on the object",
+    )
+plt.show()
+
+# %% [markdown]
+# The accuracies are the same, the maps are not. Network A lights the objects. Network B lights the
+# ground around them and spares the object, so it must have found out about the hue.
+# A map can't tell you *what* B sees there, only where it looks. But it tells you which test to make
+# next: scenes whose background means nothing.
+
+# %%
+with torch.no_grad():
+    for name, network in networks.items():
+        right = (network(images).argmax(1) == labels).float().mean()
+        print(f"{name}: accuracy {right:.2f} where the background tells nothing")
+
+# %% [markdown]
+# ### Question: a verdict
+# ★★☆ · 20 minutes
+
+# %% [markdown] question="a_verdict" points=5
+# 1. A colleague who had only the accuracies on the special scenes would have shipped network B.
+#    Which of the numbers and figures above would have stopped you, and what do they say about how B
+#    decides?
+# 2. In about one scene out of five, network A's peak isn't on the object either. Does A use the
+#    background in those? Give two facts from this lab that speak to it.
+# 3. Suppose that B's Grad-CAM had lit the objects. Would that have *proved* that B recognises
+#    shapes or textures? Name one experiment that says more than any map.
+#
+# ### BEGIN SOLUTION
+# 1 (2 points). Grad-CAM of B avoids the object and lights the background, nearly never with its
+# peak on the mask, while A's peaks lie on it (1 point); so B reads the class off the background
+# (its hue), and its accuracy will fall to chance, a tenth, where background and class are
+# independent (1 point).
+#
+# 2 (2 points). Hardly, and two of these facts show it (1 point each): A's accuracy stays near 100%
+# on scenes whose background tells nothing; its misses are near misses, as a few pixels of tolerance
+# turn nearly all into hits; the map has 8 × 8 places, each of which sees far more than its 64
+# pixels, so that its peak may fall beside a thin or hollow object; A misses as often on ordinary
+# scenes (section 5).
+#
+# 3 (1 point). No: the object's place may be lit for another reason (its shadow, its colour, its
+# size, the contrast with the background), as maps say where, not what, and say nothing of other
+# images. Any intervention is right: change the background and keep the object (or the reverse) and
+# see whether the answer follows; test on neutral scenes; paint the object over.
+# ### END SOLUTION
+
+# %% [markdown]
+# ## 9. With an ImageNet network
+#
+# Your function works for any network with a convolution in it. Here it asks SqueezeNet, trained on
+# 1.2 million photographs, why it answers what it answers. Put in a photograph of your own with
+# `utils.images.load_image`.
+
+# %%
+from utils.images import load_photograph, preprocess
+from utils.models import WeightsUnavailable
+
+try:
+    squeezenet = load_model("squeezenet1_1").to(device)
+except WeightsUnavailable as reason:
+    print(reason)
+else:
+    layer = squeezenet.get_submodule(squeezenet.last_conv)
+    for name in ("flower", "china"):
+        photograph = F.interpolate(
+            preprocess(load_photograph(name)), (224, 336), mode="bilinear", antialias=True
+        ).to(device)
+        with torch.no_grad():
+            scores, answers = squeezenet(photograph)[0].topk(3)
+        overlay(
+            photograph.repeat(3, 1, 1, 1),
+            grad_cam(photograph.repeat(3, 1, 1, 1), answers, squeezenet, layer),
+            [
+                f"{squeezenet.class_names[answer]}: score {score:.1f}"
+                for answer, score in zip(answers, scores, strict=True)
+            ],
+            inches=3.2,
+            heading="SqueezeNet's three best answers, and where it sees each",
+        )
+        plt.show()
+
+# %% [markdown]
+# With the photographs in front of you: do the three answers light the same place? An answer that is
+# wrong, but lights what it could mean, is a better mistake than one that lights a corner. And try
+# `"vgg16"`: its three linear layers are what Grad-CAM was invented for.

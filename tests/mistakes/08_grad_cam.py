@@ -1,0 +1,952 @@
+# %% [markdown]
+# The known wrong and right answers to the exercises of lab 08.
+
+# %% mistake="class_activation_map" named="the mean over the channels is taken"
+def class_activation_map(features, weight, y):
+    return (weight[y][:, :, None, None] * features).mean(dim=1)
+
+
+# %% mistake="class_activation_map" named="weight's axes are exchanged"
+def class_activation_map(features, weight, y):
+    return torch.einsum("kn,nkij->nij", weight[:, y], features)
+
+
+# %% mistake="class_activation_map" named="y is ignored"
+def class_activation_map(features, weight, y):
+    scores = features.mean(dim=(2, 3)) @ weight.T
+    return torch.einsum("nk,nkij->nij", weight[scores.argmax(1)], features)
+
+
+# %% mistake="class_activation_map" named="the first image's class"
+def class_activation_map(features, weight, y):
+    return (weight[y[0]].view(1, -1, 1, 1) * features).sum(1)
+
+
+# %% mistake="class_activation_map" named="negative values are set to zero"
+def class_activation_map(features, weight, y):
+    return torch.relu((weight[y][:, :, None, None] * features).sum(1))
+
+
+# %% mistake="class_activation_map" named="expected shape (3, 2, 5)"
+def class_activation_map(features, weight, y):
+    return (weight[y[0]].view(-1, 1, 1) * features[0]).sum(0)
+
+
+# %% mistake="class_activation_map" named="the channels aren't summed"
+def class_activation_map(features, weight, y):
+    return weight[y].unsqueeze(2).unsqueeze(3) * features
+
+
+# %% correct="class_activation_map"
+def class_activation_map(features, weight, y):
+    maps = torch.zeros(features.shape[0], *features.shape[2:], dtype=features.dtype)
+    for n in range(len(features)):
+        for k in range(features.shape[1]):
+            maps[n] += weight[y[n], k] * features[n, k]
+    return maps
+
+
+# %% correct="class_activation_map"
+def class_activation_map(features, weight, y):
+    all_classes = F.conv2d(features, weight[:, :, None, None])
+    return all_classes[torch.arange(len(y)), y]
+
+
+# %% mistake="record_output" named="overwritten the output in place"
+def record_output(X, model, layer):
+    recorded = []
+    handle = layer.register_forward_hook(lambda module, inputs, output: recorded.append(output))
+    try:
+        model(X)
+    finally:
+        handle.remove()
+    return recorded[0]
+
+
+# %% mistake="record_output" named="overwritten the output in place"
+def record_output(X, model, layer):
+    recorded = {}
+
+    def hook(module, inputs, output):
+        recorded["output"] = output.detach()
+
+    handle = layer.register_forward_hook(hook)
+    try:
+        model(X)
+    finally:
+        handle.remove()
+    return recorded["output"].clone()
+
+
+# %% mistake="record_output" named="leaves a hook behind on the model"
+def record_output(X, model, layer):
+    recorded = []
+    layer.register_forward_hook(
+        lambda module, inputs, output: recorded.append(output.detach().clone())
+    )
+    model(X)
+    return recorded[-1]
+
+
+# %% mistake="record_output" named="after an exception"
+def record_output(X, model, layer):
+    recorded = []
+    handle = layer.register_forward_hook(
+        lambda module, inputs, output: recorded.append(output.detach().clone())
+    )
+    model(X)
+    handle.remove()
+    return recorded[0]
+
+
+# %% mistake="record_output" named="behind the layer"
+# Removed by the hook itself, which never runs where an earlier module raises … but conv1 is first.
+def record_output(X, model, layer):
+    recorded = []
+
+    def hook(module, inputs, output):
+        recorded.append(output.detach().clone())
+
+    try:
+        layer_input = X
+        handle = layer.register_forward_hook(hook)
+        model(layer_input)
+    except RuntimeError as error:
+        if "channels" in str(error):
+            handle.remove()
+        raise
+    handle.remove()
+    return recorded[0]
+
+
+# %% mistake="record_output" named="the layer's input is recorded"
+def record_output(X, model, layer):
+    recorded = []
+    handle = layer.register_forward_hook(
+        lambda module, inputs, output: recorded.append(inputs[0].detach().clone())
+    )
+    try:
+        model(X)
+    finally:
+        handle.remove()
+    return recorded[0]
+
+
+# %% mistake="record_output" named="in eval mode that was in training mode"
+def record_output(X, model, layer):
+    model.eval()
+    recorded = []
+    handle = layer.register_forward_hook(
+        lambda module, inputs, output: recorded.append(output.detach().clone())
+    )
+    try:
+        with torch.no_grad():
+            model(X)
+    finally:
+        handle.remove()
+    return recorded[0]
+
+
+# %% mistake="record_output" named="the first image alone"
+def record_output(X, model, layer):
+    recorded = []
+    handle = layer.register_forward_hook(
+        lambda module, inputs, output: recorded.append(output[0].detach().clone())
+    )
+    try:
+        model(X)
+    finally:
+        handle.remove()
+    return recorded[0]
+
+
+# %% correct="record_output"
+def record_output(X, model, layer):
+    recorded = []
+
+    def hook(module, inputs, output):
+        recorded.append(output.clone())
+
+    handle = layer.register_forward_hook(hook)
+    try:
+        with torch.no_grad():
+            model(X)
+    except Exception:
+        handle.remove()
+        raise
+    handle.remove()
+    return recorded[0]
+
+
+# %% correct="record_output"
+class Recorder:
+    def __init__(self, layer):
+        self.layer = layer
+
+    def __enter__(self):
+        self.handle = self.layer.register_forward_hook(self.hook)
+        return self
+
+    def hook(self, module, inputs, output):
+        self.output = torch.empty_like(output).copy_(output)
+
+    def __exit__(self, *_):
+        self.handle.remove()
+
+
+def record_output(X, model, layer):
+    with Recorder(layer) as recorder:
+        model(X)
+    return recorder.output
+
+
+# %% correct="record_output"
+def record_output(X, model, layer):
+    kept = []
+    with torch.no_grad():
+        # Handing a copy on leaves the original to us.
+        def hook(module, inputs, output):
+            kept.append(output)
+            return output.clone()
+
+        handle = layer.register_forward_hook(hook)
+        try:
+            print(model(X).shape)
+        finally:
+            handle.remove()
+    return kept[0]
+
+
+# %% mistake="grad_cam" named="the ReLU is missing"
+def grad_cam(X, y, model, layer):
+    captured = []
+    handle = layer.register_forward_hook(lambda m, i, output: captured.append(output))
+    try:
+        scores = model(X)
+    finally:
+        handle.remove()
+    gradients = torch.autograd.grad(scores.gather(1, y[:, None]).sum(), captured[0])[0]
+    maps = (gradients.mean((2, 3), keepdim=True) * captured[0]).sum(1, keepdim=True)
+    maps = F.interpolate(maps, X.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+    return maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-8)
+
+
+# %% mistake="grad_cam" named="the absolute value is taken"
+def grad_cam(X, y, model, layer):
+    captured = []
+    handle = layer.register_forward_hook(lambda m, i, output: captured.append(output))
+    try:
+        scores = model(X)
+    finally:
+        handle.remove()
+    gradients = torch.autograd.grad(scores.gather(1, y[:, None]).sum(), captured[0])[0]
+    maps = (gradients.mean((2, 3), keepdim=True) * captured[0]).sum(1, keepdim=True).abs()
+    maps = F.interpolate(maps, X.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+    return maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-8)
+
+
+# %% mistake="grad_cam" named="leaves a hook behind on the model"
+def grad_cam(X, y, model, layer):
+    captured = []
+    layer.register_forward_hook(lambda m, i, output: captured.append(output))
+    scores = model(X)
+    gradients = torch.autograd.grad(scores.gather(1, y[:, None]).sum(), captured[0])[0]
+    maps = (gradients.mean((2, 3), keepdim=True) * captured[0]).sum(1, keepdim=True).relu()
+    maps = F.interpolate(maps, X.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+    return maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-8)
+
+
+# %% mistake="grad_cam" named="leaves a hook behind after an exception"
+def grad_cam(X, y, model, layer):
+    captured = []
+    handle = layer.register_forward_hook(lambda m, i, output: captured.append(output))
+    scores = model(X)
+    handle.remove()
+    gradients = torch.autograd.grad(scores.gather(1, y[:, None]).sum(), captured[0])[0]
+    maps = (gradients.mean((2, 3), keepdim=True) * captured[0]).sum(1, keepdim=True).relu()
+    maps = F.interpolate(maps, X.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+    return maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-8)
+
+
+# %% mistake="grad_cam" named="an exception that a wrong class raises"
+# The hooks are removed after the forward and the backward pass, but `finally` guards only one.
+def grad_cam(X, y, model, layer):
+    activations, gradients = [], []
+
+    def backward_hook(module, upstream_of_input, upstream):
+        gradients.append(upstream[0])
+
+    forward = layer.register_forward_hook(lambda m, i, output: activations.append(output))
+    backward = layer.register_full_backward_hook(backward_hook)
+    try:
+        scores = model(X)
+    except BaseException:
+        backward.remove()
+        raise
+    finally:
+        forward.remove()
+    scores.gather(1, y[:, None]).sum().backward()
+    backward.remove()
+    maps = (gradients[0].mean((2, 3), keepdim=True) * activations[0]).sum(1, keepdim=True).relu()
+    maps = F.interpolate(maps, X.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+    return maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-8)
+
+
+# %% mistake="grad_cam" named="the gradient is averaged over the channels"
+def grad_cam(X, y, model, layer):
+    captured = []
+    handle = layer.register_forward_hook(lambda m, i, output: captured.append(output))
+    try:
+        scores = model(X)
+    finally:
+        handle.remove()
+    gradients = torch.autograd.grad(scores.gather(1, y[:, None]).sum(), captured[0])[0]
+    maps = (gradients.mean(1, keepdim=True) * captured[0]).sum(1, keepdim=True).relu()
+    maps = F.interpolate(maps, X.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+    return maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-8)
+
+
+# %% mistake="grad_cam" named="averaged over the batch as well"
+def grad_cam(X, y, model, layer):
+    captured = []
+    handle = layer.register_forward_hook(lambda m, i, output: captured.append(output))
+    try:
+        scores = model(X)
+    finally:
+        handle.remove()
+    gradients = torch.autograd.grad(scores.gather(1, y[:, None]).sum(), captured[0])[0]
+    weights = torch.mean(gradients, dim=[0, 2, 3])
+    maps = (weights.view(1, -1, 1, 1) * captured[0]).sum(1, keepdim=True).relu()
+    maps = F.interpolate(maps, X.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+    return maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-8)
+
+
+# %% mistake="grad_cam" named="isn't averaged over the places"
+def grad_cam(X, y, model, layer):
+    captured = []
+    handle = layer.register_forward_hook(lambda m, i, output: captured.append(output))
+    try:
+        scores = model(X)
+    finally:
+        handle.remove()
+    gradients = torch.autograd.grad(scores.gather(1, y[:, None]).sum(), captured[0])[0]
+    maps = (gradients * captured[0]).sum(1, keepdim=True).relu()
+    maps = F.interpolate(maps, X.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+    return maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-8)
+
+
+# %% mistake="grad_cam" named="y is ignored"
+def grad_cam(X, y, model, layer):
+    captured = []
+    handle = layer.register_forward_hook(lambda m, i, output: captured.append(output))
+    try:
+        scores = model(X)
+    finally:
+        handle.remove()
+    gradients = torch.autograd.grad(scores.max(dim=1).values.sum(), captured[0])[0]
+    maps = (gradients.mean((2, 3), keepdim=True) * captured[0]).sum(1, keepdim=True).relu()
+    maps = F.interpolate(maps, X.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+    return maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-8)
+
+
+# %% mistake="grad_cam" named="scores[:, y] has shape (N, N)"
+def grad_cam(X, y, model, layer):
+    captured = []
+    handle = layer.register_forward_hook(lambda m, i, output: captured.append(output))
+    try:
+        scores = model(X)
+    finally:
+        handle.remove()
+    gradients = torch.autograd.grad(scores[:, y].sum(), captured[0])[0]
+    maps = (gradients.mean((2, 3), keepdim=True) * captured[0]).sum(1, keepdim=True).relu()
+    maps = F.interpolate(maps, X.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+    return maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-8)
+
+
+# %% mistake="grad_cam" named="the gradient of the loss is taken"
+def grad_cam(X, y, model, layer):
+    captured = []
+    handle = layer.register_forward_hook(lambda m, i, output: captured.append(output))
+    try:
+        loss = F.cross_entropy(model(X), y)
+    finally:
+        handle.remove()
+    gradients = torch.autograd.grad(loss, captured[0])[0]
+    maps = (gradients.mean((2, 3), keepdim=True) * captured[0]).sum(1, keepdim=True).relu()
+    maps = F.interpolate(maps, X.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+    return maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-8)
+
+
+# %% mistake="grad_cam" named="the gradient of a softmax probability"
+def grad_cam(X, y, model, layer):
+    captured = []
+    handle = layer.register_forward_hook(lambda m, i, output: captured.append(output))
+    try:
+        probabilities = model(X).softmax(dim=1)
+    finally:
+        handle.remove()
+    gradients = torch.autograd.grad(probabilities.gather(1, y[:, None]).sum(), captured[0])[0]
+    maps = (gradients.mean((2, 3), keepdim=True) * captured[0]).sum(1, keepdim=True).relu()
+    maps = F.interpolate(maps, X.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+    return maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-12)
+
+
+# %% mistake="grad_cam" named="expected shape (3, 6, 9)"
+def grad_cam(X, y, model, layer):
+    captured = []
+    handle = layer.register_forward_hook(lambda m, i, output: captured.append(output))
+    try:
+        scores = model(X)
+    finally:
+        handle.remove()
+    gradients = torch.autograd.grad(scores[0, y[0]], captured[0])[0][0]
+    maps = (gradients.mean((1, 2))[:, None, None] * captured[0][0]).sum(0).relu()
+    size = X.shape[2:]
+    maps = F.interpolate(maps[None, None], size, mode="bilinear", align_corners=False)[0, 0]
+    return maps / maps.max().clamp(min=1e-8)
+
+
+# %% mistake="grad_cam" named="the channels aren't weighted"
+def grad_cam(X, y, model, layer):
+    captured = []
+    handle = layer.register_forward_hook(lambda m, i, output: captured.append(output))
+    try:
+        model(X)
+    finally:
+        handle.remove()
+    maps = captured[0].sum(1, keepdim=True).relu()
+    maps = F.interpolate(maps, X.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+    return maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-8)
+
+
+# %% mistake="grad_cam" named="the activations are missing"
+def grad_cam(X, y, model, layer):
+    captured = []
+    handle = layer.register_forward_hook(lambda m, i, output: captured.append(output))
+    try:
+        scores = model(X)
+    finally:
+        handle.remove()
+    gradients = torch.autograd.grad(scores.gather(1, y[:, None]).sum(), captured[0])[0]
+    maps = gradients.sum(1, keepdim=True).relu()
+    maps = F.interpolate(maps, X.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+    return maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-8)
+
+
+# %% mistake="grad_cam" named="in eval mode that was in training mode"
+def grad_cam(X, y, model, layer):
+    model.eval()
+    captured = []
+    handle = layer.register_forward_hook(lambda m, i, output: captured.append(output))
+    try:
+        scores = model(X)
+    finally:
+        handle.remove()
+    gradients = torch.autograd.grad(scores.gather(1, y[:, None]).sum(), captured[0])[0]
+    maps = (gradients.mean((2, 3), keepdim=True) * captured[0]).sum(1, keepdim=True).relu()
+    maps = F.interpolate(maps, X.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+    return maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-8)
+
+
+# %% mistake="grad_cam" named="the model runs in training mode"
+def grad_cam(X, y, model, layer):
+    model.train()
+    captured = []
+    handle = layer.register_forward_hook(lambda m, i, output: captured.append(output))
+    try:
+        scores = model(X)
+    finally:
+        handle.remove()
+    gradients = torch.autograd.grad(scores.gather(1, y[:, None]).sum(), captured[0])[0]
+    maps = (gradients.mean((2, 3), keepdim=True) * captured[0]).sum(1, keepdim=True).relu()
+    maps = F.interpolate(maps, X.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+    return maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-8)
+
+
+# %% mistake="grad_cam" named="align_corners=True"
+def grad_cam(X, y, model, layer):
+    captured = []
+    handle = layer.register_forward_hook(lambda m, i, output: captured.append(output))
+    try:
+        scores = model(X)
+    finally:
+        handle.remove()
+    gradients = torch.autograd.grad(scores.gather(1, y[:, None]).sum(), captured[0])[0]
+    maps = (gradients.mean((2, 3), keepdim=True) * captured[0]).sum(1, keepdim=True).relu()
+    maps = F.interpolate(maps, X.shape[2:], mode="bilinear", align_corners=True)[:, 0]
+    return maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-8)
+
+
+# %% mistake="grad_cam" named="the nearest value"
+def grad_cam(X, y, model, layer):
+    captured = []
+    handle = layer.register_forward_hook(lambda m, i, output: captured.append(output))
+    try:
+        scores = model(X)
+    finally:
+        handle.remove()
+    gradients = torch.autograd.grad(scores.gather(1, y[:, None]).sum(), captured[0])[0]
+    maps = (gradients.mean((2, 3), keepdim=True) * captured[0]).sum(1, keepdim=True).relu()
+    maps = F.interpolate(maps, X.shape[2:])[:, 0]
+    return maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-8)
+
+
+# %% mistake="grad_cam" named="isn't upsampled"
+def grad_cam(X, y, model, layer):
+    captured = []
+    handle = layer.register_forward_hook(lambda m, i, output: captured.append(output))
+    try:
+        scores = model(X)
+    finally:
+        handle.remove()
+    gradients = torch.autograd.grad(scores.gather(1, y[:, None]).sum(), captured[0])[0]
+    maps = (gradients.mean((2, 3), keepdim=True) * captured[0]).sum(1).relu()
+    return maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-8)
+
+
+# %% mistake="grad_cam" named="the ReLU comes after upsampling"
+def grad_cam(X, y, model, layer):
+    captured = []
+    handle = layer.register_forward_hook(lambda m, i, output: captured.append(output))
+    try:
+        scores = model(X)
+    finally:
+        handle.remove()
+    gradients = torch.autograd.grad(scores.gather(1, y[:, None]).sum(), captured[0])[0]
+    maps = (gradients.mean((2, 3), keepdim=True) * captured[0]).sum(1, keepdim=True)
+    maps = F.interpolate(maps, X.shape[2:], mode="bilinear", align_corners=False)[:, 0].relu()
+    return maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-8)
+
+
+# %% mistake="grad_cam" named="NaN"
+def grad_cam(X, y, model, layer):
+    captured = []
+    handle = layer.register_forward_hook(lambda m, i, output: captured.append(output))
+    try:
+        scores = model(X)
+    finally:
+        handle.remove()
+    gradients = torch.autograd.grad(scores.gather(1, y[:, None]).sum(), captured[0])[0]
+    maps = (gradients.mean((2, 3), keepdim=True) * captured[0]).sum(1, keepdim=True).relu()
+    maps = F.interpolate(maps, X.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+    return maps / maps.amax((1, 2), keepdim=True)
+
+
+# %% mistake="grad_cam" named="the largest value of the whole batch"
+def grad_cam(X, y, model, layer):
+    captured = []
+    handle = layer.register_forward_hook(lambda m, i, output: captured.append(output))
+    try:
+        scores = model(X)
+    finally:
+        handle.remove()
+    gradients = torch.autograd.grad(scores.gather(1, y[:, None]).sum(), captured[0])[0]
+    maps = (gradients.mean((2, 3), keepdim=True) * captured[0]).sum(1, keepdim=True).relu()
+    maps = F.interpolate(maps, X.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+    return maps / (maps.max() + 1e-8)
+
+
+# %% mistake="grad_cam" named="normalising comes before the ReLU"
+def grad_cam(X, y, model, layer):
+    captured = []
+    handle = layer.register_forward_hook(lambda m, i, output: captured.append(output))
+    try:
+        scores = model(X)
+    finally:
+        handle.remove()
+    gradients = torch.autograd.grad(scores.gather(1, y[:, None]).sum(), captured[0])[0]
+    maps = (gradients.mean((2, 3), keepdim=True) * captured[0]).sum(1, keepdim=True)
+    maps = F.interpolate(maps, X.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+    lowest, highest = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+    return ((maps - lowest) / (highest - lowest)).relu()
+
+
+# %% mistake="grad_cam" named="dividing comes before the ReLU"
+def grad_cam(X, y, model, layer):
+    captured = []
+    handle = layer.register_forward_hook(lambda m, i, output: captured.append(output))
+    try:
+        scores = model(X)
+    finally:
+        handle.remove()
+    gradients = torch.autograd.grad(scores.gather(1, y[:, None]).sum(), captured[0])[0]
+    maps = (gradients.mean((2, 3), keepdim=True) * captured[0]).sum(1, keepdim=True)
+    maps = (maps / maps.amax((1, 2, 3), keepdim=True)).relu()
+    return F.interpolate(maps, X.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+
+
+# %% mistake="grad_cam" named="the smallest value is subtracted"
+def grad_cam(X, y, model, layer):
+    captured = []
+    handle = layer.register_forward_hook(lambda m, i, output: captured.append(output))
+    try:
+        scores = model(X)
+    finally:
+        handle.remove()
+    gradients = torch.autograd.grad(scores.gather(1, y[:, None]).sum(), captured[0])[0]
+    maps = (gradients.mean((2, 3), keepdim=True) * captured[0]).sum(1, keepdim=True).relu()
+    maps = F.interpolate(maps, X.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+    maps = maps - maps.amin((1, 2), keepdim=True)
+    return maps / (maps.amax((1, 2), keepdim=True) + 1e-8)
+
+
+# %% mistake="grad_cam" named="the maps aren't divided"
+def grad_cam(X, y, model, layer):
+    captured = []
+    handle = layer.register_forward_hook(lambda m, i, output: captured.append(output))
+    try:
+        scores = model(X)
+    finally:
+        handle.remove()
+    gradients = torch.autograd.grad(scores.gather(1, y[:, None]).sum(), captured[0])[0]
+    maps = (gradients.mean((2, 3), keepdim=True) * captured[0]).sum(1, keepdim=True).relu()
+    return F.interpolate(maps, X.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+
+
+# %% mistake="grad_cam" named="flattens their peaks"
+# Divided before upsampling, which then flattens the peaks.
+def grad_cam(X, y, model, layer):
+    captured = []
+    handle = layer.register_forward_hook(lambda m, i, output: captured.append(output))
+    try:
+        scores = model(X)
+    finally:
+        handle.remove()
+    gradients = torch.autograd.grad(scores.gather(1, y[:, None]).sum(), captured[0])[0]
+    maps = (gradients.mean((2, 3), keepdim=True) * captured[0]).sum(1, keepdim=True).relu()
+    maps = maps / maps.amax((1, 2, 3), keepdim=True).clamp(min=1e-8)
+    return F.interpolate(maps, X.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+
+
+# %% mistake="grad_cam" named="the input X was modified in place"
+def grad_cam(X, y, model, layer):
+    captured = []
+    handle = layer.register_forward_hook(lambda m, i, output: captured.append(output))
+    X -= X.mean()
+    X += 0.5
+    try:
+        scores = model(X)
+    finally:
+        handle.remove()
+    gradients = torch.autograd.grad(scores.gather(1, y[:, None]).sum(), captured[0])[0]
+    maps = (gradients.mean((2, 3), keepdim=True) * captured[0]).sum(1, keepdim=True).relu()
+    maps = F.interpolate(maps, X.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+    return maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-8)
+
+
+# %% mistake="grad_cam" named="RuntimeError"
+# The recorded features are detached, so that no gradient reaches them.
+def grad_cam(X, y, model, layer):
+    captured = []
+    handle = layer.register_forward_hook(lambda m, i, output: captured.append(output.detach()))
+    try:
+        scores = model(X)
+    finally:
+        handle.remove()
+    gradients = torch.autograd.grad(scores.gather(1, y[:, None]).sum(), captured[0])[0]
+    maps = (gradients.mean((2, 3), keepdim=True) * captured[0]).sum(1, keepdim=True).relu()
+    maps = F.interpolate(maps, X.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+    return maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-8)
+
+
+# %% correct="grad_cam"
+# Both hooks, backward() on a mean of scores, one image at a time, results still in the graph.
+def grad_cam(X, y, model, layer):
+    maps = []
+    for n in range(len(X)):
+        activations, gradients = {}, {}
+
+        def keep_output(module, inputs, output):
+            activations["value"] = output
+
+        def keep_gradient(module, grad_input, grad_output):
+            gradients["value"] = grad_output[0]
+
+        handles = [
+            layer.register_forward_hook(keep_output),
+            layer.register_full_backward_hook(keep_gradient),
+        ]
+        try:
+            scores = model(X[n : n + 1])
+            scores[0, y[n]].backward()
+        finally:
+            for handle in handles:
+                handle.remove()
+        A, dA = activations["value"][0], gradients["value"][0]
+        heat = torch.zeros(A.shape[1:], dtype=A.dtype)
+        for k in range(len(A)):
+            heat = heat + dA[k].mean() * A[k]
+        heat = torch.clamp(heat, min=0)[None, None]
+        heat = F.interpolate(heat, size=X.shape[2:], mode="bilinear", align_corners=False)
+        maps.append(heat.squeeze(0).squeeze(0))
+    maps = torch.stack(maps)
+    for heat in maps:
+        print(heat.max())
+    return torch.stack([heat / heat.max() if heat.max() > 0 else heat for heat in maps])
+
+
+# %% correct="grad_cam"
+# retain_grad, a mean over the batch (which the division removes), a small number against 0/0.
+def grad_cam(X, y, model, layer):
+    X.requires_grad_()
+    kept = []
+
+    def hook(module, inputs, output):
+        output.retain_grad()
+        kept.append(output)
+
+    handle = layer.register_forward_hook(hook)
+    try:
+        scores = model(X)
+        scores[torch.arange(len(X)), y].mean().backward()
+    finally:
+        handle.remove()
+    weights = torch.nn.functional.adaptive_avg_pool2d(kept[0].grad, 1)
+    heat = F.relu(torch.sum(weights * kept[0], dim=1)).unsqueeze(1)
+    heat = nn.Upsample(size=tuple(X.shape[-2:]), mode="bilinear")(heat).squeeze(1)
+    return heat / (heat.flatten(1).max(1).values[:, None, None] + 1e-10)
+
+
+# %% correct="grad_cam"
+# A frozen copy in eval mode, and sums where means are usual: the division removes the factor.
+def grad_cam(X, y, model, layer):
+    kept = []
+    handle = layer.register_forward_hook(lambda module, inputs, output: kept.append(output))
+    modes = [module.training for module in model.modules()]
+    try:
+        model.eval()
+        with torch.enable_grad():
+            scores = model(X)
+        one_hot = F.one_hot(y, scores.shape[1]).to(scores.dtype)
+        (gradients,) = torch.autograd.grad(scores, kept, grad_outputs=one_hot)
+    finally:
+        handle.remove()
+        for module, mode in zip(model.modules(), modes):
+            module.training = mode
+    cam = torch.einsum("nk,nkij->nij", gradients.sum((-2, -1)), kept[0]).clamp(min=0)
+    cam = F.interpolate(cam[:, None], X.shape[-2:], mode="bilinear").squeeze(1)
+    peaks = cam.amax(dim=(-2, -1), keepdim=True)
+    return torch.nan_to_num(cam / peaks, nan=0.0).detach()
+
+
+# %% mistake="pointing_game" named="row and column are exchanged"
+def pointing_game(cam, masks, tolerance=0):
+    hits = []
+    for heat, mask in zip(cam, masks):
+        column, row = divmod(heat.argmax().item(), heat.shape[1])
+        if heat.max() == 0:
+            hits.append(False)
+            continue
+        distances = (mask.nonzero() - torch.tensor([row, column])).double().norm(dim=1)
+        hits.append(bool(distances.min() <= tolerance))
+    return torch.tensor(hits)
+
+
+# %% mistake="pointing_game" named="a map that is zero everywhere counts as a hit"
+def pointing_game(cam, masks, tolerance=0):
+    hits = []
+    for heat, mask in zip(cam, masks):
+        peak = torch.tensor(divmod(heat.argmax().item(), heat.shape[1]))
+        hits.append(bool((mask.nonzero() - peak).double().norm(dim=1).min() <= tolerance))
+    return torch.tensor(hits)
+
+
+# %% mistake="pointing_game" named="doesn't count"
+def pointing_game(cam, masks, tolerance=0):
+    hits = []
+    for heat, mask in zip(cam, masks):
+        row, column = divmod(heat.argmax().item(), heat.shape[1])
+        distance = (mask.nonzero() - torch.tensor([row, column])).double().norm(dim=1).min()
+        hits.append(bool(heat.max() > 0 and (mask[row, column] or distance < tolerance)))
+    return torch.tensor(hits)
+
+
+# %% mistake="pointing_game" named="the tolerance is ignored"
+def pointing_game(cam, masks, tolerance=0):
+    peaks = cam.flatten(1).argmax(1)
+    return masks.flatten(1).gather(1, peaks[:, None])[:, 0] & (cam.amax((1, 2)) > 0)
+
+
+# %% mistake="pointing_game" named="as on a chessboard"
+def pointing_game(cam, masks, tolerance=0):
+    hits = []
+    for heat, mask in zip(cam, masks):
+        row, column = divmod(heat.argmax().item(), heat.shape[1])
+        reach = int(tolerance)
+        window = mask[
+            max(0, row - reach) : row + reach + 1, max(0, column - reach) : column + reach + 1
+        ]
+        hits.append(bool(heat.max() > 0 and window.any()))
+    return torch.tensor(hits)
+
+
+# %% mistake="pointing_game" named="row and column added up"
+def pointing_game(cam, masks, tolerance=0):
+    hits = []
+    for heat, mask in zip(cam, masks):
+        peak = torch.tensor(divmod(heat.argmax().item(), heat.shape[1]))
+        hits.append(bool(heat.max() > 0 and (mask.nonzero() - peak).abs().sum(1).min() <= tolerance))
+    return torch.tensor(hits)
+
+
+# %% mistake="pointing_game" named="one number"
+def pointing_game(cam, masks, tolerance=0):
+    hits = []
+    for heat, mask in zip(cam, masks):
+        peak = torch.tensor(divmod(heat.argmax().item(), heat.shape[1]))
+        distance = (mask.nonzero() - peak).double().norm(dim=1).min()
+        hits.append(bool(heat.max() > 0 and distance <= tolerance))
+    return torch.tensor(hits).double().mean()
+
+
+# %% mistake="pointing_game" named="the brightest pixel of the whole batch"
+def pointing_game(cam, masks, tolerance=0):
+    n, row, column = (int(i) for i in torch.unravel_index(cam.argmax(), cam.shape))
+    distances = [(m.nonzero() - torch.tensor([row, column])).double().norm(dim=1) for m in masks]
+    return torch.tensor([bool(d.min() <= tolerance) for d in distances])
+
+
+# %% correct="pointing_game"
+def pointing_game(cam, masks, tolerance=0):
+    from scipy.ndimage import distance_transform_edt
+
+    hits = torch.zeros(len(cam), dtype=torch.bool)
+    for n in range(len(cam)):
+        distance = torch.from_numpy(distance_transform_edt(~masks[n].numpy()))
+        peak = cam[n] == cam[n].max()
+        hits[n] = cam[n].max() > 0 and (distance[peak] <= tolerance).all()
+    return hits
+
+
+# %% correct="pointing_game"
+def pointing_game(cam, masks, tolerance=0):
+    N, H, W = cam.shape
+    index = cam.reshape(N, -1).argmax(dim=1)
+    rows, columns = index // W, index % W
+    i, j = torch.meshgrid(torch.arange(H), torch.arange(W), indexing="ij")
+    squared = (i - rows[:, None, None]) ** 2 + (j - columns[:, None, None]) ** 2
+    near = squared <= tolerance**2
+    return (near & masks).any(dim=2).any(dim=1) & (cam > 0).flatten(1).any(1)
+
+
+# %% mistake="intersection_over_union" named="a value equal to the threshold isn't lit"
+def intersection_over_union(cam, masks, threshold=0.5):
+    lit = cam > threshold
+    return (lit & masks).sum((1, 2)) / (lit | masks).sum((1, 2))
+
+
+# %% mistake="intersection_over_union" named="recall"
+def intersection_over_union(cam, masks, threshold=0.5):
+    lit = cam >= threshold
+    return (lit & masks).sum((1, 2)) / masks.sum((1, 2))
+
+
+# %% mistake="intersection_over_union" named="precision"
+def intersection_over_union(cam, masks, threshold=0.5):
+    lit = cam >= threshold
+    return (lit & masks).sum((1, 2)) / lit.sum((1, 2)).clamp(min=1)
+
+
+# %% mistake="intersection_over_union" named="the union counts no pixel twice"
+def intersection_over_union(cam, masks, threshold=0.5):
+    lit = cam >= threshold
+    return (lit & masks).sum((1, 2)) / (lit.sum((1, 2)) + masks.sum((1, 2)))
+
+
+# %% mistake="intersection_over_union" named="Dice"
+def intersection_over_union(cam, masks, threshold=0.5):
+    lit = cam >= threshold
+    return 2 * (lit & masks).sum((1, 2)) / (lit.sum((1, 2)) + masks.sum((1, 2)))
+
+
+# %% mistake="intersection_over_union" named="all images are pooled"
+def intersection_over_union(cam, masks, threshold=0.5):
+    lit = cam >= threshold
+    return (lit & masks).sum() / (lit | masks).sum()
+
+
+# %% mistake="intersection_over_union" named="the threshold is ignored"
+def intersection_over_union(cam, masks, threshold=0.5):
+    lit = cam >= 0.5
+    return (lit & masks).sum((1, 2)) / (lit | masks).sum((1, 2))
+
+
+# %% mistake="intersection_over_union" named="count lit pixels"
+def intersection_over_union(cam, masks, threshold=0.5):
+    lit = cam >= threshold
+    return (cam * masks).sum((1, 2)) / (lit | masks).sum((1, 2))
+
+
+# %% correct="intersection_over_union"
+def intersection_over_union(cam, masks, threshold=0.5):
+    result = []
+    for heat, mask in zip(cam, masks):
+        intersection = union = 0
+        for row in range(heat.shape[0]):
+            for column in range(heat.shape[1]):
+                lit = heat[row, column] >= threshold
+                intersection += int(lit and mask[row, column])
+                union += int(lit or mask[row, column])
+        result.append(intersection / union)
+    return torch.tensor(result)
+
+
+# %% correct="intersection_over_union"
+def intersection_over_union(cam, masks, threshold=0.5):
+    lit = (cam >= threshold).double().flatten(1)
+    truth = masks.double().flatten(1)
+    intersection = (lit * truth).sum(dim=1)
+    return intersection / (lit.sum(dim=1) + truth.sum(dim=1) - intersection + 1e-9)
+
+
+# %% mistake="guided_grad_cam" named="map n weights colour channel n"
+def guided_grad_cam(X, y, model, cam):
+    return guided_backprop(X, y, model) * cam
+
+
+# %% mistake="guided_grad_cam" named="the plain gradient is weighted"
+def guided_grad_cam(X, y, model, cam):
+    X = X.clone().requires_grad_()
+    (gradients,) = torch.autograd.grad(model(X)[torch.arange(len(y)), y].sum(), X)
+    return gradients * cam.unsqueeze(1)
+
+
+# %% mistake="guided_grad_cam" named="the result has lost its sign"
+def guided_grad_cam(X, y, model, cam):
+    return guided_backprop(X, y, model).abs() * cam.unsqueeze(1)
+
+
+# %% mistake="guided_grad_cam" named="cam doesn't weight the gradients"
+def guided_grad_cam(X, y, model, cam):
+    return guided_backprop(X, y, model)
+
+
+# %% mistake="guided_grad_cam" named="y is ignored"
+def guided_grad_cam(X, y, model, cam):
+    return guided_backprop(X, model(X).argmax(dim=1), model) * cam[:, None]
+
+
+# %% mistake="guided_grad_cam" named="the colour channels are summed"
+def guided_grad_cam(X, y, model, cam):
+    return guided_backprop(X, y, model).sum(dim=1) * cam
+
+
+# %% mistake="guided_grad_cam" named="the first image's map"
+def guided_grad_cam(X, y, model, cam):
+    return guided_backprop(X, y, model) * cam[0]
+
+
+# %% correct="guided_grad_cam"
+def guided_grad_cam(X, y, model, cam):
+    guided = torch.zeros_like(X)
+    for n in range(len(X)):
+        gradient = guided_backprop(X[n : n + 1], y[n : n + 1], model)[0]
+        for k in range(3):
+            guided[n, k] = gradient[k] * cam[n]
+    return guided
+
+
+# %% correct="guided_grad_cam"
+def guided_grad_cam(X, y, model, cam):
+    weights = torch.stack([cam, cam, cam], dim=1)
+    return torch.einsum("nkij,nkij->nkij", guided_backprop(X, y, model), weights)
