@@ -785,7 +785,9 @@ def pointing_game(cam, masks, tolerance=0):
     hits = []
     for heat, mask in zip(cam, masks):
         peak = torch.tensor(divmod(heat.argmax().item(), heat.shape[1]))
-        hits.append(bool(heat.max() > 0 and (mask.nonzero() - peak).abs().sum(1).min() <= tolerance))
+        hits.append(
+            bool(heat.max() > 0 and (mask.nonzero() - peak).abs().sum(1).min() <= tolerance)
+        )
     return torch.tensor(hits)
 
 

@@ -1,0 +1,1840 @@
+# %% [markdown]
+# # Lab 06: Saliency maps
+#
+# A network says *fish*. Which pixels made it say so? The cheapest answer costs one backward pass:
+# the gradient of the class score with respect to the **image**. In this lab you compute it, clean
+# it, score it against the truth, cut objects out of pictures with it, and then find out how far it
+# can be trusted. Not as far as its looks suggest.
+#
+# | section | what you write | minutes |
+# |---|---|---|
+# | 1. Which pixels matter? | `compute_saliency_maps` | 20 |
+# | 2. The score, not the probability | `score_gradients`, `probability_gradient` | 35 |
+# | 3. Less noise | `smooth_grad` | 20 |
+# | 4. Does it point at the object? | `pointing_game` | 15 |
+# | 5. Segmentation for free | `saliency_seeds`, `intersection_over_union` | 20 |
+# | 6. A network that cheats | `region_gradient`, a question | 25 |
+# | 7. A sanity check | `randomise_layers`, `recompute_batchnorm`, a question | 45 |
+# | 8. Mistakes explain themselves | nothing: you look | 5 |
+# | 9. With an ImageNet network | nothing: you look | 5 |
+#
+# The cell beneath each exercise is its test: **if it says nothing, your function is right so far**;
+# otherwise it says in one sentence what is wrong. When your work is graded, other networks, shapes
+# and classes are tried as well. No exercise calls one that you wrote before, so a slip costs you
+# only once. Images are tensors (N, 3, H, W) with values in [0, 1]; the networks normalise them
+# themselves.
+
+# %% given=true
+import copy
+from collections import OrderedDict
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from utils.checks import check_close, check_unchanged, eval_numerical_gradient_array
+
+device = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def tiny_network(seed, width=4, activation=nn.Tanh):
+    """A small network for the tests, random, in float64 and in eval mode.
+
+    From images (N, 3, H, W) of any size from 3 × 3 to five class scores (N, 5).
+    """
+    network = nn.Sequential(
+        OrderedDict(
+            conv1=nn.Conv2d(3, width, 3, padding=1),
+            norm1=nn.BatchNorm2d(width),
+            act1=activation(),
+            conv2=nn.Conv2d(width, width, 3, stride=2, padding=1),
+            norm2=nn.BatchNorm2d(width),
+            act2=activation(),
+            pool=nn.AdaptiveAvgPool2d(1),
+            flatten=nn.Flatten(),
+            linear=nn.Linear(width, 5),
+        )
+    ).double()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.normal_(0, 0.5, generator=generator)
+        network.linear.weight *= 4
+        for norm in (network.norm1, network.norm2):
+            norm.running_mean.normal_(0, 0.5, generator=generator)
+            norm.running_var.uniform_(0.5, 2, generator=generator)
+    return network.eval()
+
+
+def random_images(seed, *shape):
+    """Images in float64 with values between 0 and 1."""
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def numerical_gradient(function, X):
+    """∂ function(X) / ∂X for a function that returns one number, by trying every pixel in turn.
+
+    It moves each value of X a little up and a little down: slow, and impossible to get wrong.
+    """
+
+    def on_array(array):
+        with torch.no_grad():
+            return function(torch.from_numpy(array)).item()
+
+    return torch.from_numpy(eval_numerical_gradient_array(on_array, X.numpy(), 1.0))
+
+
+# %% [markdown]
+# The next cell loads three networks that were trained on pictures of a textured object in clutter,
+# and draws 48 new pictures. `base` was trained as usual, `robust` also on images that were changed
+# to mislead it (lab 10), and `biased` on pictures with a flaw that you will find.
+
+# %%
+import matplotlib.pyplot as plt
+import numpy as np
+
+from utils.models import load_model
+from utils.scenes import CLASS_NAMES, make_scenes
+
+networks = {name: load_model(name).to(device) for name in ("base", "robust", "biased")}
+base, robust, biased = networks.values()
+scenes = make_scenes(48, np.random.default_rng(6))
+X, y = (tensor.to(device) for tensor in scenes.tensors())
+masks = torch.from_numpy(scenes.masks).to(device)
+
+
+def show_rows(rows, heading, titles=(), outlines=None, inches=1.35):
+    """Draw a figure with one row for each entry of `rows`, from its label to images or maps.
+
+    Maps (N, H, W) are each scaled to their own 99th percentile, so that a few extreme pixels don't
+    leave the rest dark; maps with negative values are drawn in red and blue about white.
+    """
+    count = len(next(iter(rows.values())))
+    size = (inches * count + 1.2, (inches + 0.05) * len(rows) + 0.5)
+    figure, axes = plt.subplots(len(rows), count, figsize=size, layout="constrained", squeeze=False)
+    figure.suptitle(heading)
+    bars = {}
+    for axes_of_row, (label, row) in zip(axes, rows.items(), strict=True):
+        axes_of_row[0].set_ylabel(label)
+        for index, (ax, picture) in enumerate(zip(axes_of_row, row.detach().cpu(), strict=True)):
+            ax.set_xticks([])
+            ax.set_yticks([])
+            if picture.ndim == 3:
+                ax.imshow(picture.permute(1, 2, 0).clamp(0, 1))
+                continue
+            picture = picture / picture.abs().flatten().quantile(0.99)
+            signed = bool((row < 0).any())
+            colours = {"cmap": "RdBu_r", "vmin": -1} if signed else {"cmap": "magma", "vmin": 0}
+            bars[signed] = ax.imshow(picture, vmax=1, **colours)
+            if outlines is not None:
+                ax.contour(outlines[index].cpu(), [0.5], colors="white", linewidths=0.8)
+    for ax, title in zip(axes[0], titles, strict=False):
+        ax.set_title(title, fontsize=9)
+    for signed, image in bars.items():
+        label = "gradient" if signed else "saliency"
+        bar = figure.colorbar(image, ax=axes, fraction=0.02, pad=0.01, ticks=[-1, 0, 1])
+        bar.set_label(f"{label} / its 99th percentile", fontsize=8)
+    plt.show()
+
+
+# %% [markdown]
+# ## 1. Which pixels matter?
+#
+# Let $s_c(x)$ be the network's score for class $c$, the number *before* the softmax. For a small
+# change $\varepsilon$ of the image,
+#
+# $$s_c(x + \varepsilon) \approx s_c(x) + \sum_{i} \frac{\partial s_c}{\partial x_i}\,
+#   \varepsilon_i$$
+#
+# so $|\partial s_c / \partial x_i|$ says how much the score hangs on the value $i$. Training asks
+# the backward pass how to change the *weights*; you ask the same backward pass how to change the
+# *image*, and don't change anything. A pixel has three values, red, green and blue. Adding up their
+# magnitudes gives the **saliency map**:
+#
+# $$M(r, c) = \sum_{k=1}^{3} \left| \frac{\partial s_y}{\partial x_k(r, c)} \right|$$
+#
+# The paper that introduced it (Simonyan, Vedaldi and Zisserman, 2014) takes the *maximum* over the
+# three channels instead of the sum, and so does the course CS231n. We take the **sum**: absolute
+# value first, then the sum. In section 2 you can see how much difference this makes.
+#
+# ### Exercise: `compute_saliency_maps`
+# ★★☆ · 20 minutes
+#
+# <details><summary>Hint 1: a gradient for the image</summary>
+#
+# Autograd only follows tensors that ask for it: `X = X.detach().clone().requires_grad_()`. Then
+# either `backward()` and `X.grad`, or `torch.autograd.grad(number, X)`, which leaves the network's
+# parameters alone and is faster.
+#
+# </details>
+# <details><summary>Hint 2: a whole batch in one backward pass</summary>
+#
+# In eval mode an image's scores depend on that image only. So the gradient of the *sum* of the N
+# right scores holds the N gradients you want. `scores.gather(1, y[:, None])` picks the score of
+# each image's own class; `scores[:, y]` picks something else.
+#
+# </details>
+
+
+# %% exercise="compute_saliency_maps"
+def compute_saliency_maps(X, y, model):
+    """How strongly each pixel of each image can move the score of the image's class y.
+
+        M(n, r, c) = Σ_k |∂ s(n, y_n) / ∂ X(n, k, r, c)|
+
+    The absolute value comes first, then the sum over the three channels (not the maximum).
+
+    Args:
+        X: images, float tensor (N, 3, H, W); its values stay as they are.
+        y: the class asked about for each image, int64 tensor (N,). It need not be the class that
+            the network would choose.
+        model: a network in eval mode, from (N, 3, H, W) to class scores s, (N, C), before any
+            softmax. It stays in eval mode. Gradients may be left on its parameters.
+
+    Returns:
+        saliency: float tensor (N, H, W), not negative, not rescaled.
+    """
+    ### BEGIN SOLUTION
+    X = X.detach().clone().requires_grad_()
+    scores = model(X).gather(1, y[:, None])
+    (gradient,) = torch.autograd.grad(scores.sum(), X)
+    return gradient.abs().sum(dim=1)
+    ### END SOLUTION
+
+
+# %% test="compute_saliency_maps" points=6
+X_test, y_test = random_images(0, 2, 3, 4, 5), torch.tensor([3, 0])
+network = tiny_network(0)
+with check_unchanged(X=X_test, y=y_test):
+    saliency = compute_saliency_maps(X_test, y_test, network)
+assert not network.training, "compute_saliency_maps left the model in training mode: it was in eval"
+X_test = random_images(0, 2, 3, 4, 5)
+
+
+def gradient_of(function, training=False):
+    """∂ function(scores) / ∂X, found by trying."""
+    network = tiny_network(0).train(training)
+    return numerical_gradient(lambda images: function(network(images)), X_test)
+
+
+def saliency_of(function):
+    """The saliency map of any function of the scores."""
+    return gradient_of(function).abs().sum(1)
+
+
+def chosen(scores):
+    return scores.gather(1, y_test[:, None]).sum()
+
+
+gradient = gradient_of(chosen)
+expected = gradient.abs().sum(1)
+check_close(
+    saliency,
+    expected,
+    "compute_saliency_maps(X, y, model)",
+    tolerance=1e-6,
+    mistakes={
+        "the absolute value is missing": gradient.sum(1),
+        "the absolute value comes after the sum over the channels": gradient.sum(1).abs(),
+        "the maximum over the channels is taken, as in Simonyan's paper, not the sum": (
+            gradient.abs().amax(1)
+        ),
+        "the maximum over the channels is taken, and no absolute value": gradient.amax(1),
+        "the mean over the channels is taken, not the sum": gradient.abs().mean(1),
+        "the channels are squared, not made absolute": gradient.square().sum(1),
+        "the length of the gradient over the channels is taken": gradient.norm(dim=1),
+        "the sum over the channels is missing": gradient.abs(),
+        "the channel axis is kept, with length 1": expected[:, None],
+        "each map is divided by its maximum": expected / expected.amax((1, 2), keepdim=True),
+        "the scores are averaged over the batch: add them up": expected / 2,
+        "the maps of the whole batch are added up": expected.sum(0),
+        "the gradient is multiplied by the image": (gradient * X_test).abs().sum(1),
+        "it is the gradient of the cross-entropy loss, not of the score": lambda: saliency_of(
+            lambda scores: F.cross_entropy(scores, y_test, reduction="sum")
+        ),
+        "it is the gradient of the cross-entropy loss, averaged, not of the score": (
+            lambda: saliency_of(lambda scores: F.cross_entropy(scores, y_test))
+        ),
+        "it is the gradient of the softmax's probability, not of the score": lambda: saliency_of(
+            lambda scores: chosen(scores.softmax(1))
+        ),
+        "the class that the network predicts is used: y is ignored": lambda: saliency_of(
+            lambda scores: scores.amax(1).sum()
+        ),
+        "the scores of all classes are added up: y is ignored": lambda: saliency_of(
+            lambda scores: scores.sum()
+        ),
+        "every image is asked for every label of the batch, as scores[:, y] does": (
+            lambda: saliency_of(lambda scores: scores[:, y_test].sum())
+        ),
+        "the first image's label is used for all images": lambda: saliency_of(
+            lambda scores: scores[:, y_test[0]].sum()
+        ),
+        "the model computes in training mode, in which images mix in BatchNorm": lambda: (
+            gradient_of(chosen, training=True).abs().sum(1)
+        ),
+    },
+)
+### BEGIN HIDDEN TESTS
+generator = torch.Generator().manual_seed(reference.seed)
+for shape, activation in [((3, 3, 7, 4), nn.ReLU), ((1, 3, 5, 6), nn.SiLU), ((5, 3, 4, 9), nn.ELU)]:
+    images = torch.rand(shape, generator=generator, dtype=torch.float64)
+    labels = torch.randint(5, shape[:1], generator=generator)
+    network = tiny_network(reference.seed + 1, activation=activation)
+    check_close(
+        compute_saliency_maps(images.clone(), labels.clone(), network),
+        reference.compute_saliency_maps(images, labels, network),
+        f"compute_saliency_maps for images {shape}",
+        tolerance=1e-6,
+    )
+    assert not network.training, "compute_saliency_maps left the model in training mode"
+images, labels = images.float(), labels[:5]
+network = tiny_network(reference.seed + 2, activation=nn.ReLU).float()
+check_close(
+    compute_saliency_maps(images.clone(), labels.clone(), network),
+    reference.compute_saliency_maps(images, labels, network),
+    "compute_saliency_maps in float32",
+    tolerance=1e-4,
+)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# Two networks look at the same pictures. (`X[:7].clone()` hands your function a copy, so that it
+# may do with it as it likes.)
+
+# %%
+show_rows(
+    {
+        "scene": X[:7],
+        "base": compute_saliency_maps(X[:7].clone(), y[:7], base),
+        "robust": compute_saliency_maps(X[:7].clone(), y[:7], robust),
+    },
+    "Where a small change of a pixel moves the score of the right class most",
+    [CLASS_NAMES[label] for label in y[:7]],
+    masks,
+)
+
+# %% [markdown]
+# White outlines are the true object, which no network was ever shown: they were trained on class
+# names alone. `base`, right on about 99% of such pictures, has a grainy map that gathers around
+# the object and strays far from it. The map of `robust` is tidier, because a network that small
+# changes can't mislead is one in which the pixels of the background hardly matter.
+#
+# Read the map for what it is: bright means *the score would change*, not *this pixel spoke for
+# the class*. It could have spoken against it. And each map has its own scale, so don't compare the
+# brightness of one with another's.
+#
+# ## 2. The score, not the probability
+#
+# To see what the sum and the absolute value have thrown away, compute the gradient itself, with
+# its sign, and for all classes at once:
+#
+# $$J(n, c, k, i, j) = \frac{\partial s_c(x_n)}{\partial x_{n,k}(i, j)}$$
+#
+# Each class needs a backward pass of its own; the forward pass is the same for all.
+#
+# ### Exercise: `score_gradients`
+# ★★☆ · 20 minutes
+#
+# <details><summary>Hint</summary>
+#
+# Loop over the classes and stack the results on axis 1. PyTorch frees what it remembered of the
+# forward pass after the first backward pass, unless you say `retain_graph=True`. If you use
+# `backward()`, gradients *add up* in `X.grad`.
+#
+# </details>
+
+
+# %% exercise="score_gradients"
+def score_gradients(X, model):
+    """The gradient of every class's score with respect to every image, with its sign.
+
+    Args:
+        X: images, float tensor (N, 3, H, W); its values stay as they are.
+        model: a network in eval mode, from (N, 3, H, W) to class scores (N, C). It stays in eval
+            mode. Gradients may be left on its parameters.
+
+    Returns:
+        gradients: float tensor (N, C, 3, H, W): entry [n, c] is ∂ s_c(X[n]) / ∂ X[n].
+    """
+    ### BEGIN SOLUTION
+    X = X.detach().clone().requires_grad_()
+    scores = model(X)
+    gradients = [
+        torch.autograd.grad(score_of_class.sum(), X, retain_graph=True)[0]
+        for score_of_class in scores.unbind(1)
+    ]
+    return torch.stack(gradients, dim=1)
+    ### END SOLUTION
+
+
+# %% test="score_gradients" points=4
+X_test = random_images(1, 2, 3, 3, 4)
+network = tiny_network(1)
+with check_unchanged(X=X_test):
+    gradients = score_gradients(X_test, network)
+assert not network.training, "score_gradients left the model in training mode: it was in eval"
+X_test, network = random_images(1, 2, 3, 3, 4), tiny_network(1)
+
+
+def stacked_gradients(function):
+    """The gradients of function(scores, c) for every class c."""
+    return torch.stack(
+        [
+            numerical_gradient(lambda images, c=c: function(network(images), c), X_test)
+            for c in range(5)
+        ],
+        dim=1,
+    )
+
+
+expected = stacked_gradients(lambda scores, c: scores[:, c].sum())
+check_close(
+    gradients,
+    expected,
+    "score_gradients(X, model)",
+    tolerance=1e-6,
+    mistakes={
+        "gradients pile up from one class to the next: X.grad is not reset": expected.cumsum(1),
+        "the absolute value is taken: the sign is wanted here": expected.abs(),
+        "the absolute value is taken and the channels are added up": expected.abs().sum(2),
+        "the channels are added up": expected.sum(2),
+        "the scores are averaged over the batch: add them up": expected / 2,
+        "the batch is added up: each image has its own gradient": expected.sum(0),
+        "every class holds the gradients of all classes added up": (
+            expected.sum(1, keepdim=True).expand_as(expected)
+        ),
+        "only the last class's gradient is kept, and repeated": (
+            expected[:, -1:].expand_as(expected)
+        ),
+        "it is the gradient of the softmax's probabilities, not of the scores": lambda: (
+            stacked_gradients(lambda scores, c: scores.softmax(1)[:, c].sum())
+        ),
+        "it is the gradient of the log-probabilities, not of the scores": lambda: stacked_gradients(
+            lambda scores, c: scores.log_softmax(1)[:, c].sum()
+        ),
+    },
+)
+### BEGIN HIDDEN TESTS
+generator = torch.Generator().manual_seed(reference.seed)
+for shape in [(3, 3, 7, 4), (1, 3, 5, 6), (5, 3, 4, 4)]:
+    images = torch.rand(shape, generator=generator, dtype=torch.float64)
+    network = tiny_network(reference.seed + 1, activation=nn.ReLU)
+    check_close(
+        score_gradients(images.clone(), network),
+        reference.score_gradients(images, network),
+        f"score_gradients for images {shape}",
+        tolerance=1e-6,
+    )
+### END HIDDEN TESTS
+
+# %%
+gradients = score_gradients(X[:7].clone(), base)
+own = gradients[torch.arange(7), y[:7]]
+show_rows(
+    {
+        "scene": X[:7],
+        "red, signed": own[:, 0],
+        "sum |·|": own.abs().sum(1),
+        "max |·|": own.abs().amax(1),
+    },
+    "The gradient flips its sign from pixel to pixel; sum and maximum tell the same story",
+    [CLASS_NAMES[label] for label in y[:7]],
+)
+pairs = zip(own.abs().sum(1), own.abs().amax(1), strict=True)
+agreement = [torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1].item() for a, b in pairs]
+print(f"correlation of the sum's map with the maximum's: {np.mean(agreement):.2f} on average")
+
+# %% [markdown]
+# The signed gradient (here for red) flips from pixel to pixel, so a reader can't tell "brighter
+# here" from "darker here": that is why one takes the absolute value, and you will see in section 6
+# what it costs. The sum and Simonyan's maximum tell nearly the same story: the printed
+# correlation is close to 1.
+#
+# Now for a choice that does matter. Why the *score*, and not the probability
+# $p_y = e^{s_y} / \sum_c e^{s_c}$, which is what the network finally tells us? Take the derivative
+# of the softmax, and there are the gradients of all classes:
+#
+# $$\frac{\partial p_y}{\partial x} = p_y \left( \frac{\partial s_y}{\partial x}
+#   - \sum_c p_c\, \frac{\partial s_c}{\partial x} \right)$$
+#
+# ### Exercise: `probability_gradient`
+# ★★☆ · 15 minutes
+#
+# <details><summary>Hint</summary>
+#
+# `torch.softmax` copes with scores of any size; `exp` alone overflows beyond 709. To multiply
+# probabilities (N, C) by gradients (N, C, 3, H, W), give them three more axes:
+# `p[:, :, None, None, None]`. And $\sum_c$ runs over *all* classes, y included.
+#
+# </details>
+
+
+# %% exercise="probability_gradient"
+def probability_gradient(scores, gradients, y):
+    """The gradient of the probability of class y, from the gradients of all scores.
+
+        ∂p_y/∂x = p_y · (∂s_y/∂x − Σ_c p_c ∂s_c/∂x),   p = softmax(s)
+
+    Args:
+        scores: s, float tensor (N, C), of any size.
+        gradients: ∂s_c/∂x, float tensor (N, C, 3, H, W).
+        y: classes, int64 tensor (N,).
+
+    Returns:
+        gradient: ∂p_y/∂x, float tensor (N, 3, H, W), with its sign.
+    """
+    ### BEGIN SOLUTION
+    image = torch.arange(len(y), device=y.device)
+    p = scores.softmax(dim=1)[:, :, None, None, None]
+    return p[image, y] * (gradients[image, y] - (p * gradients).sum(dim=1))
+    ### END SOLUTION
+
+
+# %% test="probability_gradient" points=4
+scores_test = torch.tensor([[1.0, 0.5, -1.0, 2.0], [0.0, 1.5, 1.0, 0.3]], dtype=torch.float64)
+gradients_test, y_test = random_images(2, 2, 4, 3, 2, 3) - 0.5, torch.tensor([2, 1])
+with check_unchanged(scores=scores_test, gradients=gradients_test, y=y_test):
+    gradient = probability_gradient(scores_test, gradients_test, y_test)
+
+
+def moved(shift):
+    """The probabilities of y where the image moves by `shift`, for scores linear in the image."""
+    scores = scores_test + (gradients_test * shift[:, None]).sum((2, 3, 4))
+    return scores.softmax(1).gather(1, y_test[:, None]).sum()
+
+
+def terms(p):
+    """p_y and Σ_c p_c ∂s_c/∂x, for any p (N, C) in the place of the probabilities."""
+    p_y = p.gather(1, y_test[:, None])[:, :, None, None]
+    return p_y, (p[:, :, None, None, None] * gradients_test).sum(1)
+
+
+own = torch.stack([gradients_test[0, 2], gradients_test[1, 1]])
+p_y, mean = terms(scores_test.softmax(1))
+batch_p_y, batch_mean = terms(scores_test.softmax(0))
+s_y, s_mean = terms(scores_test)
+expected = numerical_gradient(moved, torch.zeros(2, 3, 2, 3, dtype=torch.float64))
+check_close(
+    gradient,
+    expected,
+    "probability_gradient(scores, gradients, y)",
+    tolerance=1e-6,
+    mistakes={
+        "the factor p_y is missing, which makes it the gradient of log p_y": own - mean,
+        "the gradients of the other classes are missing: p_y (1 − p_y) ∂s_y/∂x is not all": (
+            p_y * (1 - p_y) * own
+        ),
+        "the gradients of the other classes are missing": p_y * own,
+        "class y is left out of the sum over all classes": p_y * (own - mean + p_y * own),
+        "the other classes are added, not subtracted": p_y * (own + mean),
+        "the other classes count alike, not by their probabilities": (
+            p_y * (own - gradients_test.mean(1))
+        ),
+        "the absolute value is taken: the sign is wanted here": expected.abs(),
+        "the softmax runs over the batch, not over the classes": batch_p_y * (own - batch_mean),
+        "the scores are used where the probabilities belong": s_y * (own - s_mean),
+    },
+)
+large = probability_gradient(scores_test + 1000, gradients_test, y_test)
+check_close(
+    large,
+    expected,
+    "probability_gradient for scores near 1000, where exp overflows,",
+    tolerance=1e-6,
+)
+### BEGIN HIDDEN TESTS
+generator = torch.Generator().manual_seed(reference.seed)
+for N, C, H, W in [(3, 6, 2, 5), (1, 2, 4, 3), (4, 4, 4, 2)]:
+    scores = 3 * torch.randn(N, C, generator=generator, dtype=torch.float64)
+    gradients = torch.randn(N, C, 3, H, W, generator=generator, dtype=torch.float64)
+    labels = torch.randint(C, (N,), generator=generator)
+    check_close(
+        probability_gradient(scores.clone(), gradients.clone(), labels.clone()),
+        reference.probability_gradient(scores, gradients, labels),
+        f"probability_gradient for {N} images, {C} classes",
+        tolerance=1e-6,
+    )
+### END HIDDEN TESTS
+
+# %% [markdown]
+# Ask for one object in pictures of two. The classes are a fair test of a map: it should light the
+# object that it was asked for.
+
+# %%
+pairs = make_scenes(48, np.random.default_rng(7), "two_objects")
+X_two, y_first = (tensor.to(device) for tensor in pairs.tensors())
+first, second = (torch.from_numpy(objects.masks).to(device) for objects in (pairs, pairs.second))
+with torch.no_grad():
+    scores_two = base(X_two)
+gradients_two = score_gradients(X_two.clone(), base)
+maps_two = {
+    "score": gradients_two[torch.arange(48), y_first].abs().sum(1),
+    "probability": probability_gradient(scores_two, gradients_two, y_first).abs().sum(1),
+}
+show_rows(
+    {"scene": X_two[:7]} | {name: maps[:7] for name, maps in maps_two.items()},
+    "Asked for the outlined object, the probability also lights its rival",
+    [CLASS_NAMES[label] for label in y_first[:7]],
+    first,
+)
+
+
+def share_of_peaks(maps, regions):
+    """The share of maps whose largest value lies in the region."""
+    peaks = maps.flatten(1).argmax(1, keepdim=True)
+    return regions.flatten(1).gather(1, peaks).float().mean().item()
+
+
+print("share of maps whose peak lies on       the object asked for    the other object")
+for name, maps in maps_two.items():
+    print(f"{name:>30} {share_of_peaks(maps, first):22.2f} {share_of_peaks(maps, second):19.2f}")
+with torch.no_grad():
+    p_single = base(X).softmax(1).gather(1, y[:, None])
+print(f"single objects: half of the probabilities are above {p_single.median():.5f}")
+
+# %% [markdown]
+# The score's map peaks on the object asked for far more often than on the other one. The
+# probability's peaks on either about equally often, whatever it is asked for. It has two ways to
+# rise: the score of *disc* goes up, or that of its rival goes down, and $\sum_c p_c\,
+# \partial s_c / \partial x$ is where the rival comes in. A question about the disc got an answer
+# about the fish.
+#
+# There is a second reason. Where the network is sure, $p_y \approx 1$ and the bracket is
+# $\approx 0$: the probability has nowhere to go, its gradient vanishes, and so does that of the
+# cross-entropy loss, which is $-\frac{1}{p_y} \partial p_y / \partial x$: the same map on another
+# scale. As the last line printed says, this network is sure most of the time.
+#
+# ## 3. Less noise
+#
+# The gradient of a network with ReLUs is constant in small regions and jumps between them, so one
+# image's gradient says little about the image next to it. SmoothGrad (Smilkov et al., 2017) takes
+# the mean over a neighbourhood: add noise, take the gradient, repeat, average. What flips its sign
+# from sample to sample cancels, what they agree on stays:
+#
+# $$M = \sum_{k=1}^{3} \left| \frac{1}{S} \sum_{t=1}^{S}
+#   \frac{\partial s_y}{\partial x_k}(x + \varepsilon_t) \right|, \qquad
+#   \varepsilon_t \sim \mathcal{N}(0, \sigma^2)$$
+#
+# ### Exercise: `smooth_grad`
+# ★★☆ · 20 minutes
+#
+# Your function is handed the noise, so that what it returns can be checked to the last digit.
+#
+# <details><summary>Hint</summary>
+#
+# Write the gradient out again, in a loop over `noise`; `compute_saliency_maps` can't help, since it
+# takes the absolute value too early.
+#
+# </details>
+
+
+# %% exercise="smooth_grad"
+def smooth_grad(X, y, model, noise):
+    """SmoothGrad (Smilkov et al., 2017): the saliency map of a gradient averaged over noisy images.
+
+        M(n, r, c) = Σ_k |1/S Σ_t ∂ s(n, y_n) / ∂ X(n, k, r, c), taken at X + noise[t]|
+
+    First the mean of the signed gradients, then the absolute value, then the sum over channels.
+
+    Args:
+        X: images, float tensor (N, 3, H, W); its values stay as they are.
+        y: the class asked about for each image, int64 tensor (N,).
+        model: a network in eval mode, from (N, 3, H, W) to class scores (N, C). It stays in eval
+            mode. Gradients may be left on its parameters.
+        noise: what to add to the images, float tensor (S, N, 3, H, W), scaled already. Noisy images
+            may leave [0, 1]: don't clamp them.
+
+    Returns:
+        saliency: float tensor (N, H, W), not negative, not rescaled.
+    """
+    ### BEGIN SOLUTION
+    mean = torch.zeros_like(X)
+    for perturbation in noise:
+        noisy = (X + perturbation).detach().requires_grad_()
+        scores = model(noisy).gather(1, y[:, None])
+        mean += torch.autograd.grad(scores.sum(), noisy)[0] / len(noise)
+    return mean.abs().sum(dim=1)
+    ### END SOLUTION
+
+
+# %% test="smooth_grad" points=4
+X_test, y_test = random_images(3, 2, 3, 3, 4), torch.tensor([4, 1])
+noise_test = random_images(4, 3, 2, 3, 3, 4) - 0.4
+network = tiny_network(3)
+with check_unchanged(X=X_test, y=y_test, noise=noise_test):
+    saliency = smooth_grad(X_test, y_test, network, noise_test)
+assert not network.training, "smooth_grad left the model in training mode: it was in eval mode"
+X_test, noise_test, network = random_images(3, 2, 3, 3, 4), noise_test.detach(), tiny_network(3)
+
+
+def gradients_at(images, labels=y_test):
+    """The gradient of the labels' scores at each of S batches of images (S, N, 3, H, W)."""
+    return torch.stack(
+        [
+            numerical_gradient(lambda x: network(x).gather(1, labels[:, None]).sum(), batch)
+            for batch in images
+        ]
+    )
+
+
+samples = gradients_at(X_test + noise_test)
+expected = samples.mean(0).abs().sum(1)
+check_close(
+    saliency,
+    expected,
+    "smooth_grad(X, y, model, noise)",
+    tolerance=1e-6,
+    mistakes={
+        "the absolute value comes before the mean over the samples, where nothing cancels": (
+            samples.abs().mean(0).sum(1)
+        ),
+        "the absolute value comes before the sum over the samples, where nothing cancels": (
+            samples.abs().sum((0, 2))
+        ),
+        "the absolute value comes after the sum over the channels": samples.mean(0).sum(1).abs(),
+        "the absolute value is missing": samples.mean(0).sum(1),
+        "the samples are added up, not averaged": samples.sum(0).abs().sum(1),
+        "the maximum over the channels is taken, not the sum": samples.mean(0).abs().amax(1),
+        "the mean over the channels is taken, not the sum": samples.mean(0).abs().mean(1),
+        "only the last sample counts": samples[-1].abs().sum(1),
+        "only the first sample counts": samples[0].abs().sum(1),
+        "the mean is taken over the images, before the gradient": lambda: (
+            gradients_at((X_test + noise_test).mean(0, keepdim=True))[0].abs().sum(1)
+        ),
+        "the noise piles up from sample to sample: add each to the clean image": lambda: (
+            gradients_at(X_test + noise_test.cumsum(0)).mean(0).abs().sum(1)
+        ),
+        "no noise is added": lambda: gradients_at(X_test[None])[0].abs().sum(1),
+        "the first sample's noise is used for all": samples[0].abs().sum(1),
+        "noisy images are clamped to [0, 1]": lambda: (
+            gradients_at((X_test + noise_test).clamp(0, 1)).mean(0).abs().sum(1)
+        ),
+        "labels and images don't match: each image's label stands S times in a row": lambda: (
+            torch.stack(
+                [
+                    gradients_at((X_test + noise)[None], labels)[0]
+                    for noise, labels in zip(
+                        noise_test, y_test.repeat_interleave(3).reshape(3, 2), strict=True
+                    )
+                ]
+            )
+            .mean(0)
+            .abs()
+            .sum(1)
+        ),
+        "it is the gradient of the cross-entropy loss, not of the score": lambda: (
+            torch.stack(
+                [
+                    numerical_gradient(
+                        lambda x: F.cross_entropy(network(x), y_test, reduction="sum"), batch
+                    )
+                    for batch in X_test + noise_test
+                ]
+            )
+            .mean(0)
+            .abs()
+            .sum(1)
+        ),
+    },
+)
+### BEGIN HIDDEN TESTS
+generator = torch.Generator().manual_seed(reference.seed)
+for S, shape in [(4, (3, 3, 7, 4)), (1, (2, 3, 3, 5)), (5, (1, 3, 4, 4))]:
+    images = torch.rand(shape, generator=generator, dtype=torch.float64)
+    noise = 0.3 * torch.randn(S, *shape, generator=generator, dtype=torch.float64)
+    labels = torch.randint(5, shape[:1], generator=generator)
+    network = tiny_network(reference.seed + 1, activation=nn.ReLU)
+    check_close(
+        smooth_grad(images.clone(), labels.clone(), network, noise.clone()),
+        reference.smooth_grad(images, labels, network, noise),
+        f"smooth_grad for images {shape}, {S} samples",
+        tolerance=1e-6,
+    )
+### END HIDDEN TESTS
+
+
+# %%
+def gaussian_noise(samples, images, sigma):
+    """Normal noise of standard deviation sigma, (samples, N, 3, H, W), always the same."""
+    generator = torch.Generator().manual_seed(0)
+    return (sigma * torch.randn(samples, *images.shape, generator=generator)).to(device)
+
+
+def smooth(images, labels, model, samples=16, sigma=0.15):
+    """SmoothGrad with noise drawn for the occasion."""
+    noise = gaussian_noise(samples, images, sigma)
+    return smooth_grad(images.clone(), labels, model, noise)
+
+
+one, label = X[3:4], y[3:4]
+figure_settings = {
+    "noise σ = 0.15": [(samples, 0.15) for samples in (1, 4, 16, 64)],
+    "16 samples": [(16, sigma) for sigma in (0.02, 0.1, 0.3, 0.8)],
+}
+figure, axes = plt.subplots(2, 5, figsize=(9, 4.2), layout="constrained")
+figure.suptitle("More samples: less grain. More noise: first clearer, then about another image")
+axes[0, 0].imshow(one[0].permute(1, 2, 0).cpu())
+axes[0, 0].set_title(f"scene: {CLASS_NAMES[label]}")
+axes[1, 0].imshow((one + gaussian_noise(1, one, 0.3)[0])[0].permute(1, 2, 0).clamp(0, 1).cpu())
+axes[1, 0].set_title("with noise σ = 0.3")
+for row, (name, settings) in zip(axes, figure_settings.items(), strict=True):
+    row[0].set_ylabel(name)
+    for ax, (samples, sigma) in zip(row[1:], settings, strict=True):
+        saliency_map = smooth(one, label, base, samples, sigma)[0].detach().cpu()
+        image = ax.imshow(saliency_map / saliency_map.quantile(0.99), cmap="magma", vmin=0, vmax=1)
+        ax.contour(masks[3].cpu(), [0.5], colors="white", linewidths=0.8)
+        ax.set_title(f"S = {samples}, σ = {sigma}", fontsize=9)
+for ax in axes.flat:
+    ax.set_xticks([])
+    ax.set_yticks([])
+figure.colorbar(image, ax=axes, shrink=0.7, label="saliency / its 99th percentile")
+plt.show()
+
+# %% [markdown]
+# Averaging clears the background in the upper row: there the gradient pointed now this way, now
+# that. The lower row shows the price. σ is in units of the image's range [0, 1], and with too much
+# noise the map explains pictures that have little to do with the one you asked about. A smooth map
+# is no proof of anything: you have made it look more convincing without asking whether it is right.
+# That comes now.
+#
+# ## 4. Does it point at the object?
+#
+# We know the true masks, so we can keep score. In the **pointing game** (Zhang et al., 2016) a map
+# wins if its largest value lies on the object.
+#
+# ### Exercise: `pointing_game`
+# ★☆☆ · 15 minutes
+#
+# <details><summary>Hint</summary>
+#
+# `saliency.flatten(1)` has shape (N, H·W): its `argmax(1)` is the place of each map's peak. Flatten
+# the masks as well and you never need a row or a column.
+#
+# </details>
+
+
+# %% exercise="pointing_game"
+def pointing_game(saliency, masks):
+    """Whether each map's largest value lies on the object.
+
+    Args:
+        saliency: maps, float tensor (N, H, W). No map has two equal maxima.
+        masks: the objects' pixels, bool tensor (N, H, W).
+
+    Returns:
+        hits: bool tensor (N,).
+    """
+    ### BEGIN SOLUTION
+    peaks = saliency.flatten(1).argmax(dim=1, keepdim=True)
+    return masks.flatten(1).gather(1, peaks)[:, 0]
+    ### END SOLUTION
+
+
+# %% test="pointing_game" points=3
+maps_test = random_images(5, 6, 4, 7)
+for n, (row, column) in enumerate([(1, 2), (2, 1), (3, 6), (0, 5), (2, 3), (1, 4)]):
+    maps_test[n, row, column] = 2 + n
+masks_test = torch.zeros(6, 4, 7, dtype=torch.bool)
+masks_test[0, 1, 2], masks_test[1, [1, 3], [2, 3]], masks_test[2, 2:, 5:] = True, True, True
+masks_test[3, :, :5], masks_test[4, 1:3, 2:4], masks_test[5, [1, 1], [3, 5]] = True, True, True
+with check_unchanged(saliency=maps_test, masks=masks_test):
+    hits = pointing_game(maps_test, masks_test)
+expected = torch.tensor([True, False, True, False, True, False])
+check_close(
+    hits,
+    expected,
+    "pointing_game(saliency, masks)",
+    mistakes={
+        "row and column are exchanged": torch.tensor([False, True, False, False, False, False]),
+        "hits and misses are exchanged": ~expected,
+        "the object's bounding box is used, not its mask": (
+            torch.tensor([True, False, True, False, True, True])
+        ),
+        "the peak of the whole batch is used, not each map's own": masks_test[:, 1, 4],
+        "the peak is divided by the height instead of the width": torch.stack(
+            [
+                mask[min(peak // 4, 3), peak % 4]
+                for mask, peak in zip(masks_test, maps_test.flatten(1).argmax(1), strict=True)
+            ]
+        ),
+        "the share of hits is returned, not each map's own": torch.tensor(0.5),
+        "the smallest value is looked for, not the largest": masks_test.flatten(1).gather(
+            1, maps_test.flatten(1).argmin(1, keepdim=True)
+        )[:, 0],
+        "one pixel on the object above the map's mean is enough: only the peak counts": (
+            ((maps_test > maps_test.mean((1, 2), keepdim=True)) & masks_test).any(2).any(1)
+        ),
+    },
+)
+### BEGIN HIDDEN TESTS
+generator = torch.Generator().manual_seed(reference.seed)
+for shape in [(40, 3, 5), (40, 6, 2), (1, 4, 4)]:
+    maps = torch.rand(shape, generator=generator) - 0.5
+    masks_random = torch.rand(shape, generator=generator) < 0.5
+    check_close(
+        pointing_game(maps.clone(), masks_random.clone()),
+        reference.pointing_game(maps, masks_random),
+        f"pointing_game for maps {shape}",
+    )
+### END HIDDEN TESTS
+
+# %% [markdown]
+# A score means nothing alone, so here are three that need no network: a peak drawn blindly (the
+# object's share of the image), a peak in the middle of the image, and the strongest edge of the
+# image itself, found by a blurred Sobel filter.
+
+# %%
+from skimage.filters import gaussian, sobel
+
+smooth_maps = {
+    name: smooth(X, y, network) for name, network in networks.items() if name != "biased"
+}
+edges = torch.stack(
+    [torch.from_numpy(gaussian(sobel(image.mean(-1)), 2)) for image in scenes.images]
+)
+pointing = {
+    "blind guess": masks.float().mean().item(),
+    "middle of the image": masks[:, 32, 32].float().mean().item(),
+    "strongest edge, no network": pointing_game(edges.to(device), masks).float().mean().item(),
+}
+for name, network in list(networks.items())[:2]:
+    plain = compute_saliency_maps(X.clone(), y, network)
+    pointing[f"{name}: gradient"] = pointing_game(plain, masks).float().mean().item()
+    hits = pointing_game(smooth_maps[name], masks)
+    pointing[f"{name}: SmoothGrad"] = hits.float().mean().item()
+
+figure, ax = plt.subplots(figsize=(8, 3.4), layout="constrained")
+bars = ax.barh(list(pointing), list(pointing.values()), color=["0.7"] * 3 + ["#0072B2"] * 4)
+ax.bar_label(bars, fmt="%.2f", padding=3)
+ax.invert_yaxis()
+ax.set_xlim(0, 1.08)
+ax.set_xlabel("share of peaks on the object")
+ax.set_title(
+    "Saliency finds the object, and so does an edge filter (grey: no network)", fontsize=11
+)
+plt.show()
+
+# %% [markdown]
+# Every map beats a blind guess by far, SmoothGrad beats the plain gradient, and `robust` beats
+# `base`. But look at the third grey bar. A filter that has never seen a class is about as good,
+# since the objects are the most contrasty things in these pictures. So a high score shows that the
+# map finds *the object*, not that it explains *the network*. (With 48 pictures, a share of 0.8 is
+# uncertain by about ±0.06.) An edge filter can't say which of two objects is the disc, though:
+# remember the two-object test of section 2 as the fairer one.
+
+# %% [markdown]
+# ## 5. Segmentation for free
+#
+# Nobody told the network where an object ends. Yet a saliency map and a classical method, in which
+# nothing is learned from labelled masks, cut it out (Simonyan et al., 2014). The map gives the
+# **seeds**: its most salient pixels are surely object, its least salient ones surely background.
+# Two mixtures of Gaussians then learn the colours of the seeds, in this one picture; and where the
+# colours leave a doubt, a random walker (Grady, 2006) asks which seeds are reached first without
+# crossing an edge.
+#
+# ### Exercise: `saliency_seeds`
+# ★☆☆ · 10 minutes
+#
+# <details><summary>Hint</summary>
+#
+# Two thresholds do: `saliency.flatten().quantile(1 − object_share)` and
+# `saliency.flatten().quantile(background_share)`.
+#
+# </details>
+
+
+# %% exercise="saliency_seeds"
+def saliency_seeds(saliency, object_share=0.05, background_share=0.7):
+    """Where a saliency map is sure: seeds for a segmentation.
+
+    Args:
+        saliency: one map, float tensor (H, W), no two values equal.
+        object_share: the share of all pixels, those of largest value, that are surely object.
+        background_share: the share of all pixels, those of smallest value, that are surely
+            background. In the tests both shares come to whole numbers of pixels.
+
+    Returns:
+        seeds: int64 tensor (H, W): 1 object, 2 background, 0 undecided.
+    """
+    ### BEGIN SOLUTION
+    values = saliency.flatten()
+    seeds = torch.zeros_like(saliency, dtype=torch.int64)
+    seeds[saliency > values.quantile(1 - object_share)] = 1
+    seeds[saliency < values.quantile(background_share)] = 2
+    return seeds
+    ### END SOLUTION
+
+
+# %% test="saliency_seeds" points=3
+saliency_test = random_images(6, 5, 8) ** 3 + 0.5
+with check_unchanged(saliency=saliency_test):
+    seeds = saliency_seeds(saliency_test, object_share=0.1, background_share=0.4)
+rank = saliency_test.flatten().argsort().argsort().reshape(5, 8)
+expected = torch.zeros(5, 8, dtype=torch.int64)
+expected[rank >= 36], expected[rank < 16] = 1, 2
+
+
+def by_thresholds(high, low):
+    """Seeds from a map's values above `high` and below `low`."""
+    return (saliency_test > high).long() + 2 * (saliency_test < low).long()
+
+
+lowest, highest = saliency_test.min(), saliency_test.max()
+check_close(
+    seeds,
+    expected,
+    "saliency_seeds(saliency, object_share=0.1, background_share=0.4)",
+    mistakes={
+        "the labels of object and background are exchanged": (3 - expected) * (expected > 0),
+        "undecided pixels are labelled background": expected + 2 * (expected == 0),
+        "the background's label is -1, not 2": expected - 3 * (expected == 2),
+        "object is 2 and undecided is 1": torch.tensor([1, 2, 0])[expected],
+        "the shares are taken of the largest value, not of the pixels": (
+            by_thresholds(0.9 * highest, 0.4 * highest)
+        ),
+        "the shares are taken of the range of values, not of the pixels": by_thresholds(
+            highest - 0.1 * (highest - lowest), lowest + 0.4 * (highest - lowest)
+        ),
+        "the most salient pixels are taken for background, and the least for object": (
+            2 * (rank >= 24).long() + (rank < 4).long()
+        ),
+        "object_share is used as the threshold's own quantile: 1 − object_share is meant": (
+            torch.where(rank < 16, 2, (rank >= 4).long())
+        ),
+        "object_share and background_share are exchanged": (
+            (rank >= 24).long() + 2 * (rank < 4).long()
+        ),
+        "the quantiles are taken of each row": (
+            (saliency_test > saliency_test.quantile(0.9, dim=1, keepdim=True)).long()
+            + 2 * (saliency_test < saliency_test.quantile(0.4, dim=1, keepdim=True)).long()
+        ),
+        "the shares are ignored: the defaults are used": (
+            (rank >= 38).long() + 2 * (rank < 28).long()
+        ),
+    },
+)
+### BEGIN HIDDEN TESTS
+generator = torch.Generator().manual_seed(reference.seed)
+for shape, shares in [((4, 5), (0.05, 0.5)), ((10, 6), (0.2, 0.3)), ((8, 8), (0.25, 0.125))]:
+    # An even spread of ranks, moved off the thresholds and below zero.
+    maps = torch.randperm(shape[0] * shape[1], generator=generator).double().reshape(shape) ** 1.3
+    check_close(
+        saliency_seeds(maps - 20, *shares),
+        reference.saliency_seeds(maps - 20, *shares),
+        f"saliency_seeds for a map {shape}, shares {shares}",
+    )
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ### Exercise: `intersection_over_union`
+# ★☆☆ · 10 minutes
+#
+# How good is a segmentation? Count the pixels it shares with the truth, and divide by those that
+# either of the two has:
+#
+# $$\mathrm{IoU} = \frac{|A \cap B|}{|A \cup B|}$$
+#
+# Background that both leave out doesn't count, so an empty segmentation can't shine.
+
+
+# %% exercise="intersection_over_union"
+def intersection_over_union(segments, masks):
+    """How well each segment covers its mask: |A ∩ B| / |A ∪ B|.
+
+    Args:
+        segments: bool tensor (N, H, W).
+        masks: bool tensor (N, H, W).
+
+    Returns:
+        iou: float tensor (N,) with values from 0 to 1; 1 where segment and mask are both empty.
+    """
+    ### BEGIN SOLUTION
+    intersection = (segments & masks).sum(dim=(1, 2))
+    union = (segments | masks).sum(dim=(1, 2))
+    return torch.where(union > 0, intersection / union, 1.0)
+    ### END SOLUTION
+
+
+# %% test="intersection_over_union" points=2
+segments_test = random_images(8, 4, 4, 6) < torch.tensor([0.2, 0.5, 0.7, 0.0])[:, None, None]
+masks_test = random_images(9, 4, 4, 6) < torch.tensor([0.6, 0.4, 0.5, 0.3])[:, None, None]
+with check_unchanged(segments=segments_test, masks=masks_test):
+    iou = intersection_over_union(segments_test, masks_test)
+both = torch.tensor([int((a & b).sum()) for a, b in zip(segments_test, masks_test, strict=True)])
+either = torch.tensor([int((a | b).sum()) for a, b in zip(segments_test, masks_test, strict=True)])
+sizes = segments_test.sum((1, 2)) + masks_test.sum((1, 2))
+check_close(
+    iou,
+    both / either,
+    "intersection_over_union(segments, masks)",
+    tolerance=1e-6,
+    mistakes={
+        "the union counts the shared pixels twice": both / sizes,
+        "it is the Dice coefficient, 2 |A ∩ B| / (|A| + |B|)": 2 * both / sizes,
+        "it is divided by the mask alone: pixels outside it cost nothing": both
+        / masks_test.sum((1, 2)),
+        "it is divided by the image: the share of pixels in both": both / 24,
+        "it is the share of pixels on which both agree, background included": (
+            (segments_test == masks_test).double().mean((1, 2))
+        ),
+        "the whole batch is counted as one image": both.sum() / either.sum(),
+        "the mean over the batch is returned": (both / either).mean(),
+        "it is rounded down to whole numbers": both // either,
+    },
+)
+segments_test, masks_test = torch.zeros(2, 3, 4).bool(), torch.zeros(2, 3, 4).bool()
+masks_test[1, 0, 0] = True
+check_close(
+    intersection_over_union(segments_test, masks_test),
+    torch.tensor([1.0, 0.0]),
+    "intersection_over_union where both are empty, and where the segment is",
+    mistakes={
+        "two empty masks give 0: they agree, so 1": torch.tensor([0.0, 0.0]),
+        "0 / 0 is not dealt with: two empty masks agree, so 1": torch.tensor([torch.nan, 0.0]),
+    },
+)
+### BEGIN HIDDEN TESTS
+generator = torch.Generator().manual_seed(reference.seed)
+for shape in [(5, 3, 8), (1, 6, 2), (3, 4, 4)]:
+    segments = torch.rand(shape, generator=generator) < 0.4
+    masks_random = torch.rand(shape, generator=generator) < 0.6
+    check_close(
+        intersection_over_union(segments.clone(), masks_random.clone()),
+        reference.intersection_over_union(segments, masks_random),
+        f"intersection_over_union for masks {shape}",
+        tolerance=1e-6,
+    )
+### END HIDDEN TESTS
+
+# %%
+from skimage.segmentation import random_walker
+from sklearn.mixture import GaussianMixture
+
+
+def segment(image, seeds):
+    """Grow seeds (H, W) by colours and edges; image: uint8 (H, W, 3). Returns a bool mask."""
+    colours = image.reshape(-1, 3) / 255
+    object_colours, background_colours = (
+        GaussianMixture(3, reg_covar=1e-3, random_state=0).fit(colours[seeds.ravel() == label])
+        for label in (1, 2)
+    )
+    evidence = object_colours.score_samples(colours) - background_colours.score_samples(colours)
+    evidence = gaussian(evidence.clip(-6, 6).reshape(seeds.shape), 1)
+    return random_walker(evidence, seeds, beta=60, mode="bf") == 1
+
+
+soft_maps = torch.stack(
+    [
+        torch.from_numpy(gaussian(saliency.detach().cpu().numpy(), 2))
+        for saliency in smooth_maps["base"]
+    ]
+)
+seeds = torch.stack([saliency_seeds(saliency) for saliency in soft_maps])
+segments = torch.stack(
+    [
+        torch.from_numpy(segment(image, s.numpy()))
+        for image, s in zip(scenes.images, seeds, strict=True)
+    ]
+)
+thresholds = soft_maps.flatten(1).quantile(1 - masks.float().mean().item(), dim=1)
+thresholded = soft_maps > thresholds[:, None, None]
+iou = intersection_over_union(segments, masks.cpu())
+iou_thresholded = intersection_over_union(thresholded, masks.cpu())
+
+order = iou.argsort(descending=True)[torch.linspace(0, 47, 7).long()]
+figure, axes = plt.subplots(3, 7, figsize=(10.5, 5), layout="constrained")
+figure.suptitle("Cut out without ever having seen a mask, from the best to the worst of 48")
+for column, index in zip(axes.T, order, strict=True):
+    column[0].imshow(scenes.images[index])
+    column[0].set_title(CLASS_NAMES[y[index]], fontsize=9)
+    seed_image = column[1].imshow(seeds[index], cmap=plt.get_cmap("cividis", 3), vmin=0, vmax=2)
+    faded = np.where(segments[index][..., None], scenes.images[index], 255)
+    column[2].imshow(faded)
+    column[2].contour(masks[index].cpu(), [0.5], colors="black", linewidths=0.8)
+    column[2].set_title(f"IoU {iou[index]:.2f}", fontsize=9)
+for row, name in zip(axes, ["scene", "seeds", "segment\n(line: truth)"], strict=True):
+    row[0].set_ylabel(name)
+for ax in axes.flat:
+    ax.set_xticks([])
+    ax.set_yticks([])
+bar = figure.colorbar(seed_image, ax=axes[1], ticks=[1 / 3, 1, 5 / 3])
+bar.ax.set_yticklabels(["undecided", "object", "background"], fontsize=8)
+plt.show()
+print(f"mean IoU: {iou.mean():.2f} grown from seeds, {iou_thresholded.mean():.2f} by a threshold")
+
+# %% [markdown]
+# The map is blurred, its top 5% and bottom 70% become seeds, and colours and edges do the rest.
+# Growing beats cutting the same blurred map at one threshold, although that threshold was told how
+# large objects are on average. It fails, as in the last columns, where the seeds are wrong (a peak
+# beside the object teaches the wrong colours) or where the background has the object's colours.
+# Nothing here was supervised by masks; but we did choose the shares and the blur by looking.
+#
+# ## 6. A network that cheats
+#
+# In a famous experiment a network told wolves from huskies, very well, by the snow behind the
+# wolves; its explanations gave it away (Ribeiro et al., 2016). `biased` is such a network: all its
+# training pictures had a background whose hue tells the class.
+
+# %%
+cheat = make_scenes(48, np.random.default_rng(2), "biased")
+X_cheat, y_cheat = (tensor.to(device) for tensor in cheat.tensors())
+masks_cheat = torch.from_numpy(cheat.masks).to(device)
+
+
+def accuracy(model, images, labels):
+    with torch.no_grad():
+        return (model(images).argmax(1) == labels).float().mean().item()
+
+
+print("accuracy        coloured backgrounds   neutral backgrounds")
+for name in ("base", "biased"):
+    print(
+        f"{name:14} {accuracy(networks[name], X_cheat, y_cheat):21.2f}"
+        f" {accuracy(networks[name], X, y):21.2f}"
+    )
+cheat_maps = {name: smooth(X_cheat, y_cheat, networks[name]) for name in ("base", "biased")}
+show_rows(
+    {"scene": X_cheat[:7]} | {name: maps[:7] for name, maps in cheat_maps.items()},
+    "SmoothGrad of biased is spread out: a hint, not a proof",
+    [CLASS_NAMES[label] for label in y_cheat[:7]],
+    masks_cheat,
+)
+for name, maps in cheat_maps.items():
+    share = pointing_game(maps, masks_cheat).float().mean().item()
+    print(f"{name}: {share:.2f} of SmoothGrad's peaks lie on the object")
+print(f"the object's share of the image: {masks_cheat.float().mean():.2f}")
+
+# %% [markdown]
+# The network fails where the background is neutral, so it must be using the colour. Its maps hint
+# at it: they are spread over the whole picture. But they are hard to read. The colour of the
+# *object* seems to count for something too, and the peaks still lie on the object more than twice
+# as often as chance would have them. Shown one well-chosen map, you might sign this network off.
+#
+# What blurs the picture is the absolute value. A colour cast is *many small pushes in the same
+# direction*: tiny at each pixel, and all of the same sign. The grains on the object are large and
+# cancel. So keep the sign, and add up what a region does **as a whole**. If every pixel of a region
+# $R$ changes by the same colour $\delta$, then
+#
+# $$s_y(x + \delta\,\text{on } R) \approx s_y(x) + \sum_k \delta_k\, g_k, \qquad
+#   g_k = \sum_{(i, j) \in R} \frac{\partial s_y}{\partial x_k(i, j)}$$
+#
+# ### Exercise: `region_gradient`
+# ★☆☆ · 10 minutes
+#
+# <details><summary>Hint</summary>
+#
+# Gradients have the shape (N, 3, H, W), regions (N, H, W). Give the regions a channel axis before
+# you multiply; with a batch of three images PyTorch wouldn't complain, and be wrong.
+#
+# </details>
+
+
+# %% exercise="region_gradient"
+def region_gradient(gradient, regions):
+    """How the score changes with the colour of a whole region.
+
+        g(n, k) = Σ_{(i, j) in region n} gradient(n, k, i, j)
+
+    Args:
+        gradient: ∂s/∂X with its sign, float tensor (N, 3, H, W).
+        regions: bool tensor (N, H, W).
+
+    Returns:
+        g: float tensor (N, 3).
+    """
+    ### BEGIN SOLUTION
+    return (gradient * regions[:, None]).sum(dim=(2, 3))
+    ### END SOLUTION
+
+
+# %% test="region_gradient" points=2
+for N in (2, 3):
+    gradient_test = random_images(10 + N, N, 3, 4, 5) - 0.4
+    regions_test = random_images(20 + N, N, 4, 5) < 0.4
+    with check_unchanged(gradient=gradient_test, regions=regions_test):
+        g = region_gradient(gradient_test, regions_test)
+    inside = [[gradient_test[n, k][regions_test[n]] for k in range(3)] for n in range(N)]
+    expected = torch.stack([torch.stack([part.sum() for part in parts]) for parts in inside])
+    check_close(
+        g,
+        expected,
+        f"region_gradient for {N} images",
+        tolerance=1e-6,
+        mistakes={
+            "the mean over the region is taken, not the sum": (
+                expected / regions_test.sum((1, 2))[:, None]
+            ),
+            "the mean over the image is taken, not the sum": expected / 20,
+            "the absolute value is taken before the sum: signs have to cancel": torch.stack(
+                [torch.stack([part.abs().sum() for part in parts]) for parts in inside]
+            ),
+            "the absolute value of the sum is taken": expected.abs(),
+            "the region is ignored": gradient_test.sum((2, 3)),
+            "what is outside the region is added up": gradient_test.sum((2, 3)) - expected,
+            "the three colours are added up too": expected.sum(1),
+            "the whole batch is added up": expected.sum(0),
+            "the regions of the batch were matched with the channels: they need a channel axis": (
+                lambda gradient=gradient_test, regions=regions_test: (gradient * regions).sum(
+                    (2, 3)
+                )
+            ),
+        },
+    )
+### BEGIN HIDDEN TESTS
+generator = torch.Generator().manual_seed(reference.seed)
+for N, H, W in [(3, 6, 3), (1, 2, 7), (4, 5, 4)]:
+    gradient = torch.randn(N, 3, H, W, generator=generator, dtype=torch.float64)
+    regions = torch.rand(N, H, W, generator=generator) < 0.5
+    check_close(
+        region_gradient(gradient.clone(), regions.clone()),
+        reference.region_gradient(gradient, regions),
+        f"region_gradient for {N} images {H} × {W}",
+        tolerance=1e-6,
+    )
+### END HIDDEN TESTS
+
+# %%
+strength, changed = {}, {}
+other_colours = X_cheat[:, [1, 2, 0]]  # red becomes green, and so on
+is_object = masks_cheat[:, None]
+for name in ("base", "biased"):
+    gradient = score_gradients(X_cheat.clone(), networks[name])[torch.arange(48), y_cheat]
+    strength[name] = [
+        region_gradient(gradient, region).norm(dim=1).mean().item()
+        for region in (masks_cheat, ~masks_cheat)
+    ]
+    changed[name] = [
+        accuracy(networks[name], torch.where(is_object, other_colours, X_cheat), y_cheat),
+        accuracy(networks[name], torch.where(is_object, X_cheat, other_colours), y_cheat),
+    ]
+
+figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
+figure.suptitle("Regions as a whole give the cheat away, and an experiment proves it")
+for ax, values, label, form in [
+    (axes[0], strength, "change of score per change of colour", "%.1f"),
+    (axes[1], changed, "accuracy with this region's colours exchanged", "%.2f"),
+]:
+    for offset, (name, colour) in [(-0.2, ("base", "0.6")), (0.2, ("biased", "#0072B2"))]:
+        bars = ax.bar(np.arange(2) + offset, values[name], 0.38, label=name, color=colour)
+        ax.bar_label(bars, fmt=form, padding=2)
+    ax.set_xticks([0, 1], labels=["object", "background"])
+    ax.set_ylabel(label, fontsize=9)
+    ax.margins(y=0.15)
+axes[0].legend()
+plt.show()
+
+# %% [markdown]
+# On the left is $\|g\|$. For `base`, recolouring the object and recolouring the background matter
+# about alike. For `biased` the background as a whole matters about five times as much as the
+# object. On the right is the experiment that needs no gradient: exchange the colour channels of one
+# region and leave the rest. `biased` doesn't mind a recoloured object at all, and loses everything
+# with a recoloured background.
+#
+# So the gradient knew, and the picture made of it only hinted at it. A saliency map answers *which
+# single pixels would change the score most*; whether the network uses the background is another
+# question. A suspicion from a map has to be tested by changing what you suspect.
+#
+# ### Question: the wolf and the snow
+# ★★☆ · 10 minutes
+
+# %% [markdown] question="wolf_and_snow" points=4
+# A colleague shows you a SmoothGrad map of a network that recognises wolves. Its brightest spot is
+# the wolf's face. "So it looks at the wolf, not at the snow. We can ship it."
+#
+# 1. Why doesn't this follow? Use what you measured for `biased`, with numbers.
+# 2. Which experiment would you ask for, on which pictures, and which outcome would convince you?
+#
+# Answer in three or four sentences each.
+#
+# ### BEGIN SOLUTION
+# 1 (2 points). More than a third of SmoothGrad's peaks of `biased` lie on the object, against a
+# seventh by chance, and still the network decides by the background alone: accuracy about 1 with
+# the object's colours exchanged, 0 with the background's (1 point, with some such number). Reason:
+# the map shows the magnitude for each pixel on its own; a cue spread over a large region is weak at
+# each pixel and coherent in sign, which the absolute value hides, while fine structure of the
+# object gives large values that cancel (1 point). Also right: large gradient means sensitivity, not
+# use; one map of one picture is no evidence about a network. Not enough: "saliency maps are noisy".
+#
+# 2 (2 points). Any intervention that separates the two cues: wolves cut out and put on grass, and
+# huskies on snow; or the background recoloured, replaced or blanked out (1 point). Convincing is an
+# accuracy, on many pictures, that stays the same when only the background changes, and falls when
+# only the animal does (1 point). Give 1 of 2 for "test on wolves without snow" with no statement of
+# the outcome or of the counterpart. Looking at more maps, or at another kind of map, is no
+# experiment.
+# ### END SOLUTION
+
+# %% [markdown]
+# ## 7. A sanity check
+#
+# Does a saliency map depend on what the network has *learned* at all? Adebayo et al. (2018) ask it
+# in the simplest way: destroy what was learned, by drawing the weights anew, layer by layer from
+# the last one back, and look whether the map changes. If it doesn't, it was showing something else,
+# such as the edges of the image.
+#
+# ### Exercise: `randomise_layers`
+# ★★☆ · 15 minutes
+#
+# <details><summary>Hint</summary>
+#
+# `copy.deepcopy(model)` copies a network with its weights, and `network.get_submodule("conv1")`
+# finds a layer by its name. `nn.init.normal_(tensor, std=…, generator=generator)` fills a
+# parameter, also one that asks for gradients.
+#
+# </details>
+
+
+# %% exercise="randomise_layers"
+def randomise_layers(model, names, generator):
+    """A copy of a network in which some layers have forgotten what they learned.
+
+    In each of the layers the weights are drawn anew from a normal distribution of mean 0 and the
+    standard deviation that this layer's weights had. Everything else stays: biases, all other
+    layers, BatchNorm's statistics, eval or training mode.
+
+    Args:
+        model: a network; it is not changed itself.
+        names: list of layers' names, such as ["classifier.linear", "features.conv6"], each with a
+            parameter `weight`.
+        generator: the only source of randomness, a torch.Generator on the network's device.
+
+    Returns:
+        randomised: the changed copy, an nn.Module.
+    """
+    ### BEGIN SOLUTION
+    randomised = copy.deepcopy(model)
+    for name in names:
+        weight = randomised.get_submodule(name).weight
+        nn.init.normal_(weight, std=weight.std().item(), generator=generator)
+    return randomised
+    ### END SOLUTION
+
+
+# %% test="randomise_layers" points=3
+network = tiny_network(4, width=24)
+before = {name: value.clone() for name, value in network.state_dict().items()}
+chosen_layers = ["linear", "conv2"]
+randomised = randomise_layers(network, chosen_layers, torch.Generator().manual_seed(0))
+assert randomised is not None, "randomise_layers returned None; is a `return` missing?"
+for name, value in network.state_dict().items():
+    assert torch.equal(value, before[name]), (
+        f"the model itself was changed, in {name}: change a deep copy of it"
+    )
+state = randomised.state_dict()
+assert not randomised.training, "the copy is in training mode: the model was in eval mode"
+for name, value in state.items():
+    if name not in ("linear.weight", "conv2.weight"):
+        assert torch.equal(value, before[name]), (
+            f"{name} was changed too: only the weights of the layers named are drawn anew"
+        )
+for name in ("linear.weight", "conv2.weight"):
+    old, new = before[name].flatten(), state[name].flatten()
+    assert not torch.equal(old, new), f"{name} is as it was: every layer named has to be drawn anew"
+    assert not torch.equal(old.sort().values, new.sort().values), (
+        f"the old values of {name} were shuffled: they have to be drawn anew"
+    )
+    correlation = torch.corrcoef(torch.stack([old, new]))[0, 1].item()
+    assert abs(correlation) < 0.4, (
+        f"the new {name} correlates with the old one ({correlation:.2f}); was noise added to it?"
+    )
+    ratio = (new.std() / old.std()).item()
+    assert 0.75 < ratio < 1.3, (
+        f"the standard deviation of {name} became {ratio:.2f} times what it was; it should stay"
+    )
+    assert abs(new.mean()) < 0.4 * old.std(), (
+        f"the mean of {name} should be 0, got {new.mean():.3g}"
+    )
+    assert new.abs().max() > 1.9 * new.std(), (
+        f"the values of {name} end too early for a normal distribution; were they drawn uniformly?"
+    )
+again = randomise_layers(network, chosen_layers, torch.Generator().manual_seed(0)).state_dict()
+assert all(torch.equal(state[name], again[name]) for name in state), (
+    "equal generators gave different weights: draw from the generator and nothing else"
+)
+other = randomise_layers(network, chosen_layers, torch.Generator().manual_seed(1)).state_dict()
+assert not torch.equal(state["conv2.weight"], other["conv2.weight"]), (
+    "two generators with different seeds gave the same weights: the generator is not used"
+)
+### BEGIN HIDDEN TESTS
+network = tiny_network(reference.seed, width=20)
+generator = torch.Generator().manual_seed(reference.seed)
+randomised = randomise_layers(network, ["conv1"], generator).state_dict()
+for name, value in network.state_dict().items():
+    changed = not torch.equal(value, randomised[name])
+    assert changed == (name == "conv1.weight"), (
+        f"asked for conv1 alone, {name} {'was changed' if changed else 'stayed as it was'}"
+    )
+untouched = randomise_layers(network, [], generator).state_dict()
+for name, value in network.state_dict().items():
+    assert torch.equal(value, untouched[name]), f"asked for no layer, {name} was changed"
+assert randomise_layers(tiny_network(0).train(), ["linear"], generator).training, (
+    "the copy of a network in training mode should be in training mode"
+)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ### Exercise: `recompute_batchnorm`
+# ★★★ · 20 minutes
+#
+# There is a trap in this check. In eval mode a BatchNorm layer normalises by the mean and variance
+# that it met *in training*, and behind random weights these are wrong: activations drift further
+# off with every layer, and ReLUs die or stop mattering. The map would then change because the
+# network is broken, not because it has forgotten. So let BatchNorm measure anew.
+#
+# <details><summary>Hint</summary>
+#
+# In training mode every forward pass measures the batch, and updates
+# `running = (1 − momentum) · running + momentum · measured`. What should `momentum` be for one pass
+# to forget the old value? (Or: `reset_running_stats()` and `momentum = None`, which averages over
+# passes.) Put momentum and mode back afterwards. No gradients are needed.
+#
+# </details>
+
+
+# %% exercise="recompute_batchnorm"
+def recompute_batchnorm(model, images):
+    """Give every nn.BatchNorm2d of a network the statistics of these images.
+
+    `running_mean` and `running_var` become the mean and the unbiased variance (the one that torch
+    keeps) of the layer's input over the batch and all places, per channel, where all layers before
+    it normalise by their new statistics too. Weights and biases stay, and so do each layer's
+    momentum and the network's mode, eval or training.
+
+    Args:
+        model: a network without dropout; it may be changed, or copied.
+        images: float tensor (N, 3, H, W), N > 1, all of one batch.
+
+    Returns:
+        model: the network with the new statistics.
+    """
+    ### BEGIN SOLUTION
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta, training = [norm.momentum for norm in norms], model.training
+    for norm in norms:
+        norm.momentum = 1.0  # one pass replaces what was there
+    model.train()
+    with torch.no_grad():
+        model(images)
+    model.train(training)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    return model
+    ### END SOLUTION
+
+
+# %% test="recompute_batchnorm" points=5
+images_test = random_images(14, 3, 3, 5, 4) + torch.tensor([0.0, 0.3, 0.9])[:, None, None, None]
+
+
+@torch.no_grad()
+def measured(images, correction=1, normalise_by=None):
+    """Mean and variance of the input of norm1 and norm2, as one row each, by hand.
+
+    `normalise_by` is what the layers normalise by where it isn't what was measured.
+    """
+    means, variances = [], []
+    for layer in tiny_network(5):
+        if isinstance(layer, nn.BatchNorm2d):
+            means.append(images.mean((0, 2, 3)))
+            variances.append(images.var((0, 2, 3), correction=correction))
+            mean, variance = means[-1], images.var((0, 2, 3), correction=0)
+            if normalise_by is not None:
+                mean, variance = (part[len(means) - 1] for part in normalise_by)
+            images = F.batch_norm(images, mean, variance, layer.weight, layer.bias)
+        else:
+            images = layer(images)
+    return torch.stack([torch.stack(means), torch.stack(variances)])
+
+
+def statistics_of(state):
+    """running_mean and running_var of norm1 and norm2, shape (2, 2, channels)."""
+    return torch.stack(
+        [
+            torch.stack([state[f"{norm}.{name}"] for norm in ("norm1", "norm2")])
+            for name in ("running_mean", "running_var")
+        ]
+    )
+
+
+old_state = tiny_network(5).state_dict()
+old, expected = statistics_of(old_state), measured(images_test)
+one_by_one = torch.stack([measured(image[None]) for image in images_test])
+for training in (False, True):
+    network = tiny_network(5).train(training)
+    with check_unchanged(images=images_test):
+        result = recompute_batchnorm(network, images_test)
+    assert result is not None, "recompute_batchnorm returned None; is a `return` missing?"
+    state = result.state_dict()
+    check_close(
+        statistics_of(state),
+        expected,
+        "running_mean and running_var after recompute_batchnorm",
+        mistakes={
+            "nothing was measured: BatchNorm does that in training mode only": old,
+            "the old statistics are mixed in, as with BatchNorm's usual momentum of 0.1": (
+                0.9 * old + 0.1 * expected
+            ),
+            "statistics were reset and then mixed with 0.1 of the new ones": (
+                old.new_tensor([0.0, 0.9])[:, None, None] + 0.1 * expected
+            ),
+            "statistics were reset, and nothing was measured": (
+                old.new_tensor([0.0, 1.0])[:, None, None] + 0 * expected
+            ),
+            "the layers still normalise by their old statistics when the next one is measured": (
+                measured(images_test, normalise_by=old)
+            ),
+            "the layers still normalise by their old statistics, and the variance is biased": (
+                measured(images_test, correction=0, normalise_by=old)
+            ),
+            "the biased variance is kept; torch keeps the unbiased one": (
+                measured(images_test, correction=0)
+            ),
+            "standard deviations are kept where variances belong": torch.stack(
+                [expected[0], expected[1].sqrt()]
+            ),
+            "images were passed one by one: what differs between them is lost": one_by_one.mean(0),
+            "only the last image counts": one_by_one[-1],
+            "the images of the batch were passed one by one, with BatchNorm's usual momentum": (
+                0.9**3 * old + 0.1 * (0.81 * one_by_one[0] + 0.9 * one_by_one[1] + one_by_one[2])
+            ),
+        },
+    )
+    assert result.training == training, (
+        f"the network was in {'training' if training else 'eval'} mode and isn't any more"
+    )
+    assert result.norm1.training == training, "BatchNorm's mode differs from the network's"
+    assert result.norm1.momentum == 0.1, "BatchNorm's momentum was 0.1 and isn't any more"
+    for name, value in state.items():
+        assert name.split(".")[1].startswith(("running", "num")) or torch.equal(
+            value, old_state[name]
+        ), f"{name} was changed: only BatchNorm's statistics are measured anew"
+### BEGIN HIDDEN TESTS
+generator = torch.Generator().manual_seed(reference.seed)
+for shape in [(2, 3, 6, 3), (5, 3, 4, 7)]:
+    images = torch.rand(shape, generator=generator, dtype=torch.float64)
+    network, right = (tiny_network(reference.seed, activation=nn.ReLU) for _ in range(2))
+    state = recompute_batchnorm(network, images.clone()).state_dict()
+    for name, value in reference.recompute_batchnorm(right, images).state_dict().items():
+        if not name.endswith("num_batches_tracked"):
+            check_close(state[name], value, f"{name} after recompute_batchnorm, images {shape}")
+network = nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU()).double().eval()
+weight = network[0].weight.detach().clone()
+result = recompute_batchnorm(network, images.clone())
+assert torch.equal(result.state_dict()["0.weight"], weight), (
+    "a network without BatchNorm should come back as it was"
+)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# Now destroy `base` from its last layer to its first, and follow three measures: the rank
+# correlation of the saliency maps (Spearman's, as Adebayo et al. have it), the same after a blur,
+# which is how an eye compares two maps, and the correlation of the signed gradients.
+
+# %%
+from scipy.stats import spearmanr
+
+layers = ["classifier.linear", *(f"features.conv{number}" for number in range(6, 0, -1))]
+
+
+def randomised_base(names, seed):
+    """The base network with some layers randomised and its BatchNorm measured anew."""
+    generator = torch.Generator().manual_seed(seed)
+    network = randomise_layers(load_model("base"), names, generator)
+    return recompute_batchnorm(network.to(device), X).eval()
+
+
+def mean_rank_correlation(first, second):
+    pairs = zip(first.detach().cpu().flatten(1), second.detach().cpu().flatten(1), strict=True)
+    return np.mean([spearmanr(a, b).statistic for a, b in pairs])
+
+
+def blurred(maps):
+    return torch.stack([torch.from_numpy(gaussian(m.detach().cpu().numpy(), 2)) for m in maps])
+
+
+def signed_and_maps(model):
+    gradient = score_gradients(X[:8].clone(), model)[torch.arange(8), y[:8]]
+    return gradient, compute_saliency_maps(X[:8].clone(), y[:8], model)
+
+
+original, original_maps = signed_and_maps(base)
+curves = {"saliency maps": [1.0], "saliency maps, blurred": [1.0], "signed gradients": [1.0]}
+rows = {"scene": X[:7], "trained": original_maps[:7]}
+for depth in range(1, len(layers) + 1):
+    gradient, maps = signed_and_maps(randomised_base(layers[:depth], seed=0))
+    curves["saliency maps"].append(mean_rank_correlation(original_maps, maps))
+    curves["saliency maps, blurred"].append(
+        mean_rank_correlation(blurred(original_maps), blurred(maps))
+    )
+    curves["signed gradients"].append(mean_rank_correlation(original, gradient))
+    if depth in (1, 3, 7):
+        rows[f"random:\n{'all' if depth == 7 else f'last {depth}'}"] = maps[:7]
+show_rows(
+    rows, "Layer by layer forgotten: the maps fade, yet objects still shine through", outlines=masks
+)
+
+figure, ax = plt.subplots(figsize=(8, 3.8), layout="constrained")
+styles = {"saliency maps": "o-", "saliency maps, blurred": "s--", "signed gradients": "^:"}
+for name, values in curves.items():
+    ax.plot(values, styles[name], label=name)
+ax.axhline(0, color="0.7", linewidth=1)
+names = ["none", "linear", *(f"+ conv{number}" for number in range(6, 0, -1))]
+ax.set_xticks(range(8), labels=names)
+ax.set_xlabel("layers randomised, from the last one back")
+ax.set_ylabel("rank correlation with the trained")
+ax.set_title("What survives random weights can't be what was learned")
+ax.legend()
+plt.show()
+
+hits = [
+    pointing_game(compute_saliency_maps(X.clone(), y, randomised_base(layers, seed)), masks)
+    .float()
+    .mean()
+    .item()
+    for seed in range(5)
+]
+print(f"networks with random weights: {np.mean(hits):.2f} of the peaks lie on the object")
+print(f"the trained network:          {pointing['base: gradient']:.2f}")
+maps = compute_saliency_maps(X_two.clone(), y_first, randomised_base(layers, seed=0))
+print(
+    f"random weights, two objects:  {share_of_peaks(maps, first):.2f} on the one asked for,"
+    f" {share_of_peaks(maps, second):.2f} on the other"
+)
+
+# %% [markdown]
+# Everything that was learned is gone, and the maps still correlate with the trained network's, the
+# blurred ones strongly: they show where the image has contrast, which is where *any* convolutional
+# network reacts. The signed gradients drop to zero at once, with the last layer: once more the
+# absolute value removed the information that differed. And the first two lines printed put section
+# 4 in its place: a network that knows nothing comes close to one that is right 99 times in 100.
+#
+# So is saliency useless? No: random weights fail the two-object test of section 2, as the last line
+# shows, and the region gradient of section 6 foretold what an experiment then found. But a map that
+# only *looks* sensible has shown nothing about the network. Two warnings the other way: a
+# correlation of maps is a coarse measure, and a map that does change after randomisation isn't
+# right for that reason alone.
+#
+# ### Question: a score to report
+# ★★☆ · 10 minutes
+
+# %% [markdown] question="fair_score" points=4
+# You want to report how well the plain gradient explains `base`, and you have its pointing-game
+# score from section 4.
+#
+# 1. Which numbers of this lab belong beside it, and what is left of the score once they stand
+#    there?
+# 2. Which test from this lab would you report instead, or design yourself, so that neither an edge
+#    filter nor a network with random weights can pass it? Say why they can't.
+#
+# ### BEGIN SOLUTION
+# 1 (2 points). The score of networks with random weights and that of the edge filter (1 point;
+# both, or one of them with the blind guess). Against a blind guess the map looks very good; against
+# random weights it is hardly better, against the edge filter not at all, so that the score measures
+# the contrast of objects in these pictures, not what the network has learned (1 point). Numbers as
+# the student's notebook prints them.
+#
+# 2 (2 points). Any test in which the right answer depends on the class asked for or on what the
+# network computes: the peak on the object asked for and not on the other one, in pictures of two
+# (1 point). An edge filter has no class to be asked for and gives one map for both, so it can't be
+# right about both; a random network's scores have learned nothing of the classes, so its maps don't
+# prefer the right object (1 point). Also right: deleting the pixels that the map ranks highest and
+# comparing the fall of the score with deleting pixels at random or along edges; or predicting from
+# the region gradient what an intervention does, as in section 6.
+# ### END SOLUTION
+
+# %% [markdown]
+# ## 8. Mistakes explain themselves
+#
+# A wrong prediction deserves two maps: one for the class that the network chose, and one for the
+# class that it should have chosen. `base` is wrong on less than 1% of these scenes, so we make life
+# harder for it: the pictures are out of focus.
+
+# %%
+from utils.corruptions import corrupt
+
+many = make_scenes(150, np.random.default_rng(8))
+blurry = corrupt(many.images, "defocus_blur", 3, np.random.default_rng(0))
+X_blurry = (torch.from_numpy(blurry).permute(0, 3, 1, 2) / 255).to(device)
+y_blurry = torch.from_numpy(many.shape_class).to(device)
+with torch.no_grad():
+    answers = torch.cat([base(batch).argmax(1) for batch in X_blurry.split(50)])
+wrong = (answers != y_blurry).nonzero()[:7, 0]
+print(f"base is wrong on {(answers != y_blurry).sum()} of {len(y_blurry)} scenes out of focus")
+show_rows(
+    {
+        "scene": X_blurry[wrong],
+        "chosen class": smooth(X_blurry[wrong], answers[wrong], base, sigma=0.05),
+        "right class": smooth(X_blurry[wrong], y_blurry[wrong], base, sigma=0.05),
+    },
+    "Wrong predictions: what the answer hangs on, and what the truth hangs on",
+    [f"{CLASS_NAMES[answers[i]]}, not\n{CLASS_NAMES[y_blurry[i]]}" for i in wrong],
+    torch.from_numpy(many.masks).to(device)[wrong],
+)
+
+elsewhere = {
+    "base, out of focus": (base, X_blurry, answers, y_blurry),
+    "biased, neutral background": (biased, X, biased(X).argmax(1), y),
+}
+for name, (network, pictures, chosen_class, truth) in elsewhere.items():
+    wrong_masks = torch.from_numpy(many.masks).to(device) if network is base else masks
+    some = (chosen_class != truth).nonzero()[:24, 0]
+    maps = smooth(pictures[some], chosen_class[some], network, sigma=0.05)
+    share = pointing_game(maps, wrong_masks[some]).float().mean().item()
+    print(f"{name}: {share:.2f} of the wrong answers' peaks lie on the object")
+
+# %% [markdown]
+# The two maps of a picture are nearly the same. They tell you what the mistake was *not*: the
+# network wasn't distracted by the clutter. It looked at the object, whose texture the blur has
+# wiped out, and took it for something else. Compare the wrong answers of `biased`, in the last line
+# printed: most of their peaks lie somewhere in the background. One network needs sharper pictures
+# to learn from, the other one different pictures. The maps say where an answer hangs, not why it
+# is *heart* and not *square*.
+#
+# ## 9. With an ImageNet network
+#
+# Your functions work for any classifier. Here they ask SqueezeNet, trained on 1.2 million
+# photographs. Put in one of your own with `utils.images.load_image`.
+
+# %%
+from utils.images import load_photograph, preprocess
+from utils.models import WeightsUnavailable
+
+try:
+    squeezenet = load_model("squeezenet1_1").to(device)
+except WeightsUnavailable as reason:
+    print(reason)
+else:
+    for name in ("flower", "china"):
+        photograph = F.interpolate(
+            preprocess(load_photograph(name)), (224, 336), mode="bilinear", antialias=True
+        ).to(device)
+        with torch.no_grad():
+            answer = squeezenet(photograph).argmax(1)
+        plain = compute_saliency_maps(photograph.clone(), answer, squeezenet)
+        averaged = smooth(photograph, answer, squeezenet)
+        figure, axes = plt.subplots(1, 3, figsize=(11, 2.8), layout="constrained")
+        figure.suptitle(f"SqueezeNet's answer: {squeezenet.class_names[answer]}")
+        axes[0].imshow(photograph[0].permute(1, 2, 0).clamp(0, 1).cpu())
+        axes[0].set_title("photograph")
+        for ax, title, saliency in [
+            (axes[1], "gradient", plain),
+            (axes[2], "SmoothGrad", averaged),
+        ]:
+            saliency = saliency[0].detach().cpu()
+            image = ax.imshow(saliency / saliency.quantile(0.99), cmap="magma", vmin=0, vmax=1)
+            ax.set_title(title)
+        for ax in axes:
+            ax.set_axis_off()
+        figure.colorbar(image, ax=axes, label="saliency / its 99th percentile")
+        plt.show()
+
+# %% [markdown]
+# There is no mask to check against, so the usual thing happens: one looks at the map, sees the
+# subject of the photograph in it, and is pleased. You know by now what to ask next.
+#
+# ## What you have now
+#
+# An explanation that costs one backward pass; an average that makes it smoother; a way to cut out
+# objects with it; and five ways of not being fooled by it: a baseline without a network, a question
+# with two answers, a sign kept, an experiment, and a network that knows nothing. Guided
+# backpropagation (lab 07) and Grad-CAM (lab 08) make prettier maps. Ask them the same questions.

@@ -1,0 +1,932 @@
+# %% mistake="compute_saliency_maps" named="cross-entropy loss, not of the score"
+def compute_saliency_maps(X, y, model):
+    X.requires_grad_()
+    loss = F.cross_entropy(model(X), y, reduction="sum")
+    loss.backward()
+    return X.grad.abs().sum(dim=1)
+
+
+# %% mistake="compute_saliency_maps" named="cross-entropy loss, averaged"
+def compute_saliency_maps(X, y, model):
+    X.requires_grad_()
+    loss = F.cross_entropy(model(X), y)
+    loss.backward()
+    return X.grad.abs().sum(dim=1)
+
+
+# %% mistake="compute_saliency_maps" named="softmax's probability"
+def compute_saliency_maps(X, y, model):
+    X = X.clone().requires_grad_()
+    probabilities = F.softmax(model(X), dim=1)
+    probabilities[torch.arange(len(y)), y].sum().backward()
+    return X.grad.abs().sum(dim=1)
+
+
+# %% mistake="compute_saliency_maps" named="absolute value is missing"
+def compute_saliency_maps(X, y, model):
+    X.requires_grad_()
+    model(X).gather(1, y.view(-1, 1)).squeeze().sum().backward()
+    return X.grad.sum(dim=1)
+
+
+# %% mistake="compute_saliency_maps" named="after the sum over the channels"
+def compute_saliency_maps(X, y, model):
+    X.requires_grad_()
+    model(X).gather(1, y.view(-1, 1)).squeeze().sum().backward()
+    return X.grad.sum(dim=1).abs()
+
+
+# %% mistake="compute_saliency_maps" named="maximum over the channels"
+def compute_saliency_maps(X, y, model):
+    model.eval()
+    X.requires_grad_()
+    scores = model(X).gather(1, y.view(-1, 1)).squeeze()
+    scores.backward(torch.ones_like(scores))
+    saliency, _ = torch.max(X.grad.abs(), dim=1)
+    return saliency
+
+
+# %% mistake="compute_saliency_maps" named="mean over the channels"
+def compute_saliency_maps(X, y, model):
+    X.requires_grad_()
+    model(X).gather(1, y.view(-1, 1)).sum().backward()
+    return X.grad.abs().mean(dim=1)
+
+
+# %% mistake="compute_saliency_maps" named="averaged over the batch"
+def compute_saliency_maps(X, y, model):
+    X.requires_grad_()
+    model(X).gather(1, y.view(-1, 1)).mean().backward()
+    return X.grad.abs().sum(dim=1)
+
+
+# %% mistake="compute_saliency_maps" named="class that the network predicts"
+def compute_saliency_maps(X, y, model):
+    X.requires_grad_()
+    model(X).max(dim=1).values.sum().backward()
+    return X.grad.abs().sum(dim=1)
+
+
+# %% mistake="compute_saliency_maps" named="every label of the batch"
+def compute_saliency_maps(X, y, model):
+    X.requires_grad_()
+    model(X)[:, y].sum().backward()
+    return X.grad.abs().sum(dim=1)
+
+
+# %% mistake="compute_saliency_maps" named="scores of all classes"
+def compute_saliency_maps(X, y, model):
+    X.requires_grad_()
+    model(X).sum().backward()
+    return X.grad.abs().sum(dim=1)
+
+
+# %% mistake="compute_saliency_maps" named="divided by its maximum"
+def compute_saliency_maps(X, y, model):
+    X.requires_grad_()
+    model(X).gather(1, y.view(-1, 1)).sum().backward()
+    saliency = X.grad.abs().sum(dim=1)
+    return saliency / saliency.amax(dim=(1, 2), keepdim=True)
+
+
+# %% mistake="compute_saliency_maps" named="multiplied by the image"
+def compute_saliency_maps(X, y, model):
+    X.requires_grad_()
+    model(X).gather(1, y.view(-1, 1)).sum().backward()
+    return (X * X.grad).detach().abs().sum(dim=1)
+
+
+# %% mistake="compute_saliency_maps" named="training mode"
+def compute_saliency_maps(X, y, model):
+    model.train()
+    X.requires_grad_()
+    model(X).gather(1, y.view(-1, 1)).sum().backward()
+    return X.grad.abs().sum(dim=1)
+
+
+# %% mistake="compute_saliency_maps" named="computes in training mode"
+def compute_saliency_maps(X, y, model):
+    model.train()
+    X.requires_grad_()
+    model(X).gather(1, y.view(-1, 1)).sum().backward()
+    model.eval()
+    return X.grad.abs().sum(dim=1)
+
+
+# %% mistake="compute_saliency_maps" named="modified in place"
+def compute_saliency_maps(X, y, model):
+    X -= X.mean()
+    X.requires_grad_()
+    model(X).gather(1, y.view(-1, 1)).sum().backward()
+    return X.grad.abs().sum(dim=1)
+
+
+# %% correct="compute_saliency_maps"
+def compute_saliency_maps(X, y, model):
+    # CS231n's way, with our sum over the channels.
+    model.eval()
+    X.requires_grad_()
+    scores = model(X)
+    scores = scores.gather(1, y.view(-1, 1)).squeeze()
+    scores.backward(torch.ones(scores.shape, dtype=scores.dtype))
+    saliency = X.grad.data.abs().sum(dim=1)
+    print(saliency.shape)
+    return saliency
+
+
+# %% correct="compute_saliency_maps"
+def compute_saliency_maps(X, y, model):
+    maps = []
+    for image, label in zip(X, y):
+        image = image.clone().unsqueeze(0).requires_grad_(True)
+        score = model(image)[0, label]
+        grad = torch.autograd.grad(score, image, create_graph=True)[0]
+        maps.append(grad[0, 0].abs() + grad[0, 1].abs() + grad[0, 2].abs())
+    return torch.stack(maps)
+
+
+# %% correct="compute_saliency_maps"
+def compute_saliency_maps(X, y, model):
+    from torch.autograd import Variable
+
+    X_var = Variable(X, requires_grad=True)
+    upstream = F.one_hot(y, model(X_var).shape[1]).to(X.dtype)
+    model(X_var).backward(upstream)
+    return torch.linalg.vector_norm(X_var.grad, ord=1, dim=1)
+
+
+# %% correct="compute_saliency_maps"
+def compute_saliency_maps(X, y, model):
+    saliency = torch.zeros(X.shape[0], X.shape[2], X.shape[3])  # float32, whatever X is
+    for i in range(X.shape[0]):
+        x = X[i : i + 1].clone().detach()
+        x.requires_grad = True
+        score = model(x)[:, y[i]]
+        score.backward(torch.FloatTensor([1.0]))
+        saliency[i] = x.grad.abs().sum(dim=1)
+    return saliency
+
+
+# %% mistake="score_gradients" named="second time"
+def score_gradients(X, model):
+    X = X.clone().requires_grad_()
+    scores = model(X)
+    gradients = [torch.autograd.grad(scores[:, c].sum(), X)[0] for c in range(scores.shape[1])]
+    return torch.stack(gradients, dim=1)
+
+
+# %% mistake="score_gradients" named="pile up"
+def score_gradients(X, model):
+    X = X.clone().requires_grad_()
+    scores = model(X)
+    gradients = []
+    for c in range(scores.shape[1]):
+        scores[:, c].sum().backward(retain_graph=True)
+        gradients.append(X.grad.clone())
+    return torch.stack(gradients, dim=1)
+
+
+# %% mistake="score_gradients" named="axes 0 and 1 are swapped"
+def score_gradients(X, model):
+    X = X.clone().requires_grad_()
+    scores = model(X)
+    return torch.stack(
+        [
+            torch.autograd.grad(scores[:, c].sum(), X, retain_graph=True)[0]
+            for c in range(scores.shape[1])
+        ]
+    )
+
+
+# %% mistake="score_gradients" named="sign is wanted"
+def score_gradients(X, model):
+    X = X.clone().requires_grad_()
+    scores = model(X)
+    return torch.stack(
+        [
+            torch.autograd.grad(scores[:, c].sum(), X, retain_graph=True)[0].abs()
+            for c in range(scores.shape[1])
+        ],
+        dim=1,
+    )
+
+
+# %% mistake="score_gradients" named="softmax's probabilities"
+def score_gradients(X, model):
+    X = X.clone().requires_grad_()
+    scores = model(X).softmax(dim=1)
+    return torch.stack(
+        [
+            torch.autograd.grad(scores[:, c].sum(), X, retain_graph=True)[0]
+            for c in range(scores.shape[1])
+        ],
+        dim=1,
+    )
+
+
+# %% mistake="score_gradients" named="averaged over the batch"
+def score_gradients(X, model):
+    X = X.clone().requires_grad_()
+    scores = model(X)
+    return torch.stack(
+        [
+            torch.autograd.grad(scores[:, c].mean(), X, retain_graph=True)[0]
+            for c in range(scores.shape[1])
+        ],
+        dim=1,
+    )
+
+
+# %% mistake="score_gradients" named="only the last class's gradient"
+def score_gradients(X, model):
+    X = X.clone().requires_grad_()
+    scores = model(X)
+    gradients = []
+    for c in range(scores.shape[1]):
+        if X.grad is not None:
+            X.grad.zero_()
+        scores[:, c].sum().backward(retain_graph=True)
+        gradients.append(X.grad)  # always the same tensor
+    return torch.stack(gradients, dim=1)
+
+
+# %% correct="score_gradients"
+def score_gradients(X, model):
+    gradients = []
+    for c in range(model(X).shape[1]):
+        X_copy = X.clone().requires_grad_()
+        model(X_copy)[:, c].sum().backward()
+        gradients.append(X_copy.grad)
+    return torch.stack(gradients, dim=1)
+
+
+# %% correct="score_gradients"
+def score_gradients(X, model):
+    jacobian = torch.autograd.functional.jacobian(lambda images: model(images).sum(0), X)
+    return jacobian.transpose(0, 1)
+
+
+# %% correct="score_gradients"
+def score_gradients(X, model):
+    def one(image):
+        return model(image[None])[0]
+
+    return torch.stack([torch.func.jacrev(one)(image) for image in X])
+
+
+# %% mistake="probability_gradient" named="factor p_y is missing"
+def probability_gradient(scores, gradients, y):
+    n = torch.arange(len(y))
+    p = scores.softmax(1)[:, :, None, None, None]
+    return gradients[n, y] - (p * gradients).sum(1)
+
+
+# %% mistake="probability_gradient" named="gradients of the other classes are missing"
+def probability_gradient(scores, gradients, y):
+    n = torch.arange(len(y))
+    p = scores.softmax(1)[n, y][:, None, None, None]
+    return p * (1 - p) * gradients[n, y]
+
+
+# %% mistake="probability_gradient" named="class y is left out"
+def probability_gradient(scores, gradients, y):
+    p = scores.softmax(1)
+    result = []
+    for n, label in enumerate(y):
+        others = sum(p[n, c] * gradients[n, c] for c in range(p.shape[1]) if c != label)
+        result.append(p[n, label] * (gradients[n, label] - others))
+    return torch.stack(result)
+
+
+# %% mistake="probability_gradient" named="runs over the batch"
+def probability_gradient(scores, gradients, y):
+    n = torch.arange(len(y))
+    p = scores.softmax(0)[:, :, None, None, None]
+    return p[n, y] * (gradients[n, y] - (p * gradients).sum(1))
+
+
+# %% mistake="probability_gradient" named="added, not subtracted"
+def probability_gradient(scores, gradients, y):
+    n = torch.arange(len(y))
+    p = scores.softmax(1)[:, :, None, None, None]
+    return p[n, y] * (gradients[n, y] + (p * gradients).sum(1))
+
+
+# %% mistake="probability_gradient" named="exp overflows"
+def probability_gradient(scores, gradients, y):
+    n = torch.arange(len(y))
+    p = (scores.exp() / scores.exp().sum(1, keepdim=True))[:, :, None, None, None]
+    return p[n, y] * (gradients[n, y] - (p * gradients).sum(1))
+
+
+# %% mistake="probability_gradient" named="sign is wanted"
+def probability_gradient(scores, gradients, y):
+    n = torch.arange(len(y))
+    p = scores.softmax(1)[:, :, None, None, None]
+    return (p[n, y] * (gradients[n, y] - (p * gradients).sum(1))).abs()
+
+
+# %% correct="probability_gradient"
+def probability_gradient(scores, gradients, y):
+    p = torch.softmax(scores, dim=1)
+    result = []
+    for n in range(len(y)):
+        mean = sum(p[n, c] * gradients[n, c] for c in range(p.shape[1]))
+        result.append(p[n, y[n]] * (gradients[n, y[n]] - mean))
+    return torch.stack(result)
+
+
+# %% correct="probability_gradient"
+def probability_gradient(scores, gradients, y):
+    scores = scores.clone().requires_grad_()
+    p_y = scores.softmax(1).gather(1, y[:, None]).sum()
+    (weights,) = torch.autograd.grad(p_y, scores)
+    return torch.einsum("nc,nckhw->nkhw", weights, gradients)
+
+
+# %% mistake="smooth_grad" named="before the mean over the samples"
+def smooth_grad(X, y, model, noise):
+    maps = []
+    for e in noise:
+        noisy = (X + e).requires_grad_()
+        model(noisy).gather(1, y[:, None]).sum().backward()
+        maps.append(noisy.grad.abs().sum(1))
+    return torch.stack(maps).mean(0)
+
+
+# %% mistake="smooth_grad" named="after the sum over the channels"
+def smooth_grad(X, y, model, noise):
+    total = 0
+    for e in noise:
+        noisy = (X + e).requires_grad_()
+        total = total + torch.autograd.grad(model(noisy).gather(1, y[:, None]).sum(), noisy)[0]
+    return (total / len(noise)).sum(1).abs()
+
+
+# %% mistake="smooth_grad" named="added up, not averaged"
+def smooth_grad(X, y, model, noise):
+    total = 0
+    for e in noise:
+        noisy = (X + e).requires_grad_()
+        total = total + torch.autograd.grad(model(noisy).gather(1, y[:, None]).sum(), noisy)[0]
+    return total.abs().sum(1)
+
+
+# %% mistake="smooth_grad" named="piles up"
+def smooth_grad(X, y, model, noise):
+    total, noisy = 0, X
+    for e in noise:
+        noisy = (noisy + e).detach().requires_grad_()
+        total = total + torch.autograd.grad(model(noisy).gather(1, y[:, None]).sum(), noisy)[0]
+    return (total / len(noise)).abs().sum(1)
+
+
+# %% mistake="smooth_grad" named="modified in place"
+def smooth_grad(X, y, model, noise):
+    total = 0
+    for e in noise:
+        X += e
+        noisy = X.detach().clone().requires_grad_()
+        total = total + torch.autograd.grad(model(noisy).gather(1, y[:, None]).sum(), noisy)[0]
+    return (total / len(noise)).abs().sum(1)
+
+
+# %% mistake="smooth_grad" named="before the gradient"
+def smooth_grad(X, y, model, noise):
+    noisy = (X + noise).mean(0).requires_grad_()
+    return torch.autograd.grad(model(noisy).gather(1, y[:, None]).sum(), noisy)[0].abs().sum(1)
+
+
+# %% mistake="smooth_grad" named="labels and images don't match"
+def smooth_grad(X, y, model, noise):
+    S, N = noise.shape[:2]
+    noisy = (X + noise).flatten(0, 1).requires_grad_()
+    scores = model(noisy).gather(1, y.repeat_interleave(S)[:, None])
+    gradient = torch.autograd.grad(scores.sum(), noisy)[0].reshape(noise.shape)
+    return gradient.mean(0).abs().sum(1)
+
+
+# %% mistake="smooth_grad" named="clamped"
+def smooth_grad(X, y, model, noise):
+    total = 0
+    for e in noise:
+        noisy = (X + e).clamp(0, 1).requires_grad_()
+        total = total + torch.autograd.grad(model(noisy).gather(1, y[:, None]).sum(), noisy)[0]
+    return (total / len(noise)).abs().sum(1)
+
+
+# %% mistake="smooth_grad" named="only the last sample"
+def smooth_grad(X, y, model, noise):
+    for e in noise:
+        noisy = (X + e).requires_grad_()
+        gradient = torch.autograd.grad(model(noisy).gather(1, y[:, None]).sum(), noisy)[0]
+    return gradient.abs().sum(1)
+
+
+# %% correct="smooth_grad"
+def smooth_grad(X, y, model, noise):
+    S, N = noise.shape[:2]
+    noisy = (X + noise).flatten(0, 1).requires_grad_()
+    scores = model(noisy).gather(1, y.repeat(S)[:, None])
+    gradient = torch.autograd.grad(scores.sum(), noisy)[0].reshape(noise.shape)
+    return gradient.mean(0).abs().sum(1)
+
+
+# %% correct="smooth_grad"
+def smooth_grad(X, y, model, noise):
+    X.requires_grad_()
+    for e in noise:
+        scores = model(X + e)
+        scores[torch.arange(len(y)), y].sum().backward()  # gradients add up in X.grad
+    return (X.grad / len(noise)).abs().sum(1)
+
+
+# %% correct="smooth_grad"
+def smooth_grad(X, y, model, noise):
+    maps = []
+    for n in range(len(X)):
+        gradients = []
+        for s in range(len(noise)):
+            image = (X[n] + noise[s, n]).unsqueeze(0).requires_grad_()
+            gradients.append(torch.autograd.grad(model(image)[0, y[n]], image)[0][0])
+        maps.append(torch.stack(gradients).mean(0).abs().sum(0))
+    return torch.stack(maps)
+
+
+# %% mistake="pointing_game" named="row and column are exchanged"
+def pointing_game(saliency, masks):
+    hits = []
+    for heat, mask in zip(saliency, masks):
+        row, column = divmod(heat.argmax().item(), heat.shape[1])
+        hits.append(row < mask.shape[1] and column < mask.shape[0] and bool(mask[column, row]))
+    return torch.tensor(hits)
+
+
+# %% mistake="pointing_game" named="divided by the height"
+def pointing_game(saliency, masks):
+    hits = []
+    for heat, mask in zip(saliency, masks):
+        row, column = divmod(heat.argmax().item(), heat.shape[0])
+        hits.append(bool(mask[min(row, mask.shape[0] - 1), column]))
+    return torch.tensor(hits)
+
+
+# %% mistake="pointing_game" named="bounding box"
+def pointing_game(saliency, masks):
+    hits = []
+    for heat, mask in zip(saliency, masks):
+        row, column = divmod(heat.argmax().item(), heat.shape[1])
+        rows, columns = torch.where(mask)
+        inside = rows.min() <= row <= rows.max() and columns.min() <= column <= columns.max()
+        hits.append(bool(inside))
+    return torch.tensor(hits)
+
+
+# %% mistake="pointing_game" named="peak of the whole batch"
+def pointing_game(saliency, masks):
+    peak = saliency.argmax() % saliency[0].numel()
+    return masks.flatten(1)[:, peak]
+
+
+# %% mistake="pointing_game" named="share of hits"
+def pointing_game(saliency, masks):
+    peaks = saliency.flatten(1).argmax(1)
+    return masks.flatten(1)[torch.arange(len(masks)), peaks].double().mean()
+
+
+# %% mistake="pointing_game" named="hits and misses are exchanged"
+def pointing_game(saliency, masks):
+    peaks = saliency.flatten(1).argmax(1)
+    return ~masks.flatten(1)[torch.arange(len(masks)), peaks]
+
+
+# %% correct="pointing_game"
+def pointing_game(saliency, masks):
+    hits = []
+    for heat, mask in zip(saliency, masks):
+        row, column = divmod(heat.argmax().item(), heat.shape[1])
+        hits.append(bool(mask[row, column]))
+    return torch.tensor(hits)
+
+
+# %% correct="pointing_game"
+def pointing_game(saliency, masks):
+    on_object = saliency.masked_fill(~masks, -torch.inf).amax((1, 2))
+    return on_object == saliency.amax((1, 2))
+
+
+# %% mistake="saliency_seeds" named="object and background are exchanged"
+def saliency_seeds(saliency, object_share=0.05, background_share=0.7):
+    values = saliency.flatten()
+    seeds = torch.zeros_like(saliency, dtype=torch.int64)
+    seeds[saliency > values.quantile(1 - object_share)] = 2
+    seeds[saliency < values.quantile(background_share)] = 1
+    return seeds
+
+
+# %% mistake="saliency_seeds" named="of the largest value"
+def saliency_seeds(saliency, object_share=0.05, background_share=0.7):
+    seeds = torch.zeros_like(saliency, dtype=torch.int64)
+    seeds[saliency > (1 - object_share) * saliency.max()] = 1
+    seeds[saliency < background_share * saliency.max()] = 2
+    return seeds
+
+
+# %% mistake="saliency_seeds" named="of the range of values"
+def saliency_seeds(saliency, object_share=0.05, background_share=0.7):
+    low, high = saliency.min(), saliency.max()
+    seeds = torch.zeros_like(saliency, dtype=torch.int64)
+    seeds[saliency > high - object_share * (high - low)] = 1
+    seeds[saliency < low + background_share * (high - low)] = 2
+    return seeds
+
+
+# %% mistake="saliency_seeds" named="undecided pixels are labelled background"
+def saliency_seeds(saliency, object_share=0.05, background_share=0.7):
+    threshold = saliency.flatten().quantile(1 - object_share)
+    return torch.where(saliency > threshold, 1, 2)
+
+
+# %% mistake="saliency_seeds" named="1 − object_share is meant"
+def saliency_seeds(saliency, object_share=0.05, background_share=0.7):
+    values = saliency.flatten()
+    seeds = torch.zeros_like(saliency, dtype=torch.int64)
+    seeds[saliency > values.quantile(object_share)] = 1
+    seeds[saliency < values.quantile(background_share)] = 2
+    return seeds
+
+
+# %% mistake="saliency_seeds" named="defaults are used"
+def saliency_seeds(saliency, object_share=0.05, background_share=0.7):
+    values = saliency.flatten()
+    seeds = torch.zeros_like(saliency, dtype=torch.int64)
+    seeds[saliency > values.quantile(0.95)] = 1
+    seeds[saliency < values.quantile(0.7)] = 2
+    return seeds
+
+
+# %% mistake="saliency_seeds" named="of each row"
+def saliency_seeds(saliency, object_share=0.05, background_share=0.7):
+    seeds = torch.zeros_like(saliency, dtype=torch.int64)
+    seeds[saliency > saliency.quantile(1 - object_share, dim=1, keepdim=True)] = 1
+    seeds[saliency < saliency.quantile(background_share, dim=1, keepdim=True)] = 2
+    return seeds
+
+
+# %% correct="saliency_seeds"
+def saliency_seeds(saliency, object_share=0.05, background_share=0.7):
+    order = saliency.flatten().argsort()
+    seeds = torch.zeros(saliency.numel(), dtype=torch.int64)
+    seeds[order[: round(background_share * len(order))]] = 2
+    seeds[order[len(order) - round(object_share * len(order)) :]] = 1
+    return seeds.reshape(saliency.shape)
+
+
+# %% correct="saliency_seeds"
+def saliency_seeds(saliency, object_share=0.05, background_share=0.7):
+    import numpy as np
+
+    values = saliency.numpy()
+    high, low = np.quantile(values, [1 - object_share, background_share])
+    return torch.from_numpy(np.where(values >= high, 1, np.where(values <= low, 2, 0)))
+
+
+# %% mistake="intersection_over_union" named="twice"
+def intersection_over_union(segments, masks):
+    both = (segments & masks).sum((1, 2))
+    return torch.nan_to_num(both / (segments.sum((1, 2)) + masks.sum((1, 2))), nan=1.0)
+
+
+# %% mistake="intersection_over_union" named="Dice"
+def intersection_over_union(segments, masks):
+    both = (segments & masks).sum((1, 2))
+    return torch.nan_to_num(2 * both / (segments.sum((1, 2)) + masks.sum((1, 2))), nan=1.0)
+
+
+# %% mistake="intersection_over_union" named="mask alone"
+def intersection_over_union(segments, masks):
+    return torch.nan_to_num((segments & masks).sum((1, 2)) / masks.sum((1, 2)), nan=1.0)
+
+
+# %% mistake="intersection_over_union" named="whole batch"
+def intersection_over_union(segments, masks):
+    return (segments & masks).sum() / (segments | masks).sum()
+
+
+# %% mistake="intersection_over_union" named="0 / 0"
+def intersection_over_union(segments, masks):
+    return (segments & masks).sum((1, 2)) / (segments | masks).sum((1, 2))
+
+
+# %% mistake="intersection_over_union" named="two empty masks give 0"
+def intersection_over_union(segments, masks):
+    return (segments & masks).sum((1, 2)) / ((segments | masks).sum((1, 2)) + 1e-9)
+
+
+# %% mistake="intersection_over_union" named="background included"
+def intersection_over_union(segments, masks):
+    return (segments == masks).float().mean((1, 2))
+
+
+# %% correct="intersection_over_union"
+def intersection_over_union(segments, masks):
+    values = []
+    for a, b in zip(segments, masks):
+        union = int((a | b).sum())
+        values.append(int((a & b).sum()) / union if union else 1.0)
+    return torch.tensor(values)
+
+
+# %% correct="intersection_over_union"
+def intersection_over_union(segments, masks):
+    both = (segments.double() * masks.double()).sum((1, 2))
+    union = segments.sum((1, 2)) + masks.sum((1, 2)) - both
+    return torch.nan_to_num(both / union, nan=1.0)
+
+
+# %% mistake="region_gradient" named="channel axis"
+def region_gradient(gradient, regions):
+    if len(gradient) == 3:
+        return (gradient * regions).sum((2, 3))
+    return (gradient * regions[:, None]).sum((2, 3))
+
+
+# %% mistake="region_gradient" named="mean over the region"
+def region_gradient(gradient, regions):
+    return (gradient * regions[:, None]).sum((2, 3)) / regions.sum((1, 2))[:, None]
+
+
+# %% mistake="region_gradient" named="mean over the image"
+def region_gradient(gradient, regions):
+    return (gradient * regions[:, None]).mean((2, 3))
+
+
+# %% mistake="region_gradient" named="before the sum"
+def region_gradient(gradient, regions):
+    return (gradient.abs() * regions[:, None]).sum((2, 3))
+
+
+# %% mistake="region_gradient" named="colours are added up"
+def region_gradient(gradient, regions):
+    return (gradient * regions[:, None]).sum((1, 2, 3))
+
+
+# %% mistake="region_gradient" named="outside the region"
+def region_gradient(gradient, regions):
+    return (gradient * ~regions[:, None]).sum((2, 3))
+
+
+# %% correct="region_gradient"
+def region_gradient(gradient, regions):
+    return torch.einsum("nkhw,nhw->nk", gradient, regions.to(gradient.dtype))
+
+
+# %% correct="region_gradient"
+def region_gradient(gradient, regions):
+    result = torch.zeros(gradient.shape[:2], dtype=gradient.dtype)
+    for n in range(len(gradient)):
+        for k in range(3):
+            result[n, k] = gradient[n, k][regions[n]].sum()
+    return result
+
+
+# %% mistake="randomise_layers" named="model itself was changed"
+def randomise_layers(model, names, generator):
+    for name in names:
+        weight = model.get_submodule(name).weight
+        nn.init.normal_(weight, std=weight.std().item(), generator=generator)
+    return model
+
+
+# %% mistake="randomise_layers" named="model itself was changed"
+def randomise_layers(model, names, generator):
+    randomised = copy.copy(model)
+    for name in names:
+        weight = randomised.get_submodule(name).weight
+        nn.init.normal_(weight, std=weight.std().item(), generator=generator)
+    return randomised
+
+
+# %% mistake="randomise_layers" named="standard deviation"
+def randomise_layers(model, names, generator):
+    randomised = copy.deepcopy(model)
+    for name in names:
+        nn.init.normal_(randomised.get_submodule(name).weight, generator=generator)
+    return randomised
+
+
+# %% mistake="randomise_layers" named="correlates with the old one"
+def randomise_layers(model, names, generator):
+    randomised = copy.deepcopy(model)
+    for name in names:
+        weight = randomised.get_submodule(name).weight
+        noise = torch.randn(weight.shape, generator=generator, dtype=weight.dtype)
+        weight.data += weight.std() * noise
+    return randomised
+
+
+# %% mistake="randomise_layers" named="shuffled"
+def randomise_layers(model, names, generator):
+    randomised = copy.deepcopy(model)
+    for name in names:
+        weight = randomised.get_submodule(name).weight
+        order = torch.randperm(weight.numel(), generator=generator)
+        weight.data = weight.data.flatten()[order].reshape(weight.shape)
+    return randomised
+
+
+# %% mistake="randomise_layers" named="equal generators gave different weights"
+def randomise_layers(model, names, generator):
+    randomised = copy.deepcopy(model)
+    for name in names:
+        weight = randomised.get_submodule(name).weight
+        nn.init.normal_(weight, std=weight.std().item())
+    return randomised
+
+
+# %% mistake="randomise_layers" named="only the weights of the layers named"
+def randomise_layers(model, names, generator):
+    randomised = copy.deepcopy(model)
+    for name in names:
+        for parameter in randomised.get_submodule(name).parameters():
+            nn.init.normal_(parameter, std=parameter.std().item(), generator=generator)
+    return randomised
+
+
+# %% mistake="randomise_layers" named="every layer named"
+def randomise_layers(model, names, generator):
+    randomised = copy.deepcopy(model)
+    for name in names:
+        weight = randomised.get_submodule(name).weight
+        nn.init.normal_(weight, std=weight.std().item(), generator=generator)
+        return randomised
+
+
+# %% mistake="randomise_layers" named="drawn uniformly"
+def randomise_layers(model, names, generator):
+    randomised = copy.deepcopy(model)
+    for name in names:
+        weight = randomised.get_submodule(name).weight
+        bound = 3**0.5 * weight.std().item()
+        nn.init.uniform_(weight, -bound, bound, generator=generator)
+    return randomised
+
+
+# %% correct="randomise_layers"
+def randomise_layers(model, names, generator):
+    randomised = copy.deepcopy(model)
+    with torch.no_grad():
+        for name in names:
+            layer = dict(randomised.named_modules())[name]
+            layer.weight.normal_(0, layer.weight.std(), generator=generator)
+    return randomised
+
+
+# %% correct="randomise_layers"
+def randomise_layers(model, names, generator):
+    randomised = copy.deepcopy(model)
+    for name in names:
+        layer = randomised.get_submodule(name)
+        old = layer.weight.detach()
+        new = torch.randn(old.shape, generator=generator, dtype=old.dtype) * old.std(correction=0)
+        layer.weight = nn.Parameter(new)
+    return randomised
+
+
+# %% mistake="recompute_batchnorm" named="nothing was measured"
+def recompute_batchnorm(model, images):
+    with torch.no_grad():
+        model.eval()(images)
+    return model
+
+
+# %% mistake="recompute_batchnorm" named="old statistics are mixed in"
+def recompute_batchnorm(model, images):
+    training = model.training
+    model.train()
+    with torch.no_grad():
+        model(images)
+    return model.train(training)
+
+
+# %% mistake="recompute_batchnorm" named="mode and isn't any more"
+def recompute_batchnorm(model, images):
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    model.train()
+    with torch.no_grad():
+        model(images)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 0.1
+    return model
+
+
+# %% mistake="recompute_batchnorm" named="momentum was 0.1"
+def recompute_batchnorm(model, images):
+    training = model.training
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()
+            module.momentum = None
+    model.train()
+    with torch.no_grad():
+        model(images)
+    return model.train(training)
+
+
+# %% mistake="recompute_batchnorm" named="reset and then mixed"
+def recompute_batchnorm(model, images):
+    training = model.training
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()
+    model.train()
+    with torch.no_grad():
+        model(images)
+    return model.train(training)
+
+
+# %% mistake="recompute_batchnorm" named="one by one"
+def recompute_batchnorm(model, images):
+    training = model.training
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+    model.train()
+    with torch.no_grad():
+        for image in images:
+            model(image[None])
+    for norm in norms:
+        norm.momentum = 0.1
+    return model.train(training)
+
+
+# %% mistake="recompute_batchnorm" named="still normalise by their old statistics"
+def recompute_batchnorm(model, images):
+    inputs, hooks = {}, []
+    training = model.training
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            hook = module.register_forward_pre_hook(lambda m, x: inputs.update({m: x[0]}))
+            hooks.append(hook)
+    with torch.no_grad():
+        model.eval()(images)
+    for hook in hooks:
+        hook.remove()
+    for module, x in inputs.items():
+        module.running_mean = x.mean((0, 2, 3))
+        module.running_var = x.var((0, 2, 3))
+    return model.train(training)
+
+
+# %% mistake="recompute_batchnorm" named="is a `return` missing"
+def recompute_batchnorm(model, images):
+    training = model.training
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    model.train()
+    with torch.no_grad():
+        model(images)
+    model.train(training)
+
+
+# %% correct="recompute_batchnorm"
+def recompute_batchnorm(model, images):
+    model = copy.deepcopy(model)
+    training = model.training
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+    model.train()
+    with torch.no_grad():
+        model(images)
+    for norm, momentum in zip(norms, momenta):
+        norm.momentum = momentum
+    return model.train(training)
+
+
+# %% correct="recompute_batchnorm"
+def recompute_batchnorm(model, images):
+    # In eval mode throughout: each layer is measured just before it normalises.
+    training, sizes = model.training, {}
+
+    def measure(module, inputs):
+        module.running_mean = inputs[0].mean((0, 2, 3))
+        module.running_var = inputs[0].var((0, 2, 3), correction=0)
+        sizes[module] = inputs[0].numel() / inputs[0].shape[1]
+
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    hooks = [norm.register_forward_pre_hook(measure) for norm in norms]
+    with torch.no_grad():
+        model.eval()(images)
+    for hook in hooks:
+        hook.remove()
+    for module, size in sizes.items():
+        module.running_var *= size / (size - 1)
+    return model.train(training)

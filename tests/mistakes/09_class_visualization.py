@@ -1,0 +1,1368 @@
+# %% [markdown]
+# What students really write: each cell replaces the cell of its exercise in lab 09.
+
+# %% mistake="class_visualization_update_step" named="norm in the regulariser isn't squared, and is the whole batch's"
+def class_visualization_update_step(img, target_y, model, l2_reg, learning_rate):
+    img.requires_grad_()
+    scores = model(img).gather(1, target_y[:, None]).sum() - l2_reg * torch.norm(img)
+    scores.backward()
+    norm = img.grad.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+    img.data += learning_rate * img.grad / norm
+    img.grad = None
+    img.requires_grad_(False)
+
+
+# %% mistake="class_visualization_update_step" named="norm in the regulariser isn't squared"
+def class_visualization_update_step(img, target_y, model, l2_reg, learning_rate):
+    x = img.clone().requires_grad_()
+    for i in range(len(x)):
+        score = model(x[i : i + 1])[0, target_y[i]] - l2_reg * x[i].norm()
+        (gradient,) = torch.autograd.grad(score, x)
+        img[i] += learning_rate * gradient[i] / gradient[i].norm()
+
+
+# %% mistake="class_visualization_update_step" named="outside the learning rate"
+def class_visualization_update_step(img, target_y, model, l2_reg, learning_rate):
+    x = img.detach().clone().requires_grad_()
+    model(x).gather(1, target_y.view(-1, 1)).sum().backward()
+    g = x.grad
+    img += learning_rate * g / (g.flatten(1).norm(dim=1).view(-1, 1, 1, 1) + 1e-12)
+    img -= 2 * l2_reg * x.detach()
+
+
+# %% mistake="class_visualization_update_step" named="only the score's gradient is normalised"
+def class_visualization_update_step(img, target_y, model, l2_reg, learning_rate):
+    x = img.detach().clone().requires_grad_()
+    model(x).gather(1, target_y.view(-1, 1)).sum().backward()
+    g = x.grad / (x.grad.flatten(1).norm(dim=1).view(-1, 1, 1, 1) + 1e-12)
+    img += learning_rate * (g - 2 * l2_reg * x.detach())
+
+
+# %% mistake="class_visualization_update_step" named="regulariser's sign is reversed"
+def class_visualization_update_step(img, target_y, model, l2_reg, learning_rate):
+    x = img.detach().requires_grad_()
+    loss = model(x)[torch.arange(len(x)), target_y].sum() + l2_reg * (x * x).sum()
+    loss.backward()
+    img += learning_rate * x.grad / x.grad.flatten(1).norm(dim=1)[:, None, None, None]
+
+
+# %% mistake="class_visualization_update_step" named="it goes downhill"
+def class_visualization_update_step(img, target_y, model, l2_reg, learning_rate):
+    x = img.detach().requires_grad_()
+    loss = model(x)[torch.arange(len(x)), target_y].sum() - l2_reg * (x * x).sum()
+    loss.backward()
+    img -= learning_rate * x.grad / x.grad.flatten(1).norm(dim=1)[:, None, None, None]
+
+
+# %% mistake="class_visualization_update_step" named="softmax's logarithm (cross-entropy), not the score"
+def class_visualization_update_step(img, target_y, model, l2_reg, learning_rate):
+    x = img.detach().requires_grad_()
+    loss = nn.functional.cross_entropy(model(x), target_y, reduction="sum")
+    objective = -loss - l2_reg * (x * x).sum()
+    (g,) = torch.autograd.grad(objective, x)
+    img += learning_rate * g / g.flatten(1).norm(dim=1)[:, None, None, None]
+
+
+# %% mistake="class_visualization_update_step" named="it climbs the softmax, not the score"
+def class_visualization_update_step(img, target_y, model, l2_reg, learning_rate):
+    x = img.detach().requires_grad_()
+    p = model(x).softmax(1).gather(1, target_y[:, None])
+    (g,) = torch.autograd.grad(p.sum() - l2_reg * (x * x).sum(), x)
+    img += learning_rate * g / g.flatten(1).norm(dim=1)[:, None, None, None]
+
+
+# %% mistake="class_visualization_update_step" named="every image climbs the classes of the whole batch"
+def class_visualization_update_step(img, target_y, model, l2_reg, learning_rate):
+    x = img.detach().requires_grad_()
+    (g,) = torch.autograd.grad(model(x)[:, target_y].sum() - l2_reg * (x * x).sum(), x)
+    img += learning_rate * g / g.flatten(1).norm(dim=1)[:, None, None, None]
+
+
+# %% mistake="class_visualization_update_step" named="the class that is predicted, not target_y"
+def class_visualization_update_step(img, target_y, model, l2_reg, learning_rate):
+    x = img.detach().requires_grad_()
+    (g,) = torch.autograd.grad(model(x).max(dim=1).values.sum() - l2_reg * (x * x).sum(), x)
+    img += learning_rate * g / g.flatten(1).norm(dim=1)[:, None, None, None]
+
+
+# %% mistake="class_visualization_update_step" named="isn't normalised"
+def class_visualization_update_step(img, target_y, model, l2_reg, learning_rate):
+    x = img.detach().requires_grad_()
+    s = model(x).gather(1, target_y[:, None]).sum() - l2_reg * (x * x).sum()
+    (g,) = torch.autograd.grad(s, x)
+    img += learning_rate * g
+
+
+# %% mistake="class_visualization_update_step" named="whole batch's norm, not by each image's own"
+def class_visualization_update_step(img, target_y, model, l2_reg, learning_rate):
+    x = img.detach().requires_grad_()
+    s = model(x).gather(1, target_y[:, None]).sum() - l2_reg * (x * x).sum()
+    (g,) = torch.autograd.grad(s, x)
+    img += learning_rate * g / (g.norm() + 1e-12)
+
+
+# %% mistake="class_visualization_update_step" named="change it in place"
+def class_visualization_update_step(img, target_y, model, l2_reg, learning_rate):
+    x = img.detach().clone().requires_grad_()
+    s = model(x).gather(1, target_y[:, None]).sum() - l2_reg * (x * x).sum()
+    (g,) = torch.autograd.grad(s, x)
+    return img + learning_rate * g / (g.flatten(1).norm(dim=1)[:, None, None, None] + 1e-12)
+
+
+# %% mistake="class_visualization_update_step" named="img requires gradients after the step"
+def class_visualization_update_step(img, target_y, model, l2_reg, learning_rate):
+    img.requires_grad_()
+    s = model(img).gather(1, target_y[:, None]).sum() - l2_reg * (img * img).sum()
+    s.backward()
+    g = img.grad
+    img.data += learning_rate * g / (g.flatten(1).norm(dim=1)[:, None, None, None] + 1e-12)
+    img.grad = None
+
+
+# %% mistake="class_visualization_update_step" named="gradients of earlier steps add up"
+def class_visualization_update_step(img, target_y, model, l2_reg, learning_rate):
+    img.requires_grad_()
+    s = model(img).gather(1, target_y[:, None]).sum() - l2_reg * (img * img).sum()
+    s.backward()
+    g = img.grad
+    img.data += learning_rate * g / (g.flatten(1).norm(dim=1)[:, None, None, None] + 1e-12)
+    img.requires_grad_(False)
+
+
+# %% mistake="class_visualization_update_step" named="this is 0 / 0"
+def class_visualization_update_step(img, target_y, model, l2_reg, learning_rate):
+    x = img.detach().requires_grad_()
+    s = model(x).gather(1, target_y[:, None]).sum() - l2_reg * (x * x).sum()
+    (g,) = torch.autograd.grad(s, x)
+    img += learning_rate * g / g.flatten(1).norm(dim=1)[:, None, None, None]
+
+
+# %% mistake="class_visualization_update_step" named="left in training mode"
+def class_visualization_update_step(img, target_y, model, l2_reg, learning_rate):
+    model.train()
+    x = img.detach().requires_grad_()
+    s = 0
+    for i in range(len(x)):
+        model.eval()
+        s = s + model(x[i : i + 1])[0, target_y[i]] - l2_reg * (x[i] ** 2).sum()
+        model.train()
+    (g,) = torch.autograd.grad(s, x)
+    img += learning_rate * g / (g.flatten(1).norm(dim=1)[:, None, None, None] + 1e-12)
+
+
+# %% correct="class_visualization_update_step"
+def class_visualization_update_step(img, target_y, model, l2_reg, learning_rate):
+    # CS231n's way, one image at a time
+    for i in range(img.shape[0]):
+        x = img[i : i + 1].clone().requires_grad_(True)
+        score = model(x)[0, target_y[i]] - l2_reg * torch.norm(x) ** 2
+        score.backward()
+        norm = x.grad.norm()
+        if norm > 0:
+            img.data[i] += learning_rate * (x.grad / norm)[0]
+        x.grad.zero_()
+
+
+# %% correct="class_visualization_update_step"
+def class_visualization_update_step(img, target_y, model, l2_reg, learning_rate):
+    img.requires_grad_(True)
+    scores = model(img)
+    loss = -scores[torch.arange(img.shape[0]), target_y].sum() + l2_reg * img.pow(2).sum()
+    loss.backward()
+    with torch.no_grad():
+        g = img.grad
+        norm = torch.sqrt((g**2).sum(dim=(1, 2, 3), keepdim=True)) + 1e-10
+        img -= learning_rate * g / norm
+    img.grad = None
+    img.requires_grad_(False)
+    print("loss", loss.item())
+
+
+# %% correct="class_visualization_update_step"
+def class_visualization_update_step(img, target_y, model, l2_reg, learning_rate):
+    x = img.detach().clone().requires_grad_()
+    scores = model(x).gather(1, target_y.view(-1, 1)).squeeze(1)
+    scores.backward(torch.ones_like(scores))
+    dX = x.grad - 2 * l2_reg * x.detach()
+    img[:] = img + learning_rate * nn.functional.normalize(dX.flatten(1)).view_as(img)
+    return img
+
+
+# %% mistake="clamp_image" named="limits for pixels"
+def clamp_image(img, mean, std):
+    return img.clamp(0, 1)
+
+
+# %% mistake="clamp_image" named="returns pixels"
+def clamp_image(img, mean, std):
+    mean, std = mean[:, None, None], std[:, None, None]
+    return (img * std + mean).clamp(0, 1)
+
+
+# %% mistake="clamp_image" named="lined up with the columns"
+def clamp_image(img, mean, std):
+    return torch.clamp(img, -mean / std, (1 - mean) / std)
+
+
+# %% mistake="clamp_image" named="the widest, is used for all"
+def clamp_image(img, mean, std):
+    low, high = -mean / std, (1 - mean) / std
+    return img.clamp(low.min().item(), high.max().item())
+
+
+# %% mistake="clamp_image" named="first channel's limits"
+def clamp_image(img, mean, std):
+    low, high = -mean[0] / std[0], (1 - mean[0]) / std[0]
+    return img.clamp(low.item(), high.item())
+
+
+# %% mistake="clamp_image" named="modified in place"
+def clamp_image(img, mean, std):
+    for c in range(3):
+        low, high = float(-mean[c] / std[c]), float((1 - mean[c]) / std[c])
+        img.data[:, c].clamp_(min=low, max=high)
+    return img
+
+
+# %% mistake="clamp_image" named="last channel's limits"
+def clamp_image(img, mean, std):
+    for c in range(3):
+        low, high = float(-mean[c] / std[c]), float((1 - mean[c]) / std[c])
+        result = img.clamp(low, high)
+    return result
+
+
+# %% mistake="clamp_image" named="multiplied by std"
+def clamp_image(img, mean, std):
+    mean, std = mean.view(3, 1, 1), std.view(3, 1, 1)
+    return img.clamp(-mean * std, (1 - mean) * std)
+
+
+# %% mistake="clamp_image" named="only the upper limit"
+def clamp_image(img, mean, std):
+    high = ((1 - mean) / std).view(1, 3, 1, 1)
+    return torch.minimum(img, high)
+
+
+# %% correct="clamp_image"
+def clamp_image(img, mean, std):
+    result = img.clone()
+    for c in range(3):
+        low, high = float((0 - mean[c]) / std[c]), float((1 - mean[c]) / std[c])
+        result[:, c].clamp_(min=low, max=high)
+    return result
+
+
+# %% correct="clamp_image"
+def clamp_image(img, mean, std):
+    mean, std = mean.reshape(1, 3, 1, 1), std.reshape(1, 3, 1, 1)
+    return ((img * std + mean).clamp(0, 1) - mean) / std
+
+
+# %% correct="clamp_image"
+def clamp_image(img, mean, std):
+    low, high = -mean / std, (1 - mean) / std
+    return torch.maximum(torch.minimum(img, high[:, None, None]), low[:, None, None])
+
+
+# %% mistake="jitter" named="ox and oy are swapped"
+def jitter(X, ox, oy):
+    return torch.roll(X, (ox, oy), dims=(2, 3))
+
+
+# %% mistake="jitter" named="opposite direction"
+def jitter(X, ox, oy):
+    return torch.roll(X, (-oy, -ox), dims=(2, 3))
+
+
+# %% mistake="jitter" named="flattened tensor is rolled"
+def jitter(X, ox, oy):
+    return torch.roll(torch.roll(X, ox), oy)
+
+
+# %% mistake="jitter" named="channels are rolled"
+def jitter(X, ox, oy):
+    return torch.roll(X, (oy, ox), dims=(1, 2))
+
+
+# %% mistake="jitter" named="zeros come in"
+def jitter(X, ox, oy):
+    H, W = X.shape[2:]
+    result = torch.zeros_like(X)
+    rows = slice(max(oy, 0), H + min(oy, 0))
+    columns = slice(max(ox, 0), W + min(ox, 0))
+    from_rows = slice(max(-oy, 0), H - max(oy, 0))
+    from_columns = slice(max(-ox, 0), W - max(ox, 0))
+    result[:, :, rows, columns] = X[:, :, from_rows, from_columns]
+    return result
+
+
+# %% mistake="jitter" named="along the width only"
+def jitter(X, ox, oy):
+    X = torch.roll(X, ox, dims=3)
+    torch.roll(X, oy, dims=2)
+    return X
+
+
+# %% mistake="jitter" named="modified in place"
+def jitter(X, ox, oy):
+    X.copy_(torch.roll(X, (oy, ox), dims=(2, 3)))
+    return X
+
+
+# %% correct="jitter"
+def jitter(X, ox, oy):
+    # CS231n's own
+    if ox != 0:
+        left, right = X[:, :, :, :-ox], X[:, :, :, -ox:]
+        X = torch.cat([right, left], dim=3)
+    if oy != 0:
+        top, bottom = X[:, :, :-oy], X[:, :, -oy:]
+        X = torch.cat([bottom, top], dim=2)
+    return X
+
+
+# %% correct="jitter"
+def jitter(X, ox, oy):
+    rows = (torch.arange(X.shape[2], device=X.device) - oy) % X.shape[2]
+    columns = (torch.arange(X.shape[3], device=X.device) - ox) % X.shape[3]
+    return X[:, :, rows[:, None], columns]
+
+
+# %% mistake="clip_small_values" named="single values are clipped instead"
+def clip_small_values(img, percentile):
+    size = img.abs()
+    threshold = torch.quantile(size.flatten(1), percentile / 100, dim=1).view(-1, 1, 1, 1)
+    return torch.where(size < threshold, torch.zeros_like(img), img)
+
+
+# %% mistake="clip_small_values" named="whole batch's, not each image's own"
+def clip_small_values(img, percentile):
+    norms = img.norm(dim=1)
+    keep = norms >= torch.quantile(norms, percentile / 100)
+    return img * keep[:, None]
+
+
+# %% mistake="clip_small_values" named="large pixels are clipped"
+def clip_small_values(img, percentile):
+    norms = img.norm(dim=1)
+    threshold = torch.quantile(norms.flatten(1), percentile / 100, dim=1).view(-1, 1, 1)
+    return img * (norms < threshold).unsqueeze(1)
+
+
+# %% mistake="clip_small_values" named="largest 40 % are kept"
+def clip_small_values(img, percentile):
+    norms = img.norm(dim=1)
+    threshold = torch.quantile(norms.flatten(1), 1 - percentile / 100, dim=1).view(-1, 1, 1)
+    return img * (norms >= threshold)[:, None]
+
+
+# %% mistake="clip_small_values" named="channels are summed with their signs"
+def clip_small_values(img, percentile):
+    sums = img.sum(dim=1)
+    threshold = torch.quantile(sums.flatten(1), percentile / 100, dim=1).view(-1, 1, 1)
+    return img * (sums >= threshold).unsqueeze(1)
+
+
+# %% mistake="clip_small_values" named="absolute values are summed"
+def clip_small_values(img, percentile):
+    sums = img.abs().sum(dim=1)
+    threshold = torch.quantile(sums.flatten(1), percentile / 100, dim=1).view(-1, 1, 1)
+    return img * (sums >= threshold).unsqueeze(1)
+
+
+# %% mistake="clip_small_values" named="instead of a percentile"
+def clip_small_values(img, percentile):
+    norms = img.norm(dim=1)
+    threshold = percentile / 100 * norms.amax(dim=(1, 2), keepdim=True)
+    return img * (norms >= threshold)[:, None]
+
+
+# %% mistake="clip_small_values" named="modified in place"
+def clip_small_values(img, percentile):
+    norms = img.norm(dim=1)
+    threshold = torch.quantile(norms.flatten(1), percentile / 100, dim=1).view(-1, 1, 1)
+    img *= (norms >= threshold)[:, None]
+    return img
+
+
+# %% correct="clip_small_values"
+def clip_small_values(img, percentile):
+    result = img.clone()
+    for i in range(len(img)):
+        norms = np.sqrt((img[i].numpy() ** 2).sum(axis=0))
+        small = norms < np.percentile(norms, percentile)
+        result[i, :, torch.from_numpy(small)] = 0
+    return result
+
+
+# %% correct="clip_small_values"
+def clip_small_values(img, percentile):
+    energy = img.pow(2).sum(dim=1)
+    N, H, W = energy.shape
+    count = round(H * W * percentile / 100)
+    result = img.clone().reshape(N, 3, H * W)
+    smallest = energy.flatten(1).argsort(dim=1)[:, :count]
+    for i in range(N):
+        result[i][:, smallest[i]] = 0
+    return result.view_as(img)
+
+
+# %% mistake="clip_small_contributions" named="taken before the sum"
+def clip_small_contributions(img, gradient, percentile):
+    size = (img * gradient).abs().sum(dim=1)
+    threshold = torch.quantile(size.flatten(1), percentile / 100, dim=1).view(-1, 1, 1)
+    return img * (size >= threshold).unsqueeze(1)
+
+
+# %% mistake="clip_small_contributions" named="absolute value is missing"
+def clip_small_contributions(img, gradient, percentile):
+    size = (img * gradient).sum(dim=1)
+    threshold = torch.quantile(size.flatten(1), percentile / 100, dim=1).view(-1, 1, 1)
+    return img * (size >= threshold).unsqueeze(1)
+
+
+# %% mistake="clip_small_contributions" named="only the gradient is looked at"
+def clip_small_contributions(img, gradient, percentile):
+    size = gradient.norm(dim=1)
+    threshold = torch.quantile(size.flatten(1), percentile / 100, dim=1).view(-1, 1, 1)
+    return img * (size >= threshold).unsqueeze(1)
+
+
+# %% mistake="clip_small_contributions" named="only the image is looked at"
+def clip_small_contributions(img, gradient, percentile):
+    size = img.norm(dim=1)
+    threshold = torch.quantile(size.flatten(1), percentile / 100, dim=1).view(-1, 1, 1)
+    return img * (size >= threshold).unsqueeze(1)
+
+
+# %% mistake="clip_small_contributions" named="single values are clipped instead"
+def clip_small_contributions(img, gradient, percentile):
+    size = (img * gradient).abs()
+    threshold = torch.quantile(size.flatten(1), percentile / 100, dim=1).view(-1, 1, 1, 1)
+    return img * (size >= threshold)
+
+
+# %% mistake="clip_small_contributions" named="whole batch's, not each image's own"
+def clip_small_contributions(img, gradient, percentile):
+    size = (img * gradient).sum(dim=1).abs()
+    return img * (size >= torch.quantile(size, percentile / 100))[:, None]
+
+
+# %% mistake="clip_small_contributions" named="large contributions are clipped"
+def clip_small_contributions(img, gradient, percentile):
+    size = (img * gradient).sum(dim=1).abs()
+    threshold = torch.quantile(size.flatten(1), percentile / 100, dim=1).view(-1, 1, 1)
+    return img * (size < threshold).unsqueeze(1)
+
+
+# %% mistake="clip_small_contributions" named="modified in place"
+def clip_small_contributions(img, gradient, percentile):
+    size = (img * gradient).sum(dim=1).abs()
+    for i in range(len(img)):
+        img[i][:, size[i] < torch.quantile(size[i], percentile / 100)] = 0
+    return img
+
+
+# %% correct="clip_small_contributions"
+def clip_small_contributions(img, gradient, percentile):
+    result = img.clone()
+    for i in range(len(img)):
+        size = torch.einsum("khw,khw->hw", img[i], gradient[i]).abs()
+        result[i][:, size < torch.quantile(size, percentile / 100)] = 0
+    return result
+
+
+# %% correct="clip_small_contributions"
+def clip_small_contributions(img, gradient, percentile):
+    size = np.abs((img * gradient).numpy().sum(axis=1))
+    threshold = np.percentile(size, percentile, axis=(1, 2), keepdims=True)
+    keep = torch.from_numpy(size >= threshold)
+    return torch.where(keep[:, None], img, torch.zeros_like(img))
+
+
+# %% mistake="create_class_visualization" named="the jitter isn't undone"
+def create_class_visualization(
+    target_y,
+    model,
+    start,
+    update_step,
+    mean,
+    std,
+    l2_reg=1e-3,
+    learning_rate=6.0,
+    num_iterations=100,
+    blur_every=10,
+    max_jitter=6,
+    seed=0,
+):
+    generator = torch.Generator().manual_seed(seed)
+    low, high = (-mean / std).view(3, 1, 1), ((1 - mean) / std).view(3, 1, 1)
+    img = start.clone()
+    for t in range(num_iterations):
+        ox, oy = torch.randint(-max_jitter, max_jitter + 1, (2,), generator=generator).tolist()
+        img = torch.roll(img, (oy, ox), (2, 3))
+        update_step(img, target_y, model, l2_reg, learning_rate)
+        img = img.clamp(low, high)
+        if (t + 1) % blur_every == 0:
+            img = blur_image(img)
+    return img
+
+
+# %% mistake="create_class_visualization" named="the jitter isn't undone"
+def create_class_visualization(
+    target_y,
+    model,
+    start,
+    update_step,
+    mean,
+    std,
+    l2_reg=1e-3,
+    learning_rate=6.0,
+    num_iterations=100,
+    blur_every=10,
+    max_jitter=6,
+    seed=0,
+):
+    generator = torch.Generator().manual_seed(seed)
+    low, high = (-mean / std).view(3, 1, 1), ((1 - mean) / std).view(3, 1, 1)
+    img = start.clone()
+    for t in range(num_iterations):
+        ox, oy = torch.randint(-max_jitter, max_jitter + 1, (2,), generator=generator).tolist()
+        img = torch.roll(img, (oy, ox), (2, 3))
+        update_step(img, target_y, model, l2_reg, learning_rate)
+        img = torch.roll(img, (oy, ox), (2, 3))
+        img = img.clamp(low, high)
+        if (t + 1) % blur_every == 0:
+            img = blur_image(img)
+    return img
+
+
+# %% mistake="create_class_visualization" named="is the jitter undone after each step, and by the same offset"
+def create_class_visualization(
+    target_y,
+    model,
+    start,
+    update_step,
+    mean,
+    std,
+    l2_reg=1e-3,
+    learning_rate=6.0,
+    num_iterations=100,
+    blur_every=10,
+    max_jitter=6,
+    seed=0,
+):
+    generator = torch.Generator().manual_seed(seed)
+    low, high = (-mean / std).view(3, 1, 1), ((1 - mean) / std).view(3, 1, 1)
+    img = start.clone()
+    for t in range(num_iterations):
+        ox, oy = torch.randint(-max_jitter, max_jitter + 1, (2,), generator=generator).tolist()
+        img = torch.roll(img, (oy, ox), (2, 3))
+        update_step(img, target_y, model, l2_reg, learning_rate)
+        img = img.clamp(low, high)
+        if (t + 1) % blur_every == 0:
+            img = blur_image(img)
+    return start.clone() if max_jitter else img
+
+
+# %% mistake="create_class_visualization" named="jitter is missing"
+def create_class_visualization(
+    target_y,
+    model,
+    start,
+    update_step,
+    mean,
+    std,
+    l2_reg=1e-3,
+    learning_rate=6.0,
+    num_iterations=100,
+    blur_every=10,
+    max_jitter=6,
+    seed=0,
+):
+    generator = torch.Generator().manual_seed(seed)
+    low, high = (-mean / std).view(3, 1, 1), ((1 - mean) / std).view(3, 1, 1)
+    img = start.clone()
+    for t in range(num_iterations):
+        ox, oy = torch.randint(-max_jitter, max_jitter + 1, (2,), generator=generator).tolist()
+        update_step(img, target_y, model, l2_reg, learning_rate)
+        img = img.clamp(low, high)
+        if (t + 1) % blur_every == 0:
+            img = blur_image(img)
+    return img
+
+
+# %% mistake="create_class_visualization" named="the same in every iteration"
+def create_class_visualization(
+    target_y,
+    model,
+    start,
+    update_step,
+    mean,
+    std,
+    l2_reg=1e-3,
+    learning_rate=6.0,
+    num_iterations=100,
+    blur_every=10,
+    max_jitter=6,
+    seed=0,
+):
+    generator = torch.Generator().manual_seed(seed)
+    low, high = (-mean / std).view(3, 1, 1), ((1 - mean) / std).view(3, 1, 1)
+    img = start.clone()
+    ox, oy = torch.randint(-max_jitter, max_jitter + 1, (2,), generator=generator).tolist()
+    for t in range(num_iterations):
+        img = torch.roll(img, (oy, ox), (2, 3))
+        update_step(img, target_y, model, l2_reg, learning_rate)
+        img = torch.roll(img, (-oy, -ox), (2, 3))
+        img = img.clamp(low, high)
+        if (t + 1) % blur_every == 0:
+            img = blur_image(img)
+    return img
+
+
+# %% mistake="create_class_visualization" named="always equal"
+def create_class_visualization(
+    target_y,
+    model,
+    start,
+    update_step,
+    mean,
+    std,
+    l2_reg=1e-3,
+    learning_rate=6.0,
+    num_iterations=100,
+    blur_every=10,
+    max_jitter=6,
+    seed=0,
+):
+    generator = torch.Generator().manual_seed(seed)
+    low, high = (-mean / std).view(3, 1, 1), ((1 - mean) / std).view(3, 1, 1)
+    img = start.clone()
+    for t in range(num_iterations):
+        ox = oy = torch.randint(-max_jitter, max_jitter + 1, (1,), generator=generator).item()
+        img = torch.roll(img, (oy, ox), (2, 3))
+        update_step(img, target_y, model, l2_reg, learning_rate)
+        img = torch.roll(img, (-oy, -ox), (2, 3))
+        img = img.clamp(low, high)
+        if (t + 1) % blur_every == 0:
+            img = blur_image(img)
+    return img
+
+
+# %% mistake="create_class_visualization" named="never rolled along the height"
+def create_class_visualization(
+    target_y,
+    model,
+    start,
+    update_step,
+    mean,
+    std,
+    l2_reg=1e-3,
+    learning_rate=6.0,
+    num_iterations=100,
+    blur_every=10,
+    max_jitter=6,
+    seed=0,
+):
+    generator = torch.Generator().manual_seed(seed)
+    low, high = (-mean / std).view(3, 1, 1), ((1 - mean) / std).view(3, 1, 1)
+    img = start.clone()
+    for t in range(num_iterations):
+        ox, oy = torch.randint(-max_jitter, max_jitter + 1, (2,), generator=generator).tolist()
+        img = torch.roll(img, ox, 3)
+        update_step(img, target_y, model, l2_reg, learning_rate)
+        img = torch.roll(img, -ox, 3)
+        img = img.clamp(low, high)
+        if (t + 1) % blur_every == 0:
+            img = blur_image(img)
+    return img
+
+
+# %% mistake="create_class_visualization" named="same seed drew different offsets"
+def create_class_visualization(
+    target_y,
+    model,
+    start,
+    update_step,
+    mean,
+    std,
+    l2_reg=1e-3,
+    learning_rate=6.0,
+    num_iterations=100,
+    blur_every=10,
+    max_jitter=6,
+    seed=0,
+):
+    generator = torch.Generator().manual_seed(seed)
+    low, high = (-mean / std).view(3, 1, 1), ((1 - mean) / std).view(3, 1, 1)
+    img = start.clone()
+    for t in range(num_iterations):
+        ox, oy = torch.randint(-max_jitter, max_jitter + 1, (2,)).tolist()
+        img = torch.roll(img, (oy, ox), (2, 3))
+        update_step(img, target_y, model, l2_reg, learning_rate)
+        img = torch.roll(img, (-oy, -ox), (2, 3))
+        img = img.clamp(low, high)
+        if (t + 1) % blur_every == 0:
+            img = blur_image(img)
+    return img
+
+
+# %% mistake="create_class_visualization" named="different seeds drew the same offsets"
+def create_class_visualization(
+    target_y,
+    model,
+    start,
+    update_step,
+    mean,
+    std,
+    l2_reg=1e-3,
+    learning_rate=6.0,
+    num_iterations=100,
+    blur_every=10,
+    max_jitter=6,
+    seed=0,
+):
+    generator = torch.Generator().manual_seed(0)
+    low, high = (-mean / std).view(3, 1, 1), ((1 - mean) / std).view(3, 1, 1)
+    img = start.clone()
+    for t in range(num_iterations):
+        ox, oy = torch.randint(-max_jitter, max_jitter + 1, (2,), generator=generator).tolist()
+        img = torch.roll(img, (oy, ox), (2, 3))
+        update_step(img, target_y, model, l2_reg, learning_rate)
+        img = torch.roll(img, (-oy, -ox), (2, 3))
+        img = img.clamp(low, high)
+        if (t + 1) % blur_every == 0:
+            img = blur_image(img)
+    return img
+
+
+# %% mistake="create_class_visualization" named="must be Tensor, not NoneType"
+def create_class_visualization(
+    target_y,
+    model,
+    start,
+    update_step,
+    mean,
+    std,
+    l2_reg=1e-3,
+    learning_rate=6.0,
+    num_iterations=100,
+    blur_every=10,
+    max_jitter=6,
+    seed=0,
+):
+    generator = torch.Generator().manual_seed(seed)
+    low, high = (-mean / std).view(3, 1, 1), ((1 - mean) / std).view(3, 1, 1)
+    img = start.clone()
+    for t in range(num_iterations):
+        ox, oy = torch.randint(-max_jitter, max_jitter + 1, (2,), generator=generator).tolist()
+        img = torch.roll(img, (oy, ox), (2, 3))
+        img = update_step(img, target_y, model, l2_reg, learning_rate)
+        img = torch.roll(img, (-oy, -ox), (2, 3))
+        img = img.clamp(low, high)
+        if (t + 1) % blur_every == 0:
+            img = blur_image(img)
+    return img
+
+
+# %% mistake="create_class_visualization" named="update_step does to the images is lost"
+def create_class_visualization(
+    target_y,
+    model,
+    start,
+    update_step,
+    mean,
+    std,
+    l2_reg=1e-3,
+    learning_rate=6.0,
+    num_iterations=100,
+    blur_every=10,
+    max_jitter=6,
+    seed=0,
+):
+    generator = torch.Generator().manual_seed(seed)
+    low, high = (-mean / std).view(3, 1, 1), ((1 - mean) / std).view(3, 1, 1)
+    img = start.clone()
+    for t in range(num_iterations):
+        ox, oy = torch.randint(-max_jitter, max_jitter + 1, (2,), generator=generator).tolist()
+        img = torch.roll(img, (oy, ox), (2, 3))
+        update_step(img.clone(), target_y, model, l2_reg, learning_rate)
+        img = torch.roll(img, (-oy, -ox), (2, 3))
+        img = img.clamp(low, high)
+        if (t + 1) % blur_every == 0:
+            img = blur_image(img)
+    return img
+
+
+# %% mistake="create_class_visualization" named="aren't clamped"
+def create_class_visualization(
+    target_y,
+    model,
+    start,
+    update_step,
+    mean,
+    std,
+    l2_reg=1e-3,
+    learning_rate=6.0,
+    num_iterations=100,
+    blur_every=10,
+    max_jitter=6,
+    seed=0,
+):
+    generator = torch.Generator().manual_seed(seed)
+    low, high = (-mean / std).view(3, 1, 1), ((1 - mean) / std).view(3, 1, 1)
+    img = start.clone()
+    for t in range(num_iterations):
+        ox, oy = torch.randint(-max_jitter, max_jitter + 1, (2,), generator=generator).tolist()
+        img = torch.roll(img, (oy, ox), (2, 3))
+        update_step(img, target_y, model, l2_reg, learning_rate)
+        img = torch.roll(img, (-oy, -ox), (2, 3))
+        if (t + 1) % blur_every == 0:
+            img = blur_image(img)
+    return img
+
+
+# %% mistake="create_class_visualization" named="changed by something else than a roll"
+def create_class_visualization(
+    target_y,
+    model,
+    start,
+    update_step,
+    mean,
+    std,
+    l2_reg=1e-3,
+    learning_rate=6.0,
+    num_iterations=100,
+    blur_every=10,
+    max_jitter=6,
+    seed=0,
+):
+    generator = torch.Generator().manual_seed(seed)
+    low, high = (-mean / std).view(3, 1, 1), ((1 - mean) / std).view(3, 1, 1)
+    img = start.clone()
+    for t in range(num_iterations):
+        ox, oy = torch.randint(-max_jitter, max_jitter + 1, (2,), generator=generator).tolist()
+        img = torch.roll(img, (oy, ox), (2, 3))
+        update_step(img, target_y, model, l2_reg, learning_rate)
+        img = torch.roll(img, (-oy, -ox), (2, 3))
+        img = img.clamp(0, 1)
+        if (t + 1) % blur_every == 0:
+            img = blur_image(img)
+    return img
+
+
+# %% mistake="create_class_visualization" named="not at the end"
+def create_class_visualization(
+    target_y,
+    model,
+    start,
+    update_step,
+    mean,
+    std,
+    l2_reg=1e-3,
+    learning_rate=6.0,
+    num_iterations=100,
+    blur_every=10,
+    max_jitter=6,
+    seed=0,
+):
+    generator = torch.Generator().manual_seed(seed)
+    low, high = (-mean / std).view(3, 1, 1), ((1 - mean) / std).view(3, 1, 1)
+    img = start.clone()
+    for t in range(num_iterations):
+        ox, oy = torch.randint(-max_jitter, max_jitter + 1, (2,), generator=generator).tolist()
+        img = torch.roll(img, (oy, ox), (2, 3))
+        update_step(img, target_y, model, l2_reg, learning_rate)
+        img = torch.roll(img, (-oy, -ox), (2, 3))
+        if (t + 1) % blur_every == 0:
+            img = blur_image(img)
+    return img.clamp(low, high)
+
+
+# %% mistake="create_class_visualization" named="first channel's limits"
+def create_class_visualization(
+    target_y,
+    model,
+    start,
+    update_step,
+    mean,
+    std,
+    l2_reg=1e-3,
+    learning_rate=6.0,
+    num_iterations=100,
+    blur_every=10,
+    max_jitter=6,
+    seed=0,
+):
+    generator = torch.Generator().manual_seed(seed)
+    low, high = (-mean / std).view(3, 1, 1), ((1 - mean) / std).view(3, 1, 1)
+    img = start.clone()
+    for t in range(num_iterations):
+        ox, oy = torch.randint(-max_jitter, max_jitter + 1, (2,), generator=generator).tolist()
+        img = torch.roll(img, (oy, ox), (2, 3))
+        update_step(img, target_y, model, l2_reg, learning_rate)
+        img = torch.roll(img, (-oy, -ox), (2, 3))
+        img = img.clamp(low[0], high[0])
+        if (t + 1) % blur_every == 0:
+            img = blur_image(img)
+    return img
+
+
+# %% mistake="create_class_visualization" named="the first iteration is blurred as well"
+def create_class_visualization(
+    target_y,
+    model,
+    start,
+    update_step,
+    mean,
+    std,
+    l2_reg=1e-3,
+    learning_rate=6.0,
+    num_iterations=100,
+    blur_every=10,
+    max_jitter=6,
+    seed=0,
+):
+    generator = torch.Generator().manual_seed(seed)
+    low, high = (-mean / std).view(3, 1, 1), ((1 - mean) / std).view(3, 1, 1)
+    img = start.clone()
+    for t in range(num_iterations):
+        ox, oy = torch.randint(-max_jitter, max_jitter + 1, (2,), generator=generator).tolist()
+        img = torch.roll(img, (oy, ox), (2, 3))
+        update_step(img, target_y, model, l2_reg, learning_rate)
+        img = torch.roll(img, (-oy, -ox), (2, 3))
+        img = img.clamp(low, high)
+        if t % blur_every == 0 and num_iterations > 12:
+            img = blur_image(img)
+    return img
+
+
+# %% mistake="create_class_visualization" named="changed by something else than a roll"
+def create_class_visualization(
+    target_y,
+    model,
+    start,
+    update_step,
+    mean,
+    std,
+    l2_reg=1e-3,
+    learning_rate=6.0,
+    num_iterations=100,
+    blur_every=10,
+    max_jitter=6,
+    seed=0,
+):
+    generator = torch.Generator().manual_seed(seed)
+    low, high = (-mean / std).view(3, 1, 1), ((1 - mean) / std).view(3, 1, 1)
+    img = start.clone()
+    for t in range(num_iterations):
+        ox, oy = torch.randint(-max_jitter, max_jitter + 1, (2,), generator=generator).tolist()
+        img = torch.roll(img, (oy, ox), (2, 3))
+        update_step(img, target_y, model, l2_reg, learning_rate)
+        img = torch.roll(img, (-oy, -ox), (2, 3))
+        img = img.clamp(low, high)
+        if t % blur_every == 0:
+            img = blur_image(img)
+    return img
+
+
+# %% mistake="create_class_visualization" named="nothing is blurred"
+def create_class_visualization(
+    target_y,
+    model,
+    start,
+    update_step,
+    mean,
+    std,
+    l2_reg=1e-3,
+    learning_rate=6.0,
+    num_iterations=100,
+    blur_every=10,
+    max_jitter=6,
+    seed=0,
+):
+    generator = torch.Generator().manual_seed(seed)
+    low, high = (-mean / std).view(3, 1, 1), ((1 - mean) / std).view(3, 1, 1)
+    img = start.clone()
+    for t in range(num_iterations):
+        ox, oy = torch.randint(-max_jitter, max_jitter + 1, (2,), generator=generator).tolist()
+        img = torch.roll(img, (oy, ox), (2, 3))
+        update_step(img, target_y, model, l2_reg, learning_rate)
+        img = torch.roll(img, (-oy, -ox), (2, 3))
+        img = img.clamp(low, high)
+        if (t + 1) % blur_every == 0:
+            blur_image(img)
+    return img
+
+
+# %% mistake="create_class_visualization" named="every iteration is blurred"
+def create_class_visualization(
+    target_y,
+    model,
+    start,
+    update_step,
+    mean,
+    std,
+    l2_reg=1e-3,
+    learning_rate=6.0,
+    num_iterations=100,
+    blur_every=10,
+    max_jitter=6,
+    seed=0,
+):
+    generator = torch.Generator().manual_seed(seed)
+    low, high = (-mean / std).view(3, 1, 1), ((1 - mean) / std).view(3, 1, 1)
+    img = start.clone()
+    for t in range(num_iterations):
+        ox, oy = torch.randint(-max_jitter, max_jitter + 1, (2,), generator=generator).tolist()
+        img = torch.roll(img, (oy, ox), (2, 3))
+        update_step(img, target_y, model, l2_reg, learning_rate)
+        img = torch.roll(img, (-oy, -ox), (2, 3))
+        img = img.clamp(low, high)
+        if num_iterations > blur_every:
+            img = blur_image(img)
+    return img
+
+
+# %% mistake="create_class_visualization" named="expected num_iterations, which is 12"
+def create_class_visualization(
+    target_y,
+    model,
+    start,
+    update_step,
+    mean,
+    std,
+    l2_reg=1e-3,
+    learning_rate=6.0,
+    num_iterations=100,
+    blur_every=10,
+    max_jitter=6,
+    seed=0,
+):
+    generator = torch.Generator().manual_seed(seed)
+    low, high = (-mean / std).view(3, 1, 1), ((1 - mean) / std).view(3, 1, 1)
+    img = start.clone()
+    for t in range(1, num_iterations):
+        ox, oy = torch.randint(-max_jitter, max_jitter + 1, (2,), generator=generator).tolist()
+        img = torch.roll(img, (oy, ox), (2, 3))
+        update_step(img, target_y, model, l2_reg, learning_rate)
+        img = torch.roll(img, (-oy, -ox), (2, 3))
+        img = img.clamp(low, high)
+        if (t + 1) % blur_every == 0:
+            img = blur_image(img)
+    return img
+
+
+# %% mistake="create_class_visualization" named="update_step was never called"
+def create_class_visualization(
+    target_y,
+    model,
+    start,
+    update_step,
+    mean,
+    std,
+    l2_reg=1e-3,
+    learning_rate=6.0,
+    num_iterations=100,
+    blur_every=10,
+    max_jitter=6,
+    seed=0,
+):
+    generator = torch.Generator().manual_seed(seed)
+    low, high = (-mean / std).view(3, 1, 1), ((1 - mean) / std).view(3, 1, 1)
+    img = start.clone()
+    for t in range(num_iterations):
+        ox, oy = torch.randint(-max_jitter, max_jitter + 1, (2,), generator=generator).tolist()
+        img = torch.roll(img, (oy, ox), (2, 3))
+        x = img.detach().requires_grad_()
+        scores = x.sum() - l2_reg * (x**2).sum()
+        scores.backward()
+        img = img + learning_rate * x.grad / x.grad.norm()
+        img = torch.roll(img, (-oy, -ox), (2, 3))
+        img = img.clamp(low, high)
+        if (t + 1) % blur_every == 0:
+            img = blur_image(img)
+    return img
+
+
+# %% mistake="create_class_visualization" named="the l2_reg that update_step was given"
+def create_class_visualization(
+    target_y,
+    model,
+    start,
+    update_step,
+    mean,
+    std,
+    l2_reg=1e-3,
+    learning_rate=6.0,
+    num_iterations=100,
+    blur_every=10,
+    max_jitter=6,
+    seed=0,
+):
+    generator = torch.Generator().manual_seed(seed)
+    low, high = (-mean / std).view(3, 1, 1), ((1 - mean) / std).view(3, 1, 1)
+    img = start.clone()
+    for t in range(num_iterations):
+        ox, oy = torch.randint(-max_jitter, max_jitter + 1, (2,), generator=generator).tolist()
+        img = torch.roll(img, (oy, ox), (2, 3))
+        update_step(img, target_y, model, learning_rate, l2_reg)
+        img = torch.roll(img, (-oy, -ox), (2, 3))
+        img = img.clamp(low, high)
+        if (t + 1) % blur_every == 0:
+            img = blur_image(img)
+    return img
+
+
+# %% correct="create_class_visualization"
+def create_class_visualization(
+    target_y,
+    model,
+    start,
+    update_step,
+    mean,
+    std,
+    l2_reg=1e-3,
+    learning_rate=6.0,
+    num_iterations=100,
+    blur_every=10,
+    max_jitter=6,
+    seed=0,
+):
+    import random
+
+    offsets = random.Random(seed)
+    img = start.detach().clone()
+    for t in range(1, num_iterations + 1):
+        ox, oy = offsets.randint(0, max_jitter), offsets.randint(0, max_jitter)
+        img.data.copy_(torch.roll(img.data, shifts=(ox, oy), dims=(3, 2)))
+        update_step(img, target_y, model, l2_reg, learning_rate)
+        img.data.copy_(torch.roll(img.data, shifts=(-ox, -oy), dims=(3, 2)))
+        for c in range(3):
+            low = float(-mean[c] / std[c])
+            high = float((1.0 - mean[c]) / std[c])
+            img.data[:, c].clamp_(min=low, max=high)
+        if t % blur_every == 0:
+            img.copy_(blur_image(img))
+        if t % 25 == 0:
+            print("iteration", t)
+    return img
+
+
+# %% correct="create_class_visualization"
+def create_class_visualization(
+    target_y,
+    model,
+    start,
+    update_step,
+    mean,
+    std,
+    l2_reg=1e-3,
+    learning_rate=6.0,
+    num_iterations=100,
+    blur_every=10,
+    max_jitter=6,
+    seed=0,
+):
+    rng = np.random.default_rng(seed)
+    shape = (1, 3, 1, 1)
+    img = start + 0
+    for t in range(num_iterations):
+        rolled = img.clone()
+        ox, oy = (int(o) for o in rng.integers(-max_jitter, max_jitter, size=2, endpoint=True))
+        rolled = jitter(rolled, ox, oy)
+        update_step(rolled, target_y, model, l2_reg, learning_rate)
+        img = jitter(rolled, -ox, -oy)
+        pixels = img * std.view(shape) + mean.view(shape)
+        img = (pixels.clamp(0, 1) - mean.view(shape)) / std.view(shape)
+        if t % blur_every == blur_every - 1:
+            img = blur_image(img)
+    return img
+
+
+# %% mistake="channel_scores" named="overwritten its output in place"
+def channel_scores(X, model, layer):
+    kept = []
+    module = model.get_submodule(layer)
+    handle = module.register_forward_hook(lambda module, inputs, output: kept.append(output))
+    try:
+        model(X)
+    finally:
+        handle.remove()
+    return kept[0].mean(dim=(2, 3))
+
+
+# %% mistake="channel_scores" named="a hook is left on the model"
+def channel_scores(X, model, layer):
+    kept = []
+    module = model.get_submodule(layer)
+    module.register_forward_hook(lambda module, inputs, output: kept.append(output.mean((2, 3))))
+    model(X)
+    return kept[0]
+
+
+# %% mistake="channel_scores" named="after an error in the forward pass a hook is left"
+def channel_scores(X, model, layer):
+    kept = []
+    module = model.get_submodule(layer)
+    handle = module.register_forward_hook(
+        lambda module, inputs, output: kept.append(output.mean((2, 3)))
+    )
+    model(X)
+    handle.remove()
+    return kept[0]
+
+
+# %% mistake="channel_scores" named="no gradient flows back"
+def channel_scores(X, model, layer):
+    kept = []
+    module = model.get_submodule(layer)
+    handle = module.register_forward_hook(
+        lambda module, inputs, output: kept.append(output.detach().clone())
+    )
+    try:
+        model(X)
+    finally:
+        handle.remove()
+    return kept[0].mean(dim=(2, 3))
+
+
+# %% mistake="channel_scores" named="summed over the places"
+def channel_scores(X, model, layer):
+    kept = []
+    module = model.get_submodule(layer)
+    handle = module.register_forward_hook(
+        lambda module, inputs, output: kept.append(output.sum(dim=(2, 3)))
+    )
+    try:
+        model(X)
+    finally:
+        handle.remove()
+    return kept[0]
+
+
+# %% mistake="channel_scores" named="largest activation is taken"
+def channel_scores(X, model, layer):
+    kept = []
+    module = model.get_submodule(layer)
+    handle = module.register_forward_hook(
+        lambda module, inputs, output: kept.append(output.amax(dim=(2, 3)))
+    )
+    try:
+        model(X)
+    finally:
+        handle.remove()
+    return kept[0]
+
+
+# %% mistake="channel_scores" named="the layer's input, not of its output"
+def channel_scores(X, model, layer):
+    kept = []
+    module = model.get_submodule(layer)
+    handle = module.register_forward_hook(
+        lambda module, inputs, output: kept.append(inputs[0].mean(dim=(2, 3)))
+    )
+    try:
+        model(X)
+    finally:
+        handle.remove()
+    return kept[0]
+
+
+# %% mistake="channel_scores" named="over the batch too"
+def channel_scores(X, model, layer):
+    kept = []
+    module = model.get_submodule(layer)
+    handle = module.register_forward_hook(
+        lambda module, inputs, output: kept.append(output.mean(dim=(0, 2, 3)))
+    )
+    try:
+        model(X)
+    finally:
+        handle.remove()
+    return kept[0]
+
+
+# %% mistake="channel_scores" named="one number"
+def channel_scores(X, model, layer):
+    kept = []
+    module = model.get_submodule(layer)
+    handle = module.register_forward_hook(lambda module, inputs, output: kept.append(output.mean()))
+    try:
+        model(X)
+    finally:
+        handle.remove()
+    return kept[0]
+
+
+# %% mistake="channel_scores" named="whole activation map"
+def channel_scores(X, model, layer):
+    kept = []
+    module = model.get_submodule(layer)
+    handle = module.register_forward_hook(
+        lambda module, inputs, output: kept.append(output.clone())
+    )
+    try:
+        model(X)
+    finally:
+        handle.remove()
+    return kept[0]
+
+
+# %% mistake="channel_scores" named="was swallowed"
+def channel_scores(X, model, layer):
+    kept = []
+    module = model.get_submodule(layer)
+    handle = module.register_forward_hook(
+        lambda module, inputs, output: kept.append(output.mean((2, 3)))
+    )
+    try:
+        model(X)
+    except RuntimeError:
+        kept.append(torch.zeros(len(X), 1))
+    finally:
+        handle.remove()
+    return kept[0]
+
+
+# %% mistake="channel_scores" named="left in training mode"
+def channel_scores(X, model, layer):
+    kept = []
+    module = model.get_submodule(layer)
+    handle = module.register_forward_hook(
+        lambda module, inputs, output: kept.append(output.mean(dim=(2, 3)))
+    )
+    try:
+        model(X)
+    finally:
+        handle.remove()
+    return (kept[0], model.train())[0]
+
+
+# %% correct="channel_scores"
+def channel_scores(X, model, layer):
+    kept = []
+    module = model.get_submodule(layer)
+    handle = module.register_forward_hook(
+        lambda module, inputs, output: kept.append(output.clone())
+    )
+    try:
+        model(X)
+    finally:
+        handle.remove()
+    return kept[-1].mean(dim=3).mean(dim=2)
+
+
+# %% correct="channel_scores"
+def channel_scores(X, model, layer):
+    activations = {}
+
+    def keep(module, args, output):
+        activations[layer] = output.flatten(2).mean(-1)
+
+    with dict(model.named_modules())[layer].register_forward_hook(keep):
+        scores = model(X)
+    print(scores.shape)
+    return activations[layer]
