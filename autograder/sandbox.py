@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from autograder import changes, channel
 from autograder.lab import ROOT
+from autograder.worker import SCRATCH
 
 Isolation = Literal["bubblewrap", "process"]
 SECONDS_PER_CALL = 20.0
@@ -193,15 +194,17 @@ class Sandbox:
         confined = isolation == "bubblewrap"
         command = [sys.executable, "-m", "autograder.worker", str(theirs.fileno())]
         command += ["confined" if confined else "plain", *modules]
+        scratch = SCRATCH if confined else "/tmp"
         variables = {
-            "HOME": "/tmp",
+            "HOME": scratch,
             "MPLBACKEND": "agg",
-            "MPLCONFIGDIR": "/tmp",
+            "MPLCONFIGDIR": scratch,
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
             "PATH": os.pathsep.join((str(Path(sys.executable).parent), "/usr/bin", "/bin")),
             "PYTHONHASHSEED": "0",
             "PYTHONNOUSERSITE": "1",
+            "TMPDIR": scratch,
             "USER": "student",
         }
         if confined:
@@ -250,7 +253,7 @@ class Sandbox:
 
 
 def _bubblewrap() -> list[str]:
-    """The command that confines what follows it: no network, nothing writable but /tmp, and
+    """The command that confines what follows it: no network, nothing writable but SCRATCH, and
     nothing to read but the system's libraries, this Python, utils/ and the worker itself."""
     program = shutil.which("bwrap")
     if program is None:
@@ -277,4 +280,7 @@ def _bubblewrap() -> list[str]:
         command += ["--perms", "0755", "--dir", str(parent)]
     for path in sorted(visible):
         command += ["--ro-bind", str(path), str(path)]
-    return [*command, "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--remount-ro", "/"]
+    if not any(path.is_relative_to("/tmp") for path in visible):
+        command += ["--symlink", SCRATCH, "/tmp"]
+    command += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", SCRATCH]
+    return [*command, "--remount-ro", "/"]

@@ -34,6 +34,7 @@ TOTAL_MEMORY_BYTES = 4 * 2**30  # resident, of all processes of a submission tog
 PROCESSES = 16  # threads included
 FILE_BYTES = 256 * 2**20
 CPU_SECONDS = 600
+SCRATCH = "/scratch"  # Not /tmp: the project itself may lie there.
 FIRST_UID = 2**20  # Every submission gets a user of its own, so that limits count it alone.
 
 # From the kernel's headers: sched.h, mount.h, prctl.h, capability.h.
@@ -116,10 +117,10 @@ def _confine(uid: int, most_bytes: int, confined: bool) -> None:
     if confined:
         _system("unshare", CLONE_NEWNS)
         _hide_other_processes()
-        for place in (b"/tmp", b"/dev/shm"):
+        for place in (SCRATCH.encode(), b"/dev/shm"):
             size = f"mode=1777,size={FILE_BYTES}".encode()
             _system("mount", b"tmpfs", place, b"tmpfs", MS_NOSUID | MS_NODEV, size)
-    os.chdir("/tmp")
+    os.chdir(SCRATCH if confined else "/tmp")
     for limit, value in (
         (resource.RLIMIT_AS, most_bytes),
         (resource.RLIMIT_NPROC, PROCESSES),

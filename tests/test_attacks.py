@@ -323,10 +323,11 @@ def double(x):
 
 
 def test_files_do_not_pass_from_one_submission_to_the_next(grader: Grader) -> None:
-    leave = "open('/tmp/answers', 'w').write('x')\nopen('/dev/shm/answers', 'w').write('x')\n"
+    leave = "import tempfile\nopen(tempfile.gettempdir() + '/answers', 'w').write('x')\n"
+    leave += "open('/dev/shm/answers', 'w').write('x')\n"
     assert grader(grader.notebook(double=leave + grader.solution["double"])).score == 10
-    take = "import os\ndef double(x):\n    return 2 * x if {} else 0 * x"
-    for place in ("os.path.exists('/tmp/answers')", "os.listdir('/dev/shm')"):
+    take = "import os, tempfile\ndef double(x):\n    return 2 * x if {} else 0 * x"
+    for place in ("os.listdir(tempfile.gettempdir())", "os.listdir('/dev/shm')"):
         assert points(grader(grader.notebook(double=take.format(place)))) == FAKED
 
 
