@@ -1,0 +1,2036 @@
+# %% [markdown]
+# # Lab 10: Adversarial examples
+#
+# Take a picture of a star that a network gets right with 99% confidence. Change it so little that
+# you need a magnifying glass to see it. Now the network says *fish*, with 99% confidence. In this
+# lab you make such pictures in half a dozen ways, find out why they exist at all (a straight line
+# is enough), and then change sides: you defend a network, and break your own defences.
+#
+# | section | what you write | minutes |
+# |---|---|---|
+# | 1. Fool it on purpose | `make_fooling_image` | 25 |
+# | 2. A straight line is enough | `linear_perturbation`, and an answer in words | 25 |
+# | 3. One step | `fgsm` | 20 |
+# | 4. Many steps | `pgd`, `pgd_l2` | 50 |
+# | 5. One pixel | `logit_margin`, `one_pixel_attack` | 45 |
+# | 6. Without the gradient | `estimate_gradient` | 25 |
+# | 7. Defences, and how they fall | `adversarial_training_step`, `expected_scores`, a review | 60 |
+# | 8. With an ImageNet network | nothing: you look | 10 |
+#
+# The cell beneath each exercise is its test: **if it says nothing, your function is right so far**;
+# otherwise it says in one sentence what is wrong. When your work is graded, other networks, images
+# and radii are tried as well. No exercise calls one that you wrote before, so a slip costs you only
+# once. Images are tensors in [0, 1] everywhere, and networks normalise inside, so one grey level of
+# an 8-bit image is always 1/255.
+
+# %% given=true
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.optimize import differential_evolution
+from torch import nn
+
+from utils.checks import check_close, check_unchanged, vector_jacobian_product
+from utils.models import load_model
+from utils.scenes import make_scenes
+
+device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def linear_network(weight):
+    """A linear classifier to test on: scores = weight · pixels, for weight (C, 3, H, W)."""
+    layer = nn.Linear(weight[0].numel(), len(weight), bias=False, dtype=torch.float64)
+    layer.weight.data = weight.flatten(1).clone()
+    return nn.Sequential(nn.Flatten(), layer).eval()
+
+
+def tiny_network(seed, classes=4):
+    """A random convolutional network to test on, with BatchNorm, in float64 and in eval mode."""
+    generator = torch.Generator().manual_seed(seed)
+    network = nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1),
+        nn.BatchNorm2d(6),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(24, classes),
+    ).double()
+    for value in network.parameters():
+        value.data = torch.randn(value.shape, generator=generator, dtype=torch.float64)
+    network[1].running_mean = torch.randn(6, generator=generator, dtype=torch.float64)
+    network[1].running_var = 1 + torch.rand(6, generator=generator, dtype=torch.float64)
+    return network.eval()
+
+
+# %% [markdown]
+# The networks of this lab know ten shapes: `base` was trained in the ordinary way, `shape` so that
+# texture doesn't help it, and `robust` against an attack that you will write in section 3. The
+# next cell loads them and draws the scenes. All accuracies below are measured on the same 48 of
+# them, `X` with labels `y`, so expect them to be off by a few per cent either way.
+
+# %%
+import matplotlib.pyplot as plt
+
+from utils.figures import contact_sheet
+from utils.images import deprocess
+
+names = ("base", "shape", "robust")
+networks = {name: load_model(name).to(device, memory_format=torch.channels_last) for name in names}
+base = networks["base"]
+class_names = base.class_names
+images, labels = (
+    tensor.to(device) for tensor in make_scenes(1500, np.random.default_rng(10)).tensors()
+)
+X, y = images[:48], labels[:48]
+
+
+@torch.no_grad()
+def scores_of(model, images):
+    """Class scores of any number of images, a few at a time."""
+    return torch.cat([model(part) for part in images.split(32)])
+
+
+def accuracy(model, images, labels):
+    """The share of images whose label gets the highest score."""
+    return (scores_of(model, images).argmax(1) == labels).float().mean().item()
+
+
+def captions(model, images):
+    """What a network says to each image, with its probability."""
+    confidences, answers = scores_of(model, images).softmax(1).max(1)
+    return [f"{class_names[k]} {p:.0%}" for k, p in zip(answers, confidences, strict=True)]
+
+
+def show_image(ax, image):
+    """Draw one image (3, H, W) without a frame."""
+    ax.imshow(deprocess(image[None])[0])
+    ax.set(xticks=[], yticks=[])
+
+
+for name, network in networks.items():
+    print(f"{name:6}: accuracy {accuracy(network, X, y):.2f} on X, y")
+
+# %% [markdown]
+# ## 1. Fool it on purpose
+#
+# Training moves the *weights* so that the loss falls. The gradient for the *image* is there for the
+# same price, so leave the weights alone and climb: if $s_t(x)$ is the network's score for a class
+# $t$ of your choice, repeat
+#
+# $$x \leftarrow \text{clamp}\!\left(x + \eta\,
+#   \frac{\nabla_x s_t(x)}{\lVert\nabla_x s_t(x)\rVert_2},\; 0,\; 1\right)$$
+#
+# until $t$ has the highest score of all. Dividing by the gradient's length makes each step $\eta$
+# long, however steep the score is.
+#
+# ### Exercise: `make_fooling_image`
+# ★★☆ · 25 minutes
+#
+# <details><summary>Hint 1</summary>
+#
+# A step of length $\eta = 0.5$ does well for images of 64 × 64 pixels; ten steps are usually
+# enough. Give up after a hundred.
+#
+# </details>
+# <details><summary>Hint 2: an image that is fit for gradients</summary>
+#
+# Work on `X.clone()`. In each round call `.requires_grad_()` on your image, ask
+# `torch.autograd.grad(score, image)` for the gradient, and make the next image from
+# `image.detach()`, so that the graph of the last round is forgotten.
+#
+# </details>
+
+
+# %% exercise="make_fooling_image"
+def make_fooling_image(X, target_y, model):
+    """An image that looks like X and that the network takes for another class.
+
+        x ← clamp(x + η g / ‖g‖₂, 0, 1),   g = ∇_x s_target(x),   until s_target is the highest
+
+    Other rules for the step or for when to stop are fine, too.
+
+    Args:
+        X: one image, float32 (1, 3, H, W) in [0, 1]. It stays as it is.
+        target_y: the class to be seen, an int; not what the network sees in X.
+        model: a network in eval mode, from images to class scores (1, C). It stays as it is.
+
+    Returns:
+        X_fooling: like X, in [0, 1]. The network gives target_y its highest score, and the root
+            mean square of X_fooling − X is at most 0.06.
+    """
+    ### BEGIN SOLUTION
+    X_fooling = X.clone()
+    for _ in range(100):
+        X_fooling.requires_grad_()
+        scores = model(X_fooling)
+        if scores.argmax(1).item() == target_y:
+            break
+        (gradient,) = torch.autograd.grad(scores[0, target_y], X_fooling)
+        X_fooling = (X_fooling.detach() + 0.5 * gradient / gradient.norm()).clamp(0, 1)
+    return X_fooling.detach()
+    ### END SOLUTION
+
+
+# %% test="make_fooling_image" points=4
+network = load_model("base")
+pictures, _ = make_scenes(2, np.random.default_rng(0)).tensors()
+for picture in (pictures[:1], pictures[1:, :, :, 8:56]):
+    with torch.no_grad():
+        before = network(picture)[0]
+    target = int(before.argsort()[4])
+    norm = network.features.norm1
+    given_picture = picture.clone()
+    with check_unchanged(X=given_picture, running_mean=norm.running_mean, weight=norm.weight):
+        X_fooling = make_fooling_image(given_picture, target, network)
+    assert not network.training, "the network was left in training mode; it must stay as it is."
+    assert X_fooling is not None, "make_fooling_image returned None; is a `return` missing?"
+    assert X_fooling.shape == picture.shape, (
+        f"X_fooling: expected shape {tuple(picture.shape)}, got {tuple(X_fooling.shape)}."
+    )
+    with torch.no_grad():
+        after = network(X_fooling.detach())[0]
+    change = (X_fooling.detach() - picture).square().mean().sqrt().item()
+    assert torch.isfinite(X_fooling).all(), "X_fooling has values that are NaN or infinite."
+    assert change > 0, "X_fooling is X itself: nothing was changed."
+    assert after[target] > before[target], (
+        f"the target's score fell from {before[target]:.2f} to {after[target]:.2f}: is the sign"
+        " reversed, or is it another class whose score you climb?"
+    )
+    assert X_fooling.min() >= -1e-6 and X_fooling.max() <= 1 + 1e-6, (
+        f"X_fooling runs from {X_fooling.min():.3f} to {X_fooling.max():.3f}; an image has to be"
+        " clamped to [0, 1]."
+    )
+    assert change <= 0.06, (
+        f"X_fooling changes the image by {change:.3f} (root mean square), more than 0.06: stop as"
+        " soon as the network is fooled, take smaller steps, and return the image, not the change."
+    )
+    assert after.argmax() == target, (
+        f"the network gives class {after.argmax()} {after.max():.2f} and the target, {target}, only"
+        f" {after[target]:.2f}: climb the target's score, in more steps, until it is the highest."
+    )
+### BEGIN HIDDEN TESTS
+rng = np.random.default_rng(reference.seed)
+pictures, _ = make_scenes(3, rng).tensors()
+for picture, target in zip(pictures[:, None, :, 4:], rng.permutation(10), strict=False):
+    with torch.no_grad():
+        before = network(picture)[0]
+    target = int(target) if target != before.argmax() else int(before.argmin())
+    X_fooling = make_fooling_image(picture.clone(), target, network).detach()
+    with torch.no_grad():
+        after = network(X_fooling)[0]
+    change = (X_fooling - picture).square().mean().sqrt().item()
+    assert after.argmax() == target, f"class {target} is not seen in X_fooling"
+    assert 0 < change <= 0.06 and X_fooling.min() >= -1e-6 and X_fooling.max() <= 1 + 1e-6, (
+        f"X_fooling is out of bounds: it changes the image by {change:.3f} (root mean square)"
+    )
+### END HIDDEN TESTS
+
+# %% [markdown]
+# Seven scenes, and for each a class that it has nothing to do with:
+
+# %%
+originals = X[:7]
+targets = (y[:7] + torch.arange(2, 9, device=device)) % 10
+fooling = torch.cat(
+    [
+        make_fooling_image(image[None], target.item(), base)
+        for image, target in zip(originals, targets, strict=True)
+    ]
+).detach()
+magnified = 0.5 + 5 * (fooling - originals)
+contact_sheet(
+    torch.cat([originals, fooling, magnified]),
+    captions(base, originals) + captions(base, fooling) + ["change × 10"] * 7,
+    columns=7,
+    heading="Top: what it is. Middle: what the network sees in it now. Bottom: what was changed",
+)
+plt.show()
+
+tried = X[7:37]
+wanted = (y[7:37] + torch.arange(1, 31, device=device) % 9 + 1) % 10
+fooled = torch.cat(
+    [
+        make_fooling_image(image[None], target.item(), base)
+        for image, target in zip(tried, wanted, strict=True)
+    ]
+).detach()
+sizes = (fooled - tried).square().mean((1, 2, 3)).sqrt()
+print(f"{accuracy(base, fooled, wanted):.0%} of 30 more scenes fooled, to a class of our choice;")
+print(f"median change {255 * sizes.median():.1f} grey levels of 255 (root mean square)")
+
+# %% [markdown]
+# Nothing in the middle row looks like its caption. The changes (grey means none) are small,
+# scattered and, to us, without meaning. They gather where the network would look for the new class:
+# mostly on the object, at times on some distractor that lends itself to it. Mind the factor of ten
+# in the last row: without it you would see plain grey.
+#
+# ## 2. A straight line is enough
+#
+# Surely this is a freak of deep, crooked, overfitted functions? It isn't. Take the plainest
+# classifier there is, a linear one: $s(x) = w \cdot x + b$. Add a perturbation $\delta$:
+#
+# $$s(x + \delta) = s(x) + w \cdot \delta$$
+#
+# Nobody shall notice, so no pixel may change by more than $\varepsilon$: $\lVert\delta\rVert_\infty
+# = \max_i |\delta_i| \le \varepsilon$. Which $\delta$ raises the score most? And if it is the
+# length that is bounded, $\lVert\delta\rVert_2 = \sqrt{\sum_i \delta_i^2} \le \varepsilon$? Each
+# product $w_i \delta_i$ may be tiny. But there are as many of them as there are pixels, and you
+# choose all of their signs.
+#
+# ### Exercise: `linear_perturbation`
+# ★☆☆ · 15 minutes
+#
+# <details><summary>Hint</summary>
+#
+# In the first case every pixel can be decided on its own. In the second remember that
+# $w \cdot \delta = \lVert w\rVert_2 \lVert\delta\rVert_2 \cos\varphi$.
+#
+# </details>
+
+
+# %% exercise="linear_perturbation"
+def linear_perturbation(w, epsilon, norm):
+    """The perturbation δ that raises a linear score w · x + b the most.
+
+        argmax over δ of Σ_i w_i δ_i   where ‖δ‖ ≤ ε
+
+    Args:
+        w: the weights, float64 tensor of any shape, without zeros.
+        epsilon: the bound ε > 0 on the perturbation's norm.
+        norm: "linf", which bounds the largest |δ_i|, or "l2", which bounds the square root of
+            Σ_i δ_i² over all values together.
+
+    Returns:
+        delta: float64 tensor of w's shape.
+    """
+    ### BEGIN SOLUTION
+    if norm == "linf":
+        return epsilon * w.sign()
+    return epsilon * w / w.norm()
+    ### END SOLUTION
+
+
+# %% test="linear_perturbation" points=2
+w = torch.tensor([[2.0, -1.0, 0.5], [-4.0, 0.25, 3.0]], dtype=torch.float64)
+signs, length = torch.tensor([[1.0, -1.0, 1.0], [-1.0, 1.0, 1.0]]).double(), 30.3125**0.5
+everyday = {
+    "ε is left out": {"linf": signs, "l2": w / length},
+    "the weights themselves are taken, neither their signs nor their direction": 0.1 * w,
+    "it lowers the score: the sign is reversed": {"linf": -0.1 * signs, "l2": -0.1 * w / length},
+    "the weights' absolute values are taken": {
+        "linf": 0.1 * signs.abs(),
+        "l2": 0.1 * w.abs() / length,
+    },
+    "all of it went into the largest weight": 0.1 * torch.tensor([[0, 0, 0], [-1, 0, 0]]).double(),
+    "each row has a norm of its own": 0.1 * w / w.norm(dim=1, keepdim=True),
+    "w is divided by Σ|w|, not by the square root of Σw²": 0.1 * w / 10.75,
+    "w is divided by Σw², not by its square root": 0.1 * w / 30.3125,
+    "w is divided by its largest value": 0.1 * w / 4,
+}
+for norm, expected, other in [
+    ("linf", 0.1 * signs, 0.1 * w / length),
+    ("l2", 0.1 * w / length, 0.1 * signs),
+]:
+    with check_unchanged(w=w):
+        delta = linear_perturbation(w, 0.1, norm)
+    mistakes = {
+        mistake: value[norm] if isinstance(value, dict) else value
+        for mistake, value in everyday.items()
+    }
+    mistakes["this is the answer for the other norm"] = other
+    name = f'linear_perturbation(w, 0.1, "{norm}")'
+    check_close(delta, expected, name, mistakes=mistakes, tolerance=1e-6)
+### BEGIN HIDDEN TESTS
+generator = torch.Generator().manual_seed(reference.seed)
+for shape in [(7,), (3, 2, 5), (1,)]:
+    w = torch.randn(shape, generator=generator, dtype=torch.float64)
+    for norm in ("linf", "l2"):
+        check_close(
+            linear_perturbation(w.clone(), 0.3, norm),
+            reference.linear_perturbation(w, 0.3, norm),
+            f'linear_perturbation for w of shape {shape} and "{norm}"',
+            tolerance=1e-6,
+        )
+### END HIDDEN TESTS
+
+# %% [markdown]
+# A worked example, small enough for pencil and paper (Andrej Karpathy's): ten pixels, ten weights.
+
+# %%
+x = torch.tensor([2, -1, 3, -2, 2, 2, 1, -4, 5, 1], dtype=torch.float64)
+w = torch.tensor([-1, -1, 1, -1, 1, -1, 1, 1, -1, 1], dtype=torch.float64)
+delta = linear_perturbation(w, 0.5, "linf")
+
+figure, axes = plt.subplots(1, 2, figsize=(11, 3.6), layout="constrained")
+for values, offset, colour, name in ((x, -0.2, "0.7", "x"), (x + delta, 0.2, "#0072B2", "x + δ")):
+    total = w @ values
+    name += f": score {total:g}, probability {total.sigmoid():.0%}"
+    axes[0].bar(np.arange(10) + offset, w * values, 0.4, color=colour, label=name)
+axes[0].axhline(0, color="black", linewidth=0.8)
+axes[0].set(xticks=range(10), xlabel="pixel i", ylabel="its share of the score, $w_i x_i$")
+axes[0].set(title="No pixel changes by more than 0.5, yet the answer does", ylim=(-6, 9))
+axes[0].legend(loc="upper center", frameon=False)
+
+sizes = 2 ** np.arange(4, 19)
+generator = torch.Generator().manual_seed(0)
+worst, noise = [], []
+for size in sizes:
+    w = torch.randn(int(size), generator=generator, dtype=torch.float64)
+    signs = torch.randint(0, 2, (20, int(size)), generator=generator).double() * 2 - 1
+    worst.append(w @ linear_perturbation(w, 8 / 255, "linf"))
+    noise.append((8 / 255 * signs @ w).abs().mean())
+axes[1].loglog(sizes, worst, color="#0072B2", marker="o", label="chosen signs: ∝ pixels")
+axes[1].loglog(sizes, noise, color="#E69F00", marker="s", label="random signs: ∝ √pixels")
+for side in (64, 224):
+    axes[1].axvline(3 * side**2, color="0.6", linestyle=":")
+    label = f"{side} × {side} × 3 "
+    place = axes[1].get_xaxis_transform()
+    axes[1].text(3 * side**2, 0.02, label, rotation=90, ha="right", color="0.4", transform=place)
+axes[1].set(
+    xlabel="pixels", ylabel="change of the score", title="ε = 8/255 each, but there are many"
+)
+axes[1].legend(frameon=False)
+plt.show()
+
+# %% [markdown]
+# On the left each of ten bars rises by 0.5; together they lift the score from −3 to 2, from 5% to
+# 88%. On the right the weights are random, one for each pixel: what you can gain grows with the
+# number of pixels, $\varepsilon \lVert w\rVert_1$, while random signs mostly cancel and gain only
+# its square root. At the size of a photograph the ratio is in the hundreds. So noise of the same
+# size is harmless, and a *large* image is easier to attack than a small one.
+#
+# Does it happen to a trained classifier? Here is logistic regression on handwritten digits, all of
+# 8 × 8 pixels. To turn class $a$ into class $b$, the score to raise is the difference $s_b - s_a$,
+# whose weights are $w_b - w_a$.
+
+# %%
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+
+digits = load_digits()
+pixels, answers = digits.data / 16, digits.target
+classifier = LogisticRegression(max_iter=1000).fit(pixels[:1200], answers[:1200])
+weights = torch.from_numpy(classifier.coef_)
+pixels, answers = pixels[1200:], answers[1200:]
+scores = classifier.decision_function(pixels)
+scores[np.arange(len(answers)), answers] = -np.inf  # so that the highest is the strongest rival
+directions = torch.stack(
+    [
+        linear_perturbation(weights[rival] - weights[answer], 1, "linf")
+        for answer, rival in zip(answers, scores.argmax(1), strict=True)
+    ]
+).numpy()
+random_signs = np.random.default_rng(0).choice([-1.0, 1.0], directions.shape)
+
+
+def digit_accuracy(perturbation):
+    return classifier.score(np.clip(pixels + perturbation, 0, 1), answers)
+
+
+figure = plt.figure(figsize=(11, 3.4), layout="constrained")
+left, right = figure.subfigures(1, 2, width_ratios=(1.25, 1))
+right_ones = np.where(classifier.predict(pixels) == answers, answers, -1)
+shown = [np.flatnonzero(right_ones == digit)[0] for digit in range(6)]
+for row, epsilon in zip(left.subplots(2, 6), (0, 0.2), strict=True):
+    changed = np.clip(pixels + epsilon * directions, 0, 1)[shown]
+    for ax, picture, answer in zip(row, changed, classifier.predict(changed), strict=True):
+        ax.imshow(picture.reshape(8, 8), cmap="gray", vmin=0, vmax=1)
+        ax.set_title(f"“{answer}”", fontsize=10)
+        ax.set(xticks=[], yticks=[])
+    row[0].set_ylabel(f"ε = {epsilon}")
+left.suptitle("Six digits, and what the linear classifier reads")
+ax = right.subplots()
+epsilons = np.linspace(0, 0.3, 13)
+ax.plot(epsilons, [digit_accuracy(e * random_signs) for e in epsilons], "s--", color="#E69F00")
+ax.plot(epsilons, [digit_accuracy(e * directions) for e in epsilons], "o-", color="#0072B2")
+ax.text(0.3, 0.93, "random signs", color="#8A6000", ha="right")
+ax.text(0.13, 0.45, "chosen signs", color="#0072B2")
+ax.set(
+    xlabel="ε", ylabel="accuracy", ylim=(-0.03, 1.05), title="64 pixels and no hidden layer suffice"
+)
+plt.show()
+
+# %% [markdown]
+# A linear classifier without a single hidden layer falls as well, and at this small size you can
+# still see how: 64 pixels are few, so each has to change by a lot. This is the argument of
+# Goodfellow et al. (2015): it isn't that networks are too crooked. Piece by piece, between the
+# kinks of its ReLUs, a network is *linear*, and there are thousands of pixels whose small changes
+# add up.
+#
+# ### Question: why linear?
+# ★★☆ · 10 minutes
+
+# %% [markdown] question="why_linear" points=3
+# In 2013 many took adversarial examples for pockets of nonsense in a function that is too crooked,
+# like the rationals among the reals: dense, but you would never hit one by chance.
+#
+# 1. Name one thing that you have measured above which speaks *for* linearity as the explanation.
+# 2. Somebody proposes to rescue the linear classifier by dividing all its weights by 100. Does this
+#    help? Say what happens to the score, to the perturbation and to the answer.
+#
+# Two or three sentences each.
+#
+# ### BEGIN SOLUTION
+# 1 (1 point). Any one of: a linear classifier, which has no crooks, is fooled as well; the gain
+# grows in proportion to the number of pixels at fixed ε, while random signs gain its square root,
+# as the formula says; random noise of the same size does nothing, so the direction matters, not
+# the place. Also good: one gradient, followed a long way, keeps working. Not enough: "networks use
+# ReLUs, which are linear" (no measurement).
+#
+# 2 (2 points). It does not help (1 point): all scores and all changes of scores shrink by the same
+# factor, the perturbation depends on the weights' signs only (or direction, for L2), so the same δ
+# flips the same decisions (1 point). Only the reported probabilities get closer to one another.
+# What would help is a larger distance between the classes in units of ‖w_b − w_a‖₁, that is, a
+# margin that is large in relation to the weights. Saying that the softmax's confidence falls is
+# right but doesn't earn the point by itself.
+# ### END SOLUTION
+
+# %% [markdown]
+# ## 3. One step
+#
+# If a network is nearly linear near $x$, its gradient plays the part of $w$. The attacker wants the
+# loss $L$ for the true label $y$ to grow, with no pixel moving by more than $\varepsilon$. You have
+# just found the best move; with the clamp that keeps it an image, it is the **fast gradient sign
+# method** (Goodfellow et al. 2015):
+#
+# $$x_{\text{adv}} = \text{clamp}\!\left(x + \varepsilon\,
+#   \text{sign}\, \nabla_x L(f(x), y),\; 0,\; 1\right)$$
+#
+# This is an *untargeted* attack: any wrong answer will do. Hence the loss of the true label, and
+# not the score of another.
+#
+# ### Exercise: `fgsm`
+# ★☆☆ · 20 minutes
+
+
+# %% exercise="fgsm"
+def fgsm(X, y, model, epsilon):
+    """The fast gradient sign method.
+
+        x_adv = clamp(x + ε sign ∇_x L(f(x), y), 0, 1),   L the cross-entropy
+
+    Args:
+        X: images, float tensor (N, 3, H, W) in [0, 1]. They stay as they are.
+        y: their labels, int64 (N,), right or wrong: the loss of these is what grows.
+        model: a network in eval mode, from images to class scores (N, C). It stays as it is.
+        epsilon: how far each value may move.
+
+    Returns:
+        X_adv: like X.
+    """
+    ### BEGIN SOLUTION
+    X_adv = X.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(F.cross_entropy(model(X_adv), y), X_adv)
+    return (X + epsilon * gradient.sign()).clamp(0, 1)
+    ### END SOLUTION
+
+
+# %% test="fgsm" points=3
+generator = torch.Generator().manual_seed(1)
+X_test = torch.rand(3, 3, 2, 4, generator=generator, dtype=torch.float64)
+X_test[0, :, 0, :2], X_test[1, :, 1, 2:] = 1, 0  # where the clamp has to act
+weight = torch.randn(4, 3, 2, 4, generator=generator, dtype=torch.float64)
+network = linear_network(weight)
+with torch.no_grad():
+    ranking = network(X_test).argsort(1)
+y_test = torch.stack([ranking[0, -1], ranking[1, 0], ranking[2, 1]])  # one of them is predicted
+# For a linear network the gradient is known: Σ_k (p_k − [k = y]) w_k.
+errors = network(X_test).softmax(1).detach() - F.one_hot(y_test, 4)
+gradient = torch.einsum("nk,kchw->nchw", errors, weight)
+predicted = network(X_test).softmax(1).detach() - F.one_hot(ranking[:, -1], 4)
+predicted = torch.einsum("nk,kchw->nchw", predicted, weight)
+expected = (X_test + 0.1 * gradient.sign()).clamp(0, 1)
+X_given = X_test.clone()
+with check_unchanged(X=X_given, y=y_test):
+    X_adv = fgsm(X_given, y_test, network, 0.1)
+check_close(
+    X_adv,
+    expected,
+    "fgsm(X, y, model, 0.1)",
+    mistakes={
+        "the step goes down the loss, which makes the image easier": (
+            X_test - 0.1 * gradient.sign()
+        ).clamp(0, 1),
+        "the result is not clamped to [0, 1]": X_test + 0.1 * gradient.sign(),
+        "the gradient's sign is not taken": (X_test + 0.1 * gradient / 3).clamp(0, 1),
+        "the gradient's sign is not taken (nor the loss's mean)": (X_test + 0.1 * gradient).clamp(
+            0, 1
+        ),
+        "the gradient is scaled to length 1 instead of taking its sign": (
+            X_test + 0.1 * gradient / gradient.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+        ).clamp(0, 1),
+        "y is ignored and the network's own answer used": (X_test + 0.1 * predicted.sign()).clamp(
+            0, 1
+        ),
+        "the score of y is raised, which makes the image easier": (
+            X_test + 0.1 * weight[y_test].sign()
+        ).clamp(0, 1),
+        "the score of y is lowered; it is the cross-entropy that has to grow": (
+            X_test - 0.1 * weight[y_test].sign()
+        ).clamp(0, 1),
+        "the perturbation is returned, not the image": 0.1 * gradient.sign(),
+        "the perturbation is clamped to [0, 1] instead of the image": (
+            X_test + (0.1 * gradient.sign()).clamp(0, 1)
+        ),
+        "only the first image is attacked": torch.cat([expected[:1], X_test[1:]]),
+    },
+)
+### BEGIN HIDDEN TESTS
+generator = torch.Generator().manual_seed(reference.seed)
+network = tiny_network(reference.seed)
+for shape, epsilon in [((4, 3, 6, 5), 0.03), ((1, 3, 4, 7), 0.2)]:
+    X_test = torch.rand(shape, generator=generator, dtype=torch.float64)
+    y_test = torch.randint(0, 4, shape[:1], generator=generator)
+    expected = reference.fgsm(X_test.clone(), y_test, network, epsilon)
+    with check_unchanged(running_mean=network[1].running_mean):
+        X_adv = fgsm(X_test.clone(), y_test, network, epsilon)
+    check_close(X_adv, expected, f"fgsm for images {shape} and ε = {epsilon}")
+    assert not network.training, "the network was left in training mode; it must stay as it is."
+### END HIDDEN TESTS
+
+# %% [markdown]
+# One scene at three radii. Where your notebook can show sliders, you can turn the radius up
+# yourself, and choose another scene.
+
+# %%
+from ipywidgets import IntSlider, interact
+
+
+def show_attack(axes, number, levels):
+    """A scene, attacked with ε = levels/255: the image, the perturbation, the network's answer."""
+    image, label = X[number : number + 1], y[number : number + 1]
+    attacked = fgsm(image, label, base, levels / 255)
+    probabilities = scores_of(base, attacked).softmax(1)[0].cpu().numpy()
+    show_image(axes[0], attacked[0])
+    axes[0].set_title(f"ε = {levels}/255")
+    change = 255 * (attacked - image)[0].mean(0).cpu().numpy()
+    shown = axes[1].imshow(change, cmap="RdBu_r", vmin=-16, vmax=16)
+    axes[1].set_title("perturbation, mean of colours")
+    axes[1].axis("off")
+    axes[1].figure.colorbar(shown, ax=axes[1], label="grey levels")
+    colours = ["#0072B2" if k == label.item() else "#E69F00" for k in range(10)]
+    axes[2].barh(class_names, probabilities, color=colours)
+    axes[2].invert_yaxis()
+    answer = probabilities.argmax()
+    axes[2].set(xlim=(0, 1), xlabel="probability")
+    axes[2].set_title(f"“{class_names[answer]}” ({probabilities[answer]:.0%})")
+
+
+figure, axes = plt.subplots(3, 3, figsize=(9, 8), width_ratios=(1, 1.2, 1.3), layout="constrained")
+figure.suptitle("One step along the sign of the gradient (blue bar: the true class)")
+for row, levels in zip(axes, (0, 2, 8), strict=True):
+    show_attack(row, 2, levels)
+plt.show()
+
+
+@interact(scene=IntSlider(value=2, max=47), levels=IntSlider(value=4, max=16, description="255 ε"))
+def attack_one(scene, levels):
+    _, axes = plt.subplots(1, 3, figsize=(9, 2.8), width_ratios=(1, 1.2, 1.3), layout="constrained")
+    show_attack(axes, scene, levels)
+    plt.show()
+
+
+# %% [markdown]
+# A step of 2/255 is enough for this scene. The perturbation has full strength everywhere, on the
+# sky as on the object: under this bound a pixel costs nothing, so all of them are used. Try other
+# scenes: for some the answer flips and flips back as ε grows, and for some one step never does it,
+# because the gradient is only a promise about the near neighbourhood. To see how often it works,
+# one scene won't do.
+#
+# ## 4. Many steps
+#
+# A network isn't *quite* linear: after a step of 8/255 the gradient has turned. So take smaller
+# steps of length $\alpha$, look at the gradient anew after each, and come back whenever you have
+# left the ball of radius $\varepsilon$ around the original. This is **projected gradient descent**
+# (on the negative loss; Madry et al. 2018), the yardstick by which defences are measured:
+#
+# $$x \leftarrow \text{clamp}\Big(x_0 + \Pi_\varepsilon\big(x + \alpha\, \text{sign}\,
+#   \nabla_x L(f(x), y) - x_0\big),\; 0,\; 1\Big)$$
+#
+# $\Pi_\varepsilon$ projects to the nearest perturbation in the ball. In the maximum norm this is
+# simple: each value is clamped to $[-\varepsilon, \varepsilon]$. Often one starts from a random
+# point of the ball instead of its centre; your function takes such a start as an argument.
+#
+# ### Exercise: `pgd`
+# ★★☆ · 25 minutes
+#
+# <details><summary>Hint</summary>
+#
+# Keep the original X for the projection. In each step: gradient at the *latest* image, step,
+# subtract X, clamp to the ball, add X, clamp to [0, 1]. Cut the graph with `.detach()`.
+#
+# </details>
+
+
+# %% exercise="pgd"
+def pgd(X, y, model, epsilon, step_size, num_steps, start=None):
+    """Projected gradient descent in the maximum norm.
+
+        x ← clamp(x₀ + Π(x + α sign ∇_x L(f(x), y) − x₀), 0, 1),   L the cross-entropy,
+        where Π clamps every value to [−ε, ε]
+
+    Args:
+        X: the originals x₀, float tensor (N, 3, H, W) in [0, 1]. They stay as they are.
+        y: their labels, int64 (N,).
+        model: a network in eval mode, from images to class scores (N, C). It stays as it is.
+        epsilon: the ball's radius ε.
+        step_size: α.
+        num_steps: how many steps; 0 is possible.
+        start: a perturbation in the ball, (N, 3, H, W); the first x is clamp(x₀ + start, 0, 1).
+            None starts from x₀ itself.
+
+    Returns:
+        X_adv: like X.
+    """
+    ### BEGIN SOLUTION
+    X_adv = X.clone() if start is None else (X + start).clamp(0, 1)
+    for _ in range(num_steps):
+        X_adv.requires_grad_()
+        (gradient,) = torch.autograd.grad(F.cross_entropy(model(X_adv), y), X_adv)
+        perturbation = X_adv.detach() + step_size * gradient.sign() - X
+        X_adv = (X + perturbation.clamp(-epsilon, epsilon)).clamp(0, 1)
+    return X_adv
+    ### END SOLUTION
+
+
+# %% test="pgd" points=4
+generator = torch.Generator().manual_seed(2)
+X_test = torch.rand(3, 3, 2, 4, generator=generator, dtype=torch.float64)
+X_test[0, :, 0, :2], X_test[1, :, 1, 2:] = 1, 0  # where the clamp has to act
+weight = torch.randn(2, 3, 2, 4, generator=generator, dtype=torch.float64)
+network, y_test = linear_network(weight), torch.tensor([0, 1, 0])
+start = 0.1 * (2 * torch.rand(X_test.shape, generator=generator, dtype=torch.float64) - 1)
+# With two classes and a linear network, the gradient has the same direction everywhere.
+probability = network(X_test).softmax(1).detach()
+gradient = (weight[1] - weight[0]) * torch.tensor([1, -1, 1]).view(-1, 1, 1, 1)
+gradient = gradient * (1 - probability[range(3), y_test]).view(-1, 1, 1, 1)
+s = gradient.sign()
+begin = (X_test + start).clamp(0, 1)
+for steps, given_start, expected, mistakes in [
+    (
+        0,
+        start,
+        begin,
+        {
+            "the start is ignored": X_test,
+            "the start is not clamped to [0, 1]": X_test + start,
+            "the start is taken for the image itself": start.clamp(0, 1),
+            "there is a step too many": (X_test + (start + 0.03 * s).clamp(-0.1, 0.1)).clamp(0, 1),
+        },
+    ),
+    (
+        1,
+        None,
+        (X_test + 0.03 * s).clamp(0, 1),
+        {
+            "the step goes down the loss": (X_test - 0.03 * s).clamp(0, 1),
+            "the step is ε long, not α": (X_test + 0.1 * s).clamp(0, 1),
+            "the gradient's sign is not taken": (X_test + 0.03 * gradient / 3).clamp(0, 1),
+            "the gradient's sign is not taken, nor the loss's mean": (
+                X_test + 0.03 * gradient
+            ).clamp(0, 1),
+            "the images are not clamped to [0, 1]": X_test + 0.03 * s,
+            "there is a step too many": (X_test + 0.06 * s).clamp(0, 1),
+            "no step is taken": X_test,
+        },
+    ),
+    (
+        7,
+        start,
+        (X_test + 0.1 * s).clamp(0, 1),
+        {
+            "nothing brings the images back to the ball": (begin + 0.21 * s).clamp(0, 1),
+            "the ball is around the start, not around X": (begin + 0.1 * s).clamp(0, 1),
+            "the ball is around the latest image, which moves with it": (begin + 0.21 * s).clamp(
+                0, 1
+            ),
+            "every step starts from X again": (X_test + 0.03 * s).clamp(0, 1),
+            "every step begins at the start again": (
+                X_test + (start + 0.03 * s).clamp(-0.1, 0.1)
+            ).clamp(0, 1),
+            "the images are not clamped to [0, 1]": X_test + 0.1 * s,
+        },
+    ),
+]:
+    X_given = X_test.clone()
+    with check_unchanged(X=X_given, y=y_test, start=start):
+        X_adv = pgd(X_given, y_test, network, 0.1, 0.03, steps, start=given_start)
+    name = f"pgd with {steps} steps and {'no' if given_start is None else 'a'} start"
+    check_close(X_adv, expected, name, mistakes=mistakes)
+### BEGIN HIDDEN TESTS
+generator = torch.Generator().manual_seed(reference.seed)
+network = tiny_network(reference.seed)
+for shape, steps in [((4, 3, 6, 5), 6), ((1, 3, 4, 7), 3)]:
+    X_test = torch.rand(shape, generator=generator, dtype=torch.float64)
+    y_test = torch.randint(0, 4, shape[:1], generator=generator)
+    start = 0.2 * torch.rand(shape, generator=generator, dtype=torch.float64) - 0.1
+    for first in (None, start):
+        expected = reference.pgd(X_test.clone(), y_test, network, 0.1, 0.04, steps, start=first)
+        with check_unchanged(running_mean=network[1].running_mean):
+            X_adv = pgd(X_test.clone(), y_test, network, 0.1, 0.04, steps, start=first)
+        leaf = X_test.clone().requires_grad_()
+        F.cross_entropy(network(leaf), y_test).backward()
+        straight = 0.04 * steps * leaf.grad.sign() + (0 if first is None else first)
+        check_close(
+            X_adv,
+            expected,
+            f"pgd for images {shape}, {steps} steps and {'no' if first is None else 'a'} start",
+            mistakes={
+                "the gradient is always taken at X, not at the latest image": (
+                    X_test + straight.clamp(-0.1, 0.1)
+                ).clamp(0, 1),
+            },
+        )
+    assert not network.training, "the network was left in training mode; it must stay as it is."
+### END HIDDEN TESTS
+
+# %% [markdown]
+# The plot by which every defence is judged: accuracy against $\varepsilon$. Beside your two
+# attacks, as a control, noise of the same size in random directions.
+
+# %%
+generator = torch.Generator().manual_seed(0)
+levels = (1, 2, 4, 8)
+
+
+def random_start(X, epsilon):
+    """Uniform in the ball of the maximum norm."""
+    return epsilon * (2 * torch.rand(X.shape, generator=generator) - 1).to(X.device)
+
+
+attacked = {}  # by network and radius, for the rest of the lab
+for name in ("base", "robust"):
+    for level in levels:
+        epsilon = level / 255
+        attacked[name, level] = pgd(
+            X, y, networks[name], epsilon, epsilon / 4, 10, start=random_start(X, epsilon)
+        ).detach()
+robust = networks["robust"]
+curves = {
+    "base: random signs": [
+        accuracy(base, (X + level / 255 * random_start(X, 1).sign()).clamp(0, 1), y)
+        for level in levels
+    ],
+    "robust: PGD, 10 steps": [accuracy(robust, attacked["robust", level], y) for level in levels],
+    "base: FGSM": [accuracy(base, fgsm(X, y, base, level / 255), y) for level in levels],
+    "base: PGD, 10 steps": [accuracy(base, attacked["base", level], y) for level in levels],
+}
+starts = [accuracy(base, X, y), accuracy(robust, X, y), accuracy(base, X, y), accuracy(base, X, y)]
+figure, ax = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
+looks = (("#888888", "s--"), ("#009E73", "D-"), ("#E69F00", "^-"), ("#0072B2", "o-"))
+for (name, values), start, (colour, line) in zip(curves.items(), starts, looks, strict=True):
+    ax.plot([0, *levels], [start, *values], line, color=colour, label=name)
+    print(
+        f"{name:22}",
+        "  ".join(f"{level}/255: {v:.2f}" for level, v in zip(levels, values, strict=True)),
+    )
+ax.set(xlabel="ε in grey levels of 255", ylabel="accuracy", ylim=(-0.03, 1.05))
+ax.set_title("The same few grey levels: harmless at random, fatal when chosen")
+ax.legend(loc="lower left", frameon=False)
+plt.show()
+
+# %% [markdown]
+# Random signs cost `base` nothing, up to 8/255. One step along the gradient costs it more than half
+# of its answers there, and ten smaller steps in the same ball all of them. `robust` keeps most
+# of its answers at 4/255, for which it was trained, and about a third at twice that radius. Two
+# cautions. Such a curve is an upper bound: it says what *this* attack achieved, and a better one
+# may achieve more. And with 48 scenes each step of the curve is worth two per cent.
+#
+# ### Exercise: `pgd_l2`
+# ★★★ · 25 minutes
+#
+# "No pixel by more than ε" isn't the only meaning of small. In the **Euclidean norm** it is the
+# length of the whole perturbation that is bounded, and the attacker may spend it where it pays.
+# From section 2 you know the best step: along the gradient, of length $\alpha$.
+#
+# $$x \leftarrow \text{clamp}\Big(x_0 + \Pi_\varepsilon\big(x + \alpha\, \tfrac{g}{\lVert g\rVert_2}
+#   - x_0\big),\; 0,\; 1\Big), \qquad
+#   \Pi_\varepsilon(\delta) = \delta \cdot
+#   \min\!\left(1,\; \frac{\varepsilon}{\lVert\delta\rVert_2}\right)$$
+#
+# Each image of the batch has a gradient length and a perturbation length of its own.
+#
+# <details><summary>Hint</summary>
+#
+# `delta.flatten(1).norm(dim=1).view(-1, 1, 1, 1)` holds the length of each perturbation, in a shape
+# that divides images. Keep it from being zero with `.clamp(min=1e-12)`.
+#
+# </details>
+
+
+# %% exercise="pgd_l2"
+def pgd_l2(X, y, model, epsilon, step_size, num_steps):
+    """Projected gradient descent in the Euclidean norm, from the image itself.
+
+        x ← clamp(x₀ + Π(x + α g / ‖g‖₂ − x₀), 0, 1),   g = ∇_x L(f(x), y), L the cross-entropy,
+        where Π shortens what is longer than ε to length ε, and leaves the rest alone
+
+    Args:
+        X: the originals x₀, float tensor (N, 3, H, W) in [0, 1]. They stay as they are.
+        y: their labels, int64 (N,).
+        model: a network in eval mode, from images to class scores (N, C); the scores of one image
+            don't depend on the others. It stays as it is.
+        epsilon: the ball's radius ε, for each image.
+        step_size: α.
+        num_steps: how many steps.
+
+    Returns:
+        X_adv: like X. An image whose gradient is exactly zero stays where it is.
+    """
+    ### BEGIN SOLUTION
+    X_adv = X.clone()
+    for _ in range(num_steps):
+        X_adv.requires_grad_()
+        loss = F.cross_entropy(model(X_adv), y, reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, X_adv)
+        length = gradient.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, 1, 1, 1)
+        delta = X_adv.detach() + step_size * gradient / length - X
+        length = delta.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, 1, 1, 1)
+        X_adv = (X + delta * (epsilon / length).clamp(max=1)).clamp(0, 1)
+    return X_adv.detach()
+    ### END SOLUTION
+
+
+# %% test="pgd_l2" points=4
+generator = torch.Generator().manual_seed(3)
+X_test = 0.3 + 0.4 * torch.rand(3, 3, 2, 4, generator=generator, dtype=torch.float64)
+weight = 0.5 * torch.randn(2, 3, 2, 4, generator=generator, dtype=torch.float64)
+network, y_test = linear_network(weight), torch.tensor([0, 1, 0])
+probability = network(X_test).softmax(1).detach()
+gradient = (weight[1] - weight[0]) * torch.tensor([1, -1, 1]).view(-1, 1, 1, 1)
+u = gradient / gradient.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+gradient = gradient * (1 - probability[range(3), y_test]).view(-1, 1, 1, 1)
+s = gradient.sign()
+channels = gradient / gradient.norm(dim=(2, 3), keepdim=True)
+for steps, expected, mistakes in [
+    (
+        1,
+        X_test + 0.08 * u,
+        {
+            "the step goes down the loss": X_test - 0.08 * u,
+            "the gradient is not divided by its length": X_test + 0.08 * gradient,
+            "the gradient is not divided by its length, and is a mean": X_test
+            + 0.08 * gradient / 3,
+            "all images share one gradient length: take each image's own": (
+                X_test + 0.08 * gradient / gradient.norm()
+            ),
+            "each channel is divided by a length of its own": X_test + 0.08 * channels,
+            "the gradient's sign is taken, as for the maximum norm": X_test + 0.08 * s,
+            "the gradient's sign is taken, as for the maximum norm, then projected": (
+                X_test + 0.2 * s / s[0].norm()
+            ),
+            "a perturbation that is inside the ball is stretched to its surface": X_test + 0.2 * u,
+            "there is a step too many": X_test + 0.16 * u,
+        },
+    ),
+    (
+        7,
+        X_test + 0.2 * u,
+        {
+            "nothing brings the images back to the ball": X_test + 0.56 * u,
+            "each value is clamped to [−ε, ε], as for the maximum norm": X_test
+            + (0.56 * u).clamp(-0.2, 0.2),
+            "every step starts from X again": X_test + 0.08 * u,
+            "all images share one perturbation length: take each image's own": (
+                X_test + 0.2 * u / 3**0.5
+            ),
+            "each channel is shortened on its own": (
+                X_test + 0.56 * u * (0.2 / (0.56 * u).norm(dim=(2, 3), keepdim=True)).clamp(max=1)
+            ),
+        },
+    ),
+]:
+    X_given = X_test.clone()
+    with check_unchanged(X=X_given, y=y_test):
+        X_adv = pgd_l2(X_given, y_test, network, 0.2, 0.08, steps)
+    name = f"pgd_l2 with {steps} step{'s' * (steps > 1)}"
+    check_close(X_adv, expected, name, mistakes=mistakes, tolerance=1e-6)
+# What is darker than 0.25 this network doesn't see, so the second image has no gradient at all.
+blind = nn.Sequential(nn.Threshold(0.25, 0.0), *linear_network(weight))
+X_test[1] = 0.1
+expected = X_test + torch.tensor([0.08, 0, 0.08]).double().view(-1, 1, 1, 1) * u
+X_adv = pgd_l2(X_test.clone(), y_test.clone(), blind, 0.2, 0.08, 1)
+check_close(X_adv, expected, "pgd_l2 where one image's gradient is zero", tolerance=1e-6)
+# From white and black images the clamp takes back a part of the step.
+X_test = torch.stack([torch.ones(3, 2, 4), torch.zeros(3, 2, 4)]).double()
+expected = (X_test + 0.08 * u[:2]).clamp(0, 1)
+check_close(
+    pgd_l2(X_test.clone(), y_test[:2].clone(), network, 0.2, 0.08, 1),
+    expected,
+    "pgd_l2 from a white and a black image",
+    mistakes={"the images are not clamped to [0, 1]": X_test + 0.08 * u[:2]},
+    tolerance=1e-6,
+)
+### BEGIN HIDDEN TESTS
+generator = torch.Generator().manual_seed(reference.seed)
+network = tiny_network(reference.seed)
+for shape, steps in [((4, 3, 6, 5), 6), ((1, 3, 4, 7), 3)]:
+    X_test = torch.rand(shape, generator=generator, dtype=torch.float64)
+    y_test = torch.randint(0, 4, shape[:1], generator=generator)
+    expected = reference.pgd_l2(X_test.clone(), y_test, network, 0.5, 0.2, steps)
+    with check_unchanged(running_mean=network[1].running_mean):
+        X_adv = pgd_l2(X_test.clone(), y_test, network, 0.5, 0.2, steps)
+    leaf = X_test.clone().requires_grad_()
+    F.cross_entropy(network(leaf), y_test, reduction="sum").backward()
+    straight = leaf.grad / leaf.grad.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+    check_close(
+        X_adv,
+        expected,
+        f"pgd_l2 for images {shape} and {steps} steps",
+        mistakes={
+            "the gradient is always taken at X, not at the latest image": (
+                X_test + 0.5 * straight
+            ).clamp(0, 1),
+        },
+        tolerance=1e-6,
+    )
+    assert not network.training, "the network was left in training mode; it must stay as it is."
+### END HIDDEN TESTS
+
+# %%
+few, few_labels = X[:24], y[:24]
+radii = (0.5, 1, 2)
+euclidean = {
+    (name, radius): pgd_l2(few, few_labels, networks[name], radius, radius / 4, 10)
+    for name in ("base", "robust")
+    for radius in radii
+}
+figure = plt.figure(figsize=(11, 4.4), layout="constrained")
+left, right = figure.subfigures(1, 2, width_ratios=(1.5, 1))
+rows = left.subplots(3, 5)
+panels = [few, attacked["base", 4][:24] - few, euclidean["base", 1] - few]
+for row, panel in zip(rows, panels, strict=True):
+    for ax, picture in zip(row, panel, strict=False):
+        if panel is few:
+            show_image(ax, picture)
+        else:
+            change = 255 * picture.mean(0).cpu().numpy()
+            shown = ax.imshow(change, cmap="RdBu_r", vmin=-8, vmax=8)
+        ax.set(xticks=[], yticks=[])
+for row, name in zip(rows, ("scene", "max norm\nε = 4/255", "Euclidean\nε = 1"), strict=True):
+    row[0].set_ylabel(name)
+left.colorbar(shown, ax=rows[1:], label="grey levels, mean of colours", shrink=0.9)
+left.suptitle("A bound on each pixel is used everywhere, a bound on the length where it pays")
+ax = right.subplots()
+for name, colour, line in (("base", "#0072B2", "o-"), ("robust", "#009E73", "D-")):
+    values = [accuracy(networks[name], euclidean[name, radius], few_labels) for radius in radii]
+    ax.plot([0, *radii], [accuracy(networks[name], few, few_labels), *values], line, color=colour)
+    ax.text(1.03, values[1] + 0.02, name, color=colour)
+ax.set(xlabel="Euclidean radius ε", ylabel="accuracy", ylim=(-0.03, 1.05))
+ax.set_title("PGD in the Euclidean norm")
+plt.show()
+lengths = [
+    (images - few).flatten(1).norm(dim=1).mean()
+    for images in (attacked["base", 4][:24], euclidean["base", 1])
+]
+print(
+    f"Euclidean length: {lengths[0]:.2f} at 4/255 in the maximum norm, {lengths[1]:.2f} at radius 1"
+)
+
+# %% [markdown]
+# The attack that is bounded in length leaves the background alone and works on the object, with
+# single pixels changed by far more than 4/255. Though it is shorter, it does as much harm.
+# `robust`, which was trained in the maximum norm, holds out better here as well, but not as much
+# better as in its own. So say of a network that it is robust only together with a norm and a
+# radius. And don't take a norm for human eyesight: of two perturbations of equal length, one on the
+# sky is seen and one in the texture isn't.
+#
+# ## 5. One pixel
+#
+# Now the other extreme: change a *single* pixel, but change it as you like (Su et al. 2019). No
+# gradient will find it, since the question which pixel it should be has none. **Differential
+# evolution** will: it keeps a population of candidates (row, column, red, green, blue), and lets
+# a child that beats its parent take its place. All it needs to know is a number to make small.
+# The right number is the **margin**: by how much the true class leads. (Probabilities won't do: for
+# most images they are all 1.00, and evolution sees no difference between its candidates.)
+#
+# $$m(x) = s_y(x) - \max_{j \ne y} s_j(x)$$
+#
+# It is positive where the network is right, and the attack has won as soon as it is negative.
+#
+# ### Exercise: `logit_margin`
+# ★☆☆ · 10 minutes
+
+
+# %% exercise="logit_margin"
+def logit_margin(scores, y):
+    """By how much each image's label leads the strongest other class.
+
+        margin = s_y − max over j ≠ y of s_j
+
+    Args:
+        scores: class scores, float tensor (N, C), C ≥ 2. They stay as they are.
+        y: labels, int64 (N,); not always the highest score.
+
+    Returns:
+        margins: float tensor (N,), negative where the label is beaten.
+    """
+    ### BEGIN SOLUTION
+    own = scores.gather(1, y[:, None])[:, 0]
+    others = scores.scatter(1, y[:, None], -torch.inf)
+    return own - others.max(1).values
+    ### END SOLUTION
+
+
+# %% test="logit_margin" points=2
+scores = torch.tensor(
+    [[4.0, 1.0, -2.0], [-5.0, -3.0, -4.0], [0.5, 2.0, 1.0], [-1.0, -2.0, -8.0]], dtype=torch.float64
+)
+y_test = torch.tensor([0, 2, 1, 0])
+expected = torch.tensor([3.0, -1.0, 1.0, 1.0], dtype=torch.float64)
+probabilities = scores.softmax(1)
+with check_unchanged(scores=scores, y=y_test):
+    margins = logit_margin(scores, y_test)
+check_close(
+    margins,
+    expected,
+    "logit_margin(scores, y)",
+    mistakes={
+        "the label itself is among the others": torch.tensor([0.0, -1, 0, 0]),
+        "y is ignored: the best score leads the second": torch.tensor([3.0, 1, 1, 1]),
+        "it is the others' lead over the label": -expected,
+        "the label's score is replaced by 0 before the maximum, which then counts": torch.tensor(
+            [3.0, -4, 1, -1]
+        ),
+        "the others' mean is taken, not their maximum": torch.tensor([4.5, 0, 1.25, 4]),
+        "the others' minimum is taken, not their maximum": torch.tensor([6.0, 1, 1.5, 7]),
+        "probabilities are compared, not scores": torch.tensor(
+            [
+                probabilities[0, 0] - probabilities[0, 1],
+                probabilities[1, 2] - probabilities[1, 1],
+                probabilities[2, 1] - probabilities[2, 2],
+                probabilities[3, 0] - probabilities[3, 1],
+            ]
+        ),
+        "it is the label's score alone": scores[range(4), y_test],
+        "the margins are averaged: each image has one of its own": expected.mean(),
+    },
+)
+### BEGIN HIDDEN TESTS
+generator = torch.Generator().manual_seed(reference.seed)
+for count, classes in [(7, 10), (1, 2), (3, 4)]:
+    scores = torch.randn(count, classes, generator=generator, dtype=torch.float64) - 3
+    y_test = torch.randint(0, classes, (count,), generator=generator)
+    check_close(
+        logit_margin(scores.clone(), y_test.clone()),
+        reference.logit_margin(scores, y_test),
+        f"logit_margin for {count} images of {classes} classes",
+    )
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ### Exercise: `one_pixel_attack`
+# ★★★ · 35 minutes
+#
+# SciPy brings the evolution; you write what a candidate *is*. With `vectorized=True` SciPy hands
+# you a whole generation at once, as an array of shape (5, S) with a candidate in each column, and
+# wants S numbers back: so make S images, and look at them in one forward pass.
+#
+# <details><summary>Hint 1: the call</summary>
+#
+# `differential_evolution(function, bounds, popsize=popsize, maxiter=maxiter, tol=0, seed=seed,
+# vectorized=True, updating="deferred")`. With SciPy's own `tol` it stops as soon as the candidates
+# are all about as good, which here is at once. The best candidate is the result's `.x`, of shape
+# (5,).
+#
+# </details>
+# <details><summary>Hint 2: rows are whole numbers</summary>
+#
+# Let the row run from 0 to H and cut off the decimals; only exactly H has to be brought back to
+# H − 1. Bounds from 0 to H − 1 would all but never try the last row.
+#
+# </details>
+# <details><summary>Hint 3: S images</summary>
+#
+# `changed = x.repeat(S, 1, 1, 1)`, then `changed[torch.arange(S), :, rows, columns] = colours` with
+# colours of shape (S, 3).
+#
+# </details>
+
+
+# %% exercise="one_pixel_attack"
+def one_pixel_attack(x, y, model, objective, seed, popsize=8, maxiter=15):
+    """The best change of a single pixel, by differential evolution.
+
+        argmin over row, column and colour of objective(f(x with this pixel), y)
+
+    Args:
+        x: one image, float tensor (3, H, W) in [0, 1]. It stays as it is.
+        y: its label, an int; not always what the network predicts.
+        model: a network in eval mode, from images (S, 3, H, W) to class scores (S, C).
+        objective: what is to be small: from scores (S, C) and labels, int64 (S,), to a tensor (S,);
+            such as logit_margin. The labels are y, S times.
+        seed: an int; the same seed gives the same image.
+        popsize, maxiter: for differential_evolution: candidates in a generation, divided by 5, and
+            generations.
+
+    Returns:
+        x_adv: like x, in [0, 1], with at most one pixel changed, in any or all of its channels.
+    """
+    ### BEGIN SOLUTION
+    _, H, W = x.shape
+
+    def images_of(candidates):
+        candidates = torch.from_numpy(candidates.T).to(x)
+        rows = candidates[:, 0].long().clamp(max=H - 1)
+        columns = candidates[:, 1].long().clamp(max=W - 1)
+        changed = x.repeat(len(candidates), 1, 1, 1)
+        changed[torch.arange(len(candidates)), :, rows, columns] = candidates[:, 2:]
+        return changed
+
+    def objective_of(candidates):
+        with torch.no_grad():
+            scores = model(images_of(candidates))
+        labels = torch.full((len(scores),), y, device=x.device)
+        return objective(scores, labels).double().cpu().numpy()
+
+    best = differential_evolution(
+        objective_of,
+        [(0, H), (0, W), (0, 1), (0, 1), (0, 1)],
+        popsize=popsize,
+        maxiter=maxiter,
+        tol=0,
+        seed=seed,
+        vectorized=True,
+        updating="deferred",
+        polish=False,
+    )
+    return images_of(best.x[:, None])[0]
+    ### END SOLUTION
+
+
+# %% [markdown]
+# The test takes a simpler objective than the margin: the label's score itself. And it takes a
+# linear network, for which the best pixel can be found by trying them all.
+
+
+# %% given=true
+def class_score(scores, y):
+    """The score of each image's label: an objective to test with."""
+    return scores.gather(1, y[:, None])[:, 0]
+
+
+def peaked_weight(signs, size, row, column):
+    """A class's weights (3, H, W): largest at one place, and smaller the farther from it."""
+    rows, columns = torch.arange(size[0])[:, None], torch.arange(size[1])
+    distance = (rows - row).abs() + (columns - column).abs()
+    return torch.tensor(signs, dtype=torch.float64).view(3, 1, 1) * 5 * torch.exp(-distance / 2)
+
+
+def best_single_pixel(weight, x):
+    """How far one pixel can lower weight · x, for each place: every channel goes to 0 or to 1."""
+    return torch.maximum(weight * x, weight * (x - 1)).sum(0)
+
+
+# %% test="one_pixel_attack" points=4
+for size, place in [((4, 7), (3, 6)), ((6, 5), (2, 1))]:
+    generator = torch.Generator().manual_seed(4)
+    x_test = 0.3 + 0.4 * torch.rand(3, *size, generator=generator, dtype=torch.float64)
+    weight = torch.stack(
+        [
+            peaked_weight((1, 1, 1), size, 0, 0),
+            peaked_weight((1, -1, 1), size, *place),
+            peaked_weight((-1, -1, 1), size, 0, 0),
+        ]
+    )
+    network = linear_network(weight)
+    with torch.no_grad():
+        before = network(x_test[None])[0]
+    gains = best_single_pixel(weight[1], x_test)
+    x_given = x_test.clone()
+    try:
+        with check_unchanged(x=x_given):
+            x_adv = one_pixel_attack(x_given, 1, network, class_score, 0, popsize=20, maxiter=40)
+    except IndexError as error:
+        raise AssertionError(
+            f"a pixel outside an image of {size[0]} rows and {size[1]} columns: are rows and"
+            " columns exchanged, or was exactly H or W drawn?"
+        ) from error
+    assert x_adv is not None, "one_pixel_attack returned None; is a `return` missing?"
+    assert x_adv.shape == x_test.shape, (
+        f"x_adv: expected shape {tuple(x_test.shape)}, got {tuple(x_adv.shape)}."
+    )
+    difference = (x_adv.detach() - x_test).abs() > 1e-9
+    changed = difference.any(0)
+    assert changed.sum() <= 1, f"{changed.sum()} pixels are changed, not one: copy x for each."
+    assert changed.any(), "no pixel is changed."
+    assert x_adv.min() >= 0 and x_adv.max() <= 1, (
+        f"x_adv runs from {x_adv.min():.3f} to {x_adv.max():.3f}: colours have to be in [0, 1]."
+    )
+    with torch.no_grad():
+        after = network(x_adv.detach()[None])[0]
+    gain = (before - after)[1]
+    pixel = x_adv[:, changed][:, 0]
+    if (before - after)[0] > 0.8 * best_single_pixel(weight[0], x_test).max():
+        hint = "it is the predicted class's score that fell: the objective's labels are y"
+    elif gain < 0:
+        hint = "the objective has to become small, not large"
+    elif difference.sum() < 3:
+        hint = "only some of its colours change: a candidate has three of them"
+    elif pixel.max() - pixel.min() < 1e-6:
+        hint = "all three channels get the same value: a candidate has three colours"
+    elif gains.argmax() == gains.numel() - 1 and not changed[-1, -1]:
+        hint = "are the last row and the last column ever tried"
+    else:
+        hint = "are rows and columns in the right order, and is the best candidate taken"
+    assert gain >= 0.8 * gains.max(), (
+        f"one pixel can lower the score of class 1 from {before[1]:.2f} to"
+        f" {before[1] - gains.max():.2f}, yours gives {after[1]:.2f}; {hint}."
+    )
+    again = one_pixel_attack(x_test.clone(), 1, network, class_score, 0, popsize=20, maxiter=40)
+    assert torch.equal(x_adv, again), (
+        "a second call with the same seed gives another image: use seed."
+    )
+### BEGIN HIDDEN TESTS
+generator = torch.Generator().manual_seed(reference.seed)
+for size, label in [((5, 8), 0), ((7, 3), 2)]:
+    x_test = torch.rand(3, *size, generator=generator, dtype=torch.float64)
+    places = [[torch.randint(n, (1,), generator=generator).item() for n in size] for _ in range(3)]
+    weight = torch.stack([peaked_weight((1, -1, -1), size, *place) for place in places])
+    network = linear_network(weight)
+    gain = best_single_pixel(weight[label], x_test).max()
+    x_adv = one_pixel_attack(
+        x_test.clone(), label, network, class_score, reference.seed, popsize=20, maxiter=40
+    ).detach()
+    with torch.no_grad():
+        before, after = network(torch.stack([x_test, x_adv]))[:, label]
+    changed = ((x_adv - x_test).abs() > 1e-9).any(0).sum()
+    assert changed <= 1, f"{changed} pixels are changed, not one"
+    assert before - after >= 0.7 * gain, (
+        f"one pixel can lower the score of class {label} by {gain:.2f}; yours does by"
+        f" {before - after:.2f}"
+    )
+### END HIDDEN TESTS
+
+# %%
+all_scores = scores_of(base, images)
+margins = logit_margin(all_scores, labels)
+hardest = margins.masked_fill(margins < 0, torch.inf).argsort()[:6]
+tried = torch.cat([hardest, torch.arange(4, device=device)])
+attacked_pixels = torch.stack(
+    [one_pixel_attack(images[i], labels[i].item(), base, logit_margin, seed=0) for i in tried]
+)
+reached = logit_margin(scores_of(base, attacked_pixels), labels[tried])
+
+figure = plt.figure(figsize=(11, 5), layout="constrained")
+top, bottom = figure.subfigures(2, 1, height_ratios=(1, 1.15))
+for ax, i, picture, answer in zip(
+    top.subplots(1, 6), hardest, attacked_pixels, captions(base, attacked_pixels), strict=False
+):
+    show_image(ax, picture)
+    row, column = (picture != images[i]).any(0).nonzero()[0].tolist()
+    ax.plot(column, row, "o", markersize=16, markerfacecolor="none", markeredgecolor="white")
+    ax.plot(column, row, "o", markersize=18, markerfacecolor="none", markeredgecolor="black")
+    ax.set_title(f"{class_names[labels[i]]} → {answer}", fontsize=9)
+top.suptitle("The six narrowest right answers of 1,500, and one pixel changed in each (circled)")
+left, right = bottom.subplots(1, 2)
+left.hist(margins.tolist(), bins=60, color="0.7")
+left.axvline(0, color="black")
+left.set(xlabel="margin", ylabel="scenes", title="Few scenes lie close to the border …")
+for where, colour, marker, name in (
+    (slice(0, 6), "#D55E00", "o", "narrowest"),
+    (slice(6, 10), "#0072B2", "s", "any four"),
+):
+    right.plot(
+        margins[tried][where].tolist(), reached[where].tolist(), marker, color=colour, label=name
+    )
+right.plot([0, 15], [0, 15], color="0.6", linewidth=1)
+right.text(11, 12.5, "no change", color="0.4", ha="right")
+right.axhline(0, color="black")
+right.set(xlabel="margin before", ylabel="margin after", title="… and one pixel buys little margin")
+right.legend(frameon=False)
+plt.show()
+bought = (margins[tried] - reached).tolist()
+print(
+    f"fooled: {(reached[:6] < 0).sum()} of the six narrowest, {(reached[6:] < 0).sum()} of any four"
+)
+print(f"one pixel bought a margin of {min(bought):.1f} to {max(bought):.1f}")
+print(f"median margin of all scenes: {margins.median():.1f}")
+
+# %% [markdown]
+# Most of the narrowest answers fall to one pixel, and none of the four scenes that weren't chosen.
+# The lower right says why: a pixel buys a margin of a few units at the very most, and the typical
+# scene has more than ten to spare. The pictures of one-pixel attacks that you see in the press are
+# such narrow cases, and so are ours. Mind also that 640 tries find a good pixel, not surely the
+# best.
+#
+# ## 6. Without the gradient
+#
+# So far you had the network itself: a **white box**. An attacker from outside sees answers only: a
+# **black box**. There are two ways in.
+#
+# **Transfer.** Make the image on a network of your own and hope that it fools theirs, too.
+
+# %%
+attacked["shape", 8] = pgd(
+    X, y, networks["shape"], 8 / 255, 2 / 255, 10, start=random_start(X, 8 / 255)
+).detach()
+sources = {
+    "nobody": X,
+    "random signs": (X + 8 / 255 * random_start(X, 1).sign()).clamp(0, 1),
+} | {f"PGD on {name}": attacked[name, 8] for name in names}
+table = np.array(
+    [[accuracy(networks[name], pictures, y) for name in names] for pictures in sources.values()]
+)
+figure, ax = plt.subplots(figsize=(7, 4), layout="constrained")
+shown = ax.imshow(table, cmap="cividis", vmin=0, vmax=1, aspect="auto")
+for (row, column), value in np.ndenumerate(table):
+    colour = "white" if value < 0.5 else "black"
+    ax.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour)
+ax.set(xticks=range(3), xticklabels=names, yticks=range(5), yticklabels=sources)
+ax.set(xlabel="the network that is asked", ylabel="who made the image")
+ax.set_title("Images made for one network fool another, less well (ε = 8/255)")
+figure.colorbar(shown, label="accuracy")
+plt.show()
+
+# %% [markdown]
+# Read it by rows, and compare with the first, since `shape` errs on some of these scenes anyway.
+# What was made on `base` harms `robust`, its finetuned sister, and what was made on `robust` harms
+# `base` even more than `robust` itself: to fool a robust network one has to change what matters to
+# others, too. What was made on `shape`, which looks at other features, hardly harms the others.
+# Secrecy of the weights is no protection; being *different* is some.
+#
+# **Queries.** Ask, and learn the gradient from the answers. Move the image a little in some
+# direction $u$, forth and back: the difference of the two answers is the slope along $u$. Do this
+# for many random directions and add them up, each weighted by its slope (natural evolution
+# strategies, Ilyas et al. 2018):
+#
+# $$\hat g = \frac{1}{K} \sum_{k=1}^{K} \frac{f(x + \sigma u_k) - f(x - \sigma u_k)}{2\sigma}\; u_k,
+#   \qquad u_k \sim \mathcal N(0, I)$$
+#
+# On average this is the gradient, since $\mathbb E[u u^\top] = I$.
+#
+# ### Exercise: `estimate_gradient`
+# ★★☆ · 20 minutes
+
+
+# %% exercise="estimate_gradient"
+def estimate_gradient(f, x, directions, sigma):
+    """The gradient of a black box, from central differences along random directions.
+
+        ĝ = 1/K Σ_k (f(x + σ u_k) − f(x − σ u_k)) / (2σ) · u_k
+
+    Args:
+        f: the black box, from images (S, 3, H, W), any number of them, to numbers (S,). It has no
+            gradient. Images outside [0, 1] are fine here.
+        x: one image, float tensor (3, H, W). It stays as it is.
+        directions: u_1 to u_K, float tensor (K, 3, H, W).
+        sigma: how far to go along each.
+
+    Returns:
+        gradient: the estimate ĝ, float tensor (3, H, W).
+    """
+    ### BEGIN SOLUTION
+    slopes = (f(x + sigma * directions) - f(x - sigma * directions)) / (2 * sigma)
+    return (slopes.view(-1, 1, 1, 1) * directions).mean(0)
+    ### END SOLUTION
+
+
+# %% given=true
+class Paraboloid:
+    """A black box to test with: slope · x + curvature · Σ x², for images (S, 3, H, W)."""
+
+    def __init__(self, slope, curvature):
+        self.slope, self.curvature = slope, curvature
+
+    @torch.no_grad()
+    def __call__(self, images):
+        if images.shape[1:] != self.slope.shape:
+            raise ValueError(f"the black box takes images (S, 3, H, W), not {tuple(images.shape)}")
+        return ((self.slope + self.curvature * images) * images).sum((1, 2, 3))
+
+
+# %% test="estimate_gradient" points=3
+generator = torch.Generator().manual_seed(5)
+x_test = torch.rand(3, 2, 4, generator=generator, dtype=torch.float64)
+slope = torch.randn(3, 2, 4, generator=generator, dtype=torch.float64)
+u = torch.randn(5, 3, 2, 4, generator=generator, dtype=torch.float64)
+# For a parabola central differences are exact, whatever σ is.
+slopes = (u * (slope + 1.4 * x_test)).sum((1, 2, 3)).view(-1, 1, 1, 1)
+ahead = 0.7 * 0.25 * u.square().sum((1, 2, 3)).view(-1, 1, 1, 1)
+expected = (slopes * u).mean(0)
+with check_unchanged(x=x_test, directions=u):
+    gradient = estimate_gradient(Paraboloid(slope, 0.7), x_test, u, 0.25)
+check_close(
+    gradient,
+    expected,
+    "estimate_gradient(f, x, directions, 0.25)",
+    mistakes={
+        "f(x + σu) is compared with f(x), not with f(x − σu)": ((slopes + ahead) * u).mean(0),
+        "f(x + σu) is compared with f(x), and divided by 2σ": ((slopes + ahead) / 2 * u).mean(0),
+        "f(x) is compared with f(x − σu), not f(x + σu)": ((slopes - ahead) * u).mean(0),
+        "the 2 of 2σ is missing": 2 * expected,
+        "the difference is not divided by σ": 0.25 * expected,
+        "the difference is not divided by 2σ": 0.5 * expected,
+        "the sum over the directions is taken, not the mean": 5 * expected,
+        "the sum over the directions is taken, and not divided by 2σ": 2.5 * expected,
+        "each direction is divided by its length": (
+            slopes * u / u.square().sum((1, 2, 3), keepdim=True)
+        ).mean(0),
+        "only the signs of the differences count": (slopes.sign() * u).mean(0),
+        "the slopes are averaged before they meet their directions": slopes.mean() * u.mean(0),
+        "only the last direction counts": slopes[-1] * u[-1],
+        "only the last direction counts, divided by their number": slopes[-1] * u[-1] / 5,
+    },
+)
+### BEGIN HIDDEN TESTS
+generator = torch.Generator().manual_seed(reference.seed)
+for count, shape, sigma in [(1, (3, 4, 2), 0.1), (9, (3, 3, 5), 1e-3)]:
+    x_test, slope = torch.randn(2, *shape, generator=generator, dtype=torch.float64)
+    u = torch.randn(count, *shape, generator=generator, dtype=torch.float64)
+    f = Paraboloid(slope, -0.4)
+    check_close(
+        estimate_gradient(f, x_test.clone(), u.clone(), sigma),
+        reference.estimate_gradient(f, x_test, u, sigma),
+        f"estimate_gradient for {count} directions, an image {shape} and σ = {sigma}",
+    )
+### END HIDDEN TESTS
+
+# %% [markdown]
+# A black box that answers with its margin and counts how often it was asked. The attacker adds up
+# all estimates so far, takes the sign of the sum, and moves on. Two things help: a radius of
+# 16/255, and directions that are the same in all three colours, so that there are fewer of them to
+# explore.
+
+
+# %%
+class BlackBox:
+    """Answers with the margin that a label has, and counts the questions."""
+
+    def __init__(self, model, label):
+        self.model, self.label, self.queries = model, label, 0
+
+    def __call__(self, images):
+        self.queries += len(images)
+        scores = scores_of(self.model, images)
+        return logit_margin(scores, torch.full((len(images),), self.label, device=images.device))
+
+
+generator = torch.Generator().manual_seed(0)
+epsilon = 16 / 255
+histories = []
+for number in range(3):
+    x = X[number]
+    ask = BlackBox(base, y[number].item())
+    x_adv, total, history = x, torch.zeros_like(x), [(0, ask(x[None]).item())]
+    while history[-1][1] > 0 and ask.queries < 1500:
+        grey = torch.randn(25, 1, 64, 64, generator=generator).to(device)
+        total = total + estimate_gradient(ask, x_adv, grey.expand(-1, 3, -1, -1), sigma=0.01)
+        step = x_adv - epsilon / 4 * total.sign() - x
+        x_adv = (x + step.clamp(-epsilon, epsilon)).clamp(0, 1)
+        history.append((ask.queries, ask(x_adv[None]).item()))
+    signs = random_start(x, 1).sign()
+    noisy = BlackBox(base, y[number].item())((x + epsilon * signs).clamp(0, 1)[None]).item()
+    histories.append((history, noisy, x_adv))
+
+figure = plt.figure(figsize=(10, 3.8), layout="constrained")
+left, right = figure.subfigures(1, 2, width_ratios=(1.6, 1))
+ax = left.subplots()
+looks = zip(("#0072B2", "#E69F00", "#009E73"), ("-", "--", "-."), strict=True)
+for (colour, line), (history, noisy, _) in zip(looks, histories, strict=True):
+    ax.plot(*zip(*history, strict=True), color=colour, linestyle=line)
+    ax.plot(0, noisy, "x", color=colour, markersize=9)
+ax.axhline(0, color="black")
+ax.set(xlabel="questions asked", ylabel="margin", title="Answers alone betray the gradient")
+ax.text(
+    0.97, 0.95, "× : random signs of the same size", transform=ax.transAxes, ha="right", va="top"
+)
+for number, ax in enumerate(right.subplots(3, 2)):
+    for panel, picture in zip(ax, (X[number], histories[number][2]), strict=True):
+        show_image(panel, picture)
+        panel.set_title(captions(base, picture[None])[0], fontsize=9)
+plt.show()
+
+# %% [markdown]
+# A thousand questions or so, for a gradient of 12,288 components: it needn't be known well, it is
+# enough that the sum of many poor estimates leans the right way. The missing gradient isn't
+# free, though: we granted twice the radius, and the changes can now be seen. The crosses
+# show that it isn't the size alone that does it.
+#
+# ## 7. Defences, and how they fall
+#
+# Now change sides. The defence that has stood best is the plainest: **adversarial training**. If
+# the worst point of the ball is what hurts, train on that,
+#
+# $$\min_\theta\; \mathbb E_{(x, y)}
+#   \max_{\lVert\delta\rVert \le \varepsilon} L(f_\theta(x + \delta), y)$$
+#
+# with an attack for the inner maximum. Two traps lie in the step. The attack runs the network, too:
+# in training mode it would shift BatchNorm's running statistics (and its own gradient would depend
+# on the rest of the batch). And attacks that call `.backward()` leave gradients on the *weights*,
+# which the optimiser would take for its own.
+#
+# ### Exercise: `adversarial_training_step`
+# ★★☆ · 25 minutes
+
+
+# %% exercise="adversarial_training_step"
+def adversarial_training_step(X, y, model, optimizer, attack):
+    """Attack a batch, then take one step of training on what came out.
+
+        θ ← θ − η ∇_θ L(f(x_adv), y),   x_adv = attack(x, y, f), L the mean cross-entropy
+
+    Args:
+        X: images, float tensor (N, 3, H, W) in [0, 1].
+        y: their labels, int64 (N,).
+        model: a network, with BatchNorm, in either mode. It is attacked in eval mode, trained in
+            training mode, and left in training mode.
+        optimizer: the optimiser of the model's parameters, which may hold gradients already.
+        attack: a function that takes X, y, model and returns images like X. It may leave gradients
+            on the parameters. They don't belong to the step.
+
+    Returns:
+        loss: the mean cross-entropy on the attacked images, as a number, before the step.
+    """
+    ### BEGIN SOLUTION
+    model.eval()
+    X_adv = attack(X, y, model).detach()
+    model.train()
+    optimizer.zero_grad()
+    loss = F.cross_entropy(model(X_adv), y)
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+    ### END SOLUTION
+
+
+# %% given=true
+def careless_attack(X, y, model):
+    """Not much of an attack, but careless like some: it leaves gradients on the parameters."""
+    scores = model(X)
+    F.cross_entropy(scores, y).backward()
+    return (X + 0.2 * scores.detach().sigmoid().mean()).clamp(0, 1)
+
+
+def parameters_of(network):
+    """A copy of all of a network's parameters, as one vector."""
+    return nn.utils.parameters_to_vector(network.parameters()).detach().clone()
+
+
+def gradient_for_parameters(network, X, y):
+    """The gradient of the mean cross-entropy for all parameters, as one vector."""
+    loss = F.cross_entropy(network(X), y)
+    return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(network.parameters()))])
+
+
+# %% test="adversarial_training_step" points=4
+generator = torch.Generator().manual_seed(6)
+X_test = torch.rand(5, 3, 6, 4, generator=generator, dtype=torch.float64)
+y_test = torch.tensor([0, 3, 1, 2, 3])
+network, twin = tiny_network(1), tiny_network(1)
+X_attacked = careless_attack(X_test, y_test, twin)  # in eval mode
+left_behind = gradient_for_parameters(tiny_network(1), X_test, y_test)
+expected_loss = F.cross_entropy(twin.train()(X_attacked), y_test).item()
+gradient = gradient_for_parameters(tiny_network(1).train(), X_attacked, y_test)
+before = parameters_of(network)
+
+optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+loss = adversarial_training_step(X_test.clone(), y_test, network, optimizer, careless_attack)
+assert network.training, "the network is left in eval mode; it has to be in training mode."
+passes = network[1].num_batches_tracked.item()
+assert passes != 2, (
+    "BatchNorm's running statistics were moved twice: the attack, too, ran in training mode."
+)
+assert passes != 0, "BatchNorm's running statistics didn't move: the network learned in eval mode."
+assert passes == 1, f"the network ran {passes} times in training mode, not once."
+check_close(
+    loss,
+    expected_loss,
+    "the loss of adversarial_training_step",
+    mistakes={
+        "the clean images are learned, not the attacked ones": lambda: F.cross_entropy(
+            tiny_network(1).train()(X_test), y_test
+        ),
+        "the sum over the batch is taken, not the mean": 5 * expected_loss,
+        "clean and attacked images are mixed": lambda: (
+            expected_loss / 2 + F.cross_entropy(tiny_network(1).train()(X_test), y_test) / 2
+        ),
+    },
+)
+check_close(
+    parameters_of(network),
+    before - 0.1 * gradient,
+    "the parameters after adversarial_training_step",
+    mistakes={
+        "the gradients that the attack left behind are learned as well": (
+            before - 0.1 * (gradient + left_behind)
+        ),
+        "only the gradients that the attack left behind are learned": before - 0.1 * left_behind,
+        "no step of the optimiser was taken": before,
+        "two steps of the optimiser were taken": before - 0.2 * gradient,
+        "the loss was raised": before + 0.1 * gradient,
+        "the sum over the batch was differentiated, not the mean": before - 0.5 * gradient,
+    },
+)
+### BEGIN HIDDEN TESTS
+generator = torch.Generator().manual_seed(reference.seed)
+for count, training in [(3, True), (6, False)]:
+    X_test = torch.rand(count, 3, 4, 5, generator=generator, dtype=torch.float64)
+    y_test = torch.randint(0, 4, (count,), generator=generator)
+    results = []
+    for step in (adversarial_training_step, reference.adversarial_training_step):
+        network = tiny_network(reference.seed).train(training)
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+        for parameter in network.parameters():
+            parameter.grad = torch.ones_like(parameter)  # left over from something else
+        loss = step(X_test.clone(), y_test, network, optimizer, careless_attack)
+        results.append((float(loss), parameters_of(network), network[1].running_mean.clone()))
+    for actual, expected, name in zip(
+        *results, ("the loss", "the parameters", "BatchNorm's running mean"), strict=True
+    ):
+        check_close(actual, expected, f"{name} after a step with {count} images")
+### END HIDDEN TESTS
+
+# %% [markdown]
+# A short run: 24 steps of 48 scenes each, from `base` on, against your own `fgsm` from a random
+# start. The shipped `robust` had ten times as many.
+
+# %%
+from copy import deepcopy
+
+
+def training_attack(X, y, model, epsilon=4 / 255):
+    """FGSM with a random start and a step of 1.25 ε, back to the ball (Wong et al. 2020)."""
+    attacked = fgsm(X + random_start(X, epsilon), y, model, 1.25 * epsilon)
+    return (X + (attacked - X).clamp(-epsilon, epsilon)).clamp(0, 1)
+
+
+networks["short run"] = deepcopy(base)
+optimizer = torch.optim.AdamW(networks["short run"].parameters(), lr=1e-3)
+for batch in range(24):
+    part = slice(100 + 48 * batch, 148 + 48 * batch)
+    adversarial_training_step(
+        images[part], labels[part], networks["short run"], optimizer, training_attack
+    )
+networks["short run"].eval()
+attacked["short run", 4] = pgd(
+    X, y, networks["short run"], 4 / 255, 1 / 255, 10, start=random_start(X, 4 / 255)
+).detach()
+
+figure, ax = plt.subplots(figsize=(7, 3.6), layout="constrained")
+shown = ("base", "short run", "robust")
+for offset, colour, hatch, what in (
+    (-0.2, "0.8", "", "no attack"),
+    (0.2, "#0072B2", "//", "PGD, 10 steps, ε = 4/255"),
+):
+    values = [accuracy(networks[name], X if offset < 0 else attacked[name, 4], y) for name in shown]
+    bars = ax.bar(np.arange(3) + offset, values, 0.38, color=colour, hatch=hatch, label=what)
+    ax.bar_label(bars, fmt="%.2f", padding=2)
+ax.set(xticks=range(3), xticklabels=shown, ylabel="accuracy", ylim=(0, 1.3))
+ax.set_title("Two dozen steps of adversarial training already help")
+ax.legend(loc="upper left", ncols=2, frameon=False)
+plt.show()
+
+# %% [markdown]
+# Two dozen steps win back a good part of the answers, ten times as many win back most. The accuracy
+# without attack stays what it was, as far as 48 scenes can tell; on photographs it usually
+# costs several per cent, and in lab 11 you will see that this training helps under noise and hurts
+# in fog.
+#
+# ### A cheaper defence?
+# Adversarial training is slow. How tempting to leave the network alone and clean the *image*: a
+# perturbation of a few grey levels should not survive a little **noise** or a **JPEG** encoding.
+# And it works, against an attacker who doesn't know of it. But they will know. Noise they average
+# away: they attack the *expected* scores, over several draws (expectation over transformation,
+# Athalye et al. 2018):
+#
+# $$\bar s(x) = \frac{1}{K} \sum_{k=1}^{K} f(t_k(x)),
+#   \qquad t_k \text{ the } k\text{-th draw of the defence}$$
+#
+# And JPEG, through which no gradient flows, they pass **straight through**: forwards they compute
+# $t(x)$, backwards they pretend that it was $x$, for the two look alike:
+#
+# $$\frac{\partial\, t_k(x)}{\partial x} := I \qquad\Rightarrow\qquad
+#   \nabla_x\, \bar s_j(x) = \frac{1}{K} \sum_{k=1}^{K} \nabla s_j \big|_{t_k(x)}$$
+#
+# One function serves both, and every attack that you have written can be run on it.
+#
+# ### Exercise: `expected_scores`
+# ★★☆ · 20 minutes
+#
+# <details><summary>Hint</summary>
+#
+# Which expression has the value of $t$ but the gradient of $x$? Add to $x$ something that has the
+# value $t - x$, and no gradient: `.detach()` makes one.
+#
+# </details>
+
+
+# %% exercise="expected_scores"
+def expected_scores(X, model, defence, num_samples):
+    """A defended network's scores, averaged over draws, with a gradient that passes the defence.
+
+        s̄(x) = 1/K Σ_k f(t_k(x)),   ∂t_k(x)/∂x := I
+
+    Args:
+        X: images, float tensor (N, 3, H, W).
+        model: a network in eval mode, from images to class scores (N, C).
+        defence: t, a function from images to images like them, without a gradient. Each call may
+            give something else. Call it num_samples times, each time with all of X.
+        num_samples: K ≥ 1.
+
+    Returns:
+        scores: float tensor (N, C). Autograd can follow it back to X: through the model exactly,
+            at the images t_k(x), and through the defence as if it had changed nothing.
+    """
+    ### BEGIN SOLUTION
+    scores = 0
+    for _ in range(num_samples):
+        straight_through = X + (defence(X) - X).detach()
+        scores = scores + model(straight_through) / num_samples
+    return scores
+    ### END SOLUTION
+
+
+# %% given=true
+class RoundAndShift:
+    """A defence to test with: five levels of brightness, and a shift that grows with every call."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, X):
+        self.calls += 1
+        return (4 * X.detach()).round() / 4 + 0.1 * self.calls
+
+
+# %% test="expected_scores" points=4
+generator = torch.Generator().manual_seed(7)
+X_test = torch.rand(2, 3, 5, 4, generator=generator, dtype=torch.float64)
+upstream = torch.randn(2, 4, generator=generator, dtype=torch.float64)
+network = tiny_network(2)
+draws = [((4 * X_test).round() / 4 + 0.1 * k).requires_grad_() for k in (1, 2, 3)]
+each = [network(draw) for draw in draws]
+gradients = [
+    torch.autograd.grad(scores, draw, upstream)[0] for scores, draw in zip(each, draws, strict=True)
+]
+leaf = X_test.clone().requires_grad_()
+(at_X,) = torch.autograd.grad(network(leaf), leaf, upstream)
+each = torch.stack(each).detach()
+
+X_given = X_test.clone()
+with check_unchanged(X=X_given, running_mean=network[1].running_mean):
+    scores = expected_scores(X_given, network, RoundAndShift(), 3)
+check_close(
+    scores,
+    each.mean(0),
+    "the scores that expected_scores gives",
+    mistakes={
+        "the defence is left out, or only its gradient is used": lambda: network(X_test),
+        "there is only one draw": each[0],
+        "only the last draw counts": each[2],
+        "the scores are added up, not averaged": each.sum(0),
+        "the defended images are averaged, not their scores": lambda: network(
+            torch.stack(draws).mean(0)
+        ),
+        "probabilities are averaged, not scores": each.softmax(2).mean(0),
+        "only the last draw counts, divided by their number": each[2] / 3,
+    },
+    tolerance=1e-8,
+)
+(gradient,) = vector_jacobian_product(
+    expected_scores, (X_test, network, RoundAndShift(), 3), upstream
+)
+check_close(
+    gradient,
+    torch.stack(gradients).mean(0),
+    "the gradient through expected_scores",
+    mistakes={
+        "no gradient passes the defence: go straight through it": torch.zeros_like(X_test),
+        "the gradient is taken at X itself, not at the defended images": at_X,
+        "only the first draw has a gradient": gradients[0] / 3,
+        "only the last draw has a gradient": gradients[2] / 3,
+        "the gradient passes twice": 2 * torch.stack(gradients).mean(0),
+    },
+    tolerance=1e-6,
+)
+### BEGIN HIDDEN TESTS
+generator = torch.Generator().manual_seed(reference.seed)
+network = tiny_network(reference.seed)
+for shape, samples in [((3, 3, 4, 6), 1), ((1, 3, 5, 3), 4)]:
+    X_test = torch.rand(shape, generator=generator, dtype=torch.float64)
+    upstream = torch.randn(shape[0], 4, generator=generator, dtype=torch.float64)
+    what = f"expected_scores for images {shape} and {samples} draws"
+    check_close(
+        expected_scores(X_test.clone(), network, RoundAndShift(), samples),
+        reference.expected_scores(X_test, network, RoundAndShift(), samples),
+        what,
+        tolerance=1e-8,
+    )
+    arguments = (X_test, network, RoundAndShift(), samples)
+    (gradient,) = vector_jacobian_product(expected_scores, arguments, upstream)
+    arguments = (X_test, network, RoundAndShift(), samples)
+    (expected,) = vector_jacobian_product(reference.expected_scores, arguments, upstream)
+    check_close(gradient, expected, f"the gradient through {what}", tolerance=1e-6)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# Three defences, each against no attack, against one that doesn't know it, and against one that
+# does.
+
+# %%
+from io import BytesIO
+
+from PIL import Image
+
+from utils.images import preprocess
+
+
+def jpeg(X):
+    """Every image as it comes out of a JPEG file of quality 75."""
+    decoded = []
+    for image in deprocess(X):
+        file = BytesIO()
+        Image.fromarray(image).save(file, "JPEG", quality=75)
+        decoded.append(np.array(Image.open(file)))
+    return preprocess(np.stack(decoded)).to(X.device)
+
+
+def noise(X):
+    """Normal noise of 0.08, that is, 20 grey levels."""
+    return X + 0.08 * torch.randn(X.shape, generator=generator).to(X.device)
+
+
+class SeenThrough(nn.Module):
+    """A defended network, as an attacker sees it who knows the defence."""
+
+    def __init__(self, defence, num_samples):
+        super().__init__()
+        self.defence, self.num_samples = defence, num_samples
+
+    def forward(self, X):
+        return expected_scores(X, base, self.defence, self.num_samples)
+
+
+generator = torch.Generator().manual_seed(0)
+few, few_labels, epsilon = X[:32], y[:32], 8 / 255
+unaware = attacked["base", 8][:32]
+
+
+def against(defence, num_samples, num_steps):
+    """Accuracy without attack, under the attack on the bare network, under one that knows."""
+    defended = SeenThrough(defence, num_samples)
+    attack = pgd(few, few_labels, defended, epsilon, epsilon / 4, num_steps).detach()
+    return [accuracy(base, defence(images), few_labels) for images in (few, unaware, attack)]
+
+
+defences = {
+    "none": [accuracy(base, images, few_labels) for images in (few, unaware, unaware)],
+    "noise\n(1 draw known)": against(noise, 1, num_steps=10),
+    "noise\n(4 draws known)": against(noise, 4, num_steps=10),
+    "JPEG": against(jpeg, 1, num_steps=20),
+    "adversarial\ntraining": [
+        accuracy(robust, images, few_labels)
+        for images in (few, unaware, attacked["robust", 8][:32])
+    ],
+}
+figure, ax = plt.subplots(figsize=(9, 4), layout="constrained")
+for offset, colour, hatch, what in zip(
+    (-0.27, 0, 0.27),
+    ("0.8", "#E69F00", "#0072B2"),
+    ("", "..", "//"),
+    ("no attack", "attack that doesn't know the defence", "attack that knows it"),
+    strict=True,
+):
+    values = [row[round(offset / 0.27) + 1] for row in defences.values()]
+    bars = ax.bar(np.arange(5) + offset, values, 0.25, color=colour, hatch=hatch, label=what)
+    ax.bar_label(bars, fmt="%.2f", padding=2, fontsize=9)
+ax.set(xticks=range(5), xticklabels=defences, ylabel="accuracy", ylim=(0, 1.25))
+ax.set_title("Cleaning the image helps until the attacker hears of it (ε = 8/255)")
+ax.legend(loc="upper center", ncols=3, frameon=False)
+plt.show()
+
+# %% [markdown]
+# Against the attack that doesn't know them (orange), noise and JPEG win back a third to two thirds
+# of the answers. That is the number that hopeful papers report. Against one that knows (blue), much
+# of it is gone: averaging over four draws sees through the noise better than looking at one, and
+# twenty steps straight through find their way past JPEG. Adversarial training is what it says and
+# no more: at 8/255, twice the radius it has seen, it keeps a part. Don't read the blue bars as the
+# last word either. They say what *our* attack achieved; with more draws and steps they sink
+# further.
+#
+# ### Question: a claim to review
+# ★★☆ · 15 minutes
+
+# %% [markdown] question="review_a_defence" points=4
+# You review a paper. Its defence turns each image's pixels by random small amounts, and re-encodes
+# it. Its table: clean accuracy 95%; FGSM at 8/255, 71%; PGD with 10 steps at 8/255, computed on the
+# network without the defence, 88%; PGD with 10 steps at 64/255, 80%; images made on another
+# network, 62%. The abstract says: "88% robust accuracy".
+#
+# 1. Name two things in these numbers that can't be if the attacks were strong, and say why.
+# 2. Which two experiments would you ask for?
+#
+# ### BEGIN SOLUTION
+# 1 (2 points, one for each of two). PGD's accuracy (88%) lies above FGSM's (71%): more, smaller
+# steps in the same ball should find more, not less. Images from *another* network do better (62%)
+# than the white-box attack: who has the network has everything that the other has, and more. A
+# radius of 64/255, which is enough to wipe out most of the image, should bring the accuracy near
+# chance; 80% says that the attack fails to find what is there. All are signs of masked gradients
+# (Athalye et al. 2018), or, here, of an attack that wasn't told of the defence. "88% is the
+# accuracy against an attacker who doesn't know the defence" also earns a point.
+#
+# 2 (2 points, one for each). An attack that knows the defence: the mean over random draws, as many
+# as it takes until more don't help, and straight through the re-encoding. A check that the attack
+# is strong enough: more steps, several starts, larger radius until accuracy reaches chance. Also
+# good: a query attack without gradients; the accuracy curve over ε beside that of adversarial
+# training; the worst case for each image over all attacks tried. No point for "more data sets" or
+# "a larger network".
+# ### END SOLUTION
+
+# %% [markdown]
+# ## 8. With an ImageNet network
+#
+# The same functions on a network that knows a thousand classes, and on photographs with 18 times as
+# many pixels. If section 2 is right, it should be *easier*.
+
+# %%
+from utils.images import load_photograph, preprocess
+from utils.models import WeightsUnavailable
+
+try:
+    squeezenet = load_model("squeezenet1_1").to(device)
+except WeightsUnavailable as reason:
+    print(reason)
+else:
+    photographs = torch.cat([preprocess(load_photograph(name)) for name in ("china", "flower")])
+    photographs = F.interpolate(photographs, (224, 336), mode="bilinear", antialias=True).to(device)
+    answers = scores_of(squeezenet, photographs).argmax(1)
+    goldfish = squeezenet.class_names.index("goldfish")
+    rows = {
+        "photograph": photographs,
+        "to goldfish": torch.cat(
+            [make_fooling_image(image[None], goldfish, squeezenet) for image in photographs]
+        ).detach(),
+        "FGSM, ε = 1/255": fgsm(photographs, answers, squeezenet, 1 / 255),
+        "FGSM, ε = 4/255": fgsm(photographs, answers, squeezenet, 4 / 255),
+    }
+    pictures = torch.stack(list(rows.values()), dim=1).flatten(0, 1)
+    confidences, answers = scores_of(squeezenet, pictures).softmax(1).max(1)
+    contact_sheet(
+        pictures,
+        [
+            f"{name}:\n{squeezenet.class_names[answer]} {confidence:.0%}"
+            for name, answer, confidence in zip(list(rows) * 2, answers, confidences, strict=True)
+        ],
+        columns=4,
+        inches=2.7,
+        heading="SqueezeNet on two photographs",
+    )
+    plt.show()
+
+# %% [markdown]
+# One or two grey levels are usually enough to fool an ImageNet network that was trained in the
+# ordinary way, where our small one held out up to four: more pixels, more products to add up. See
+# whether your photographs agree, try `vgg16`, or an image of your own with
+# `utils.images.load_image`.
+#
+# ## What to take away
+#
+# - The gradient for the image, followed uphill, fools a network, into any class you like.
+# - The reason is linearity in many dimensions. Random noise of the same size is harmless.
+# - How close an image is to the border is its margin; an attack is a way to spend a budget on it,
+#   many pixels a little or one pixel a lot.
+# - Hiding the gradient protects nobody: images transfer, and answers give the gradient away.
+# - A defence is worth what it does against an attacker who *knows* it. So far only training on
+#   attacks has kept some of its promise, within its radius, at a price. None is universal.

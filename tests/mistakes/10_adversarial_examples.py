@@ -1,0 +1,1187 @@
+# %% [markdown]
+# What students write in lab 10: mistakes that must lose points and be named, and answers that look
+# different from ours and are right.
+
+# %% mistake="make_fooling_image" named="is the sign reversed"
+def make_fooling_image(X, target_y, model):
+    X_fooling = X.clone().requires_grad_()
+    for _ in range(20):
+        scores = model(X_fooling)
+        if scores.argmax(1).item() == target_y:
+            break
+        scores[0, target_y].backward()
+        with torch.no_grad():
+            X_fooling -= 0.5 * X_fooling.grad / X_fooling.grad.norm()
+            X_fooling.clamp_(0, 1)
+            X_fooling.grad.zero_()
+    return X_fooling
+
+
+# %% mistake="make_fooling_image" named="the input X was modified in place"
+def make_fooling_image(X, target_y, model):
+    X_fooling = X.requires_grad_()
+    for _ in range(100):
+        scores = model(X_fooling)
+        if scores.argmax(1).item() == target_y:
+            break
+        (gradient,) = torch.autograd.grad(scores[0, target_y], X_fooling)
+        X_fooling.data += 0.5 * gradient / gradient.norm()
+        X_fooling.data.clamp_(0, 1)
+    return X_fooling
+
+
+# %% mistake="make_fooling_image" named="has to be clamped to [0, 1]"
+def make_fooling_image(X, target_y, model):
+    X_fooling = X.clone().requires_grad_()
+    learning_rate = 1
+    for _ in range(100):
+        scores = model(X_fooling)
+        if scores.argmax() == target_y:
+            break
+        scores[0, target_y].backward()
+        g = X_fooling.grad
+        X_fooling.data += learning_rate * g / g.norm()
+        X_fooling.grad.zero_()
+    return X_fooling
+
+
+# %% mistake="make_fooling_image" named="stop as soon as the network is fooled"
+def make_fooling_image(X, target_y, model):
+    X_fooling = X.clone()
+    for _ in range(60):
+        X_fooling = X_fooling.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(model(X_fooling)[0, target_y], X_fooling)
+        X_fooling = (X_fooling + 3 * gradient / gradient.norm()).clamp(0, 1)
+    return X_fooling
+
+
+# %% mistake="make_fooling_image" named="in more steps, until it is the highest"
+def make_fooling_image(X, target_y, model):
+    X_fooling = X.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(model(X_fooling)[0, target_y], X_fooling)
+    return (X + 0.1 * gradient / gradient.norm()).clamp(0, 1)
+
+
+# %% mistake="make_fooling_image" named="nothing was changed"
+def make_fooling_image(X, target_y, model):
+    X_fooling = X.clone().requires_grad_()
+    for _ in range(100):
+        scores = model(X_fooling)
+        if scores.argmax(1).item() != target_y:
+            break
+        scores[0, target_y].backward()
+        X_fooling.data += 0.5 * X_fooling.grad / X_fooling.grad.norm()
+    return X_fooling
+
+
+# %% mistake="make_fooling_image" named="in training mode"
+def make_fooling_image(X, target_y, model):
+    X_fooling = X.clone()
+    for _ in range(100):
+        X_fooling.requires_grad_()
+        model.eval()
+        scores = model(X_fooling)
+        if scores.argmax(1).item() == target_y:
+            break
+        (gradient,) = torch.autograd.grad(scores[0, target_y], X_fooling)
+        X_fooling = (X_fooling.detach() + 0.5 * gradient / gradient.norm()).clamp(0, 1)
+    model.train()
+    return X_fooling.detach()
+
+
+# %% mistake="make_fooling_image" named="or is it another class whose score you climb"
+def make_fooling_image(X, target_y, model):
+    X_fooling = X.clone()
+    for _ in range(10):
+        X_fooling.requires_grad_()
+        (gradient,) = torch.autograd.grad(model(X_fooling).max(), X_fooling)
+        X_fooling = (X_fooling.detach() + 0.3 * gradient / gradient.norm()).clamp(0, 1)
+    return X_fooling.detach()
+
+
+# %% correct="make_fooling_image"
+def make_fooling_image(X, target_y, model):
+    # As in CS231n: backward(), learning rate 1, a printed line now and then.
+    X_fooling = X.clone()
+    X_fooling = X_fooling.requires_grad_()
+    learning_rate = 1
+    for i in range(100):
+        scores = model(X_fooling)
+        if scores.data.max(1)[1][0] == target_y:
+            print("fooled after", i, "steps")
+            break
+        scores[0, target_y].backward()
+        dX = learning_rate * X_fooling.grad.data / X_fooling.grad.data.norm()
+        X_fooling.data = (X_fooling.data + dX).clamp(0, 1)
+        X_fooling.grad.data.zero_()
+    return X_fooling
+
+
+# %% correct="make_fooling_image"
+def make_fooling_image(X, target_y, model):
+    # Signs instead of directions, the cross-entropy instead of the score, and a fixed ball.
+    target = torch.tensor([target_y])
+    delta = torch.zeros_like(X)
+    for _ in range(50):
+        delta.requires_grad_()
+        loss = F.cross_entropy(model((X + delta).clamp(0, 1)), target)
+        (gradient,) = torch.autograd.grad(loss, delta)
+        delta = (delta.detach() - 2 / 255 * gradient.sign()).clamp(-0.05, 0.05)
+        if model((X + delta).clamp(0, 1)).argmax() == target_y:
+            break
+    return (X + delta).clamp(0, 1)
+
+
+# %% correct="make_fooling_image"
+def make_fooling_image(X, target_y, model):
+    # Goes on for a while after it is fooled, until the target leads by a margin.
+    X_fooling = X.clone()
+    for _ in range(200):
+        X_fooling = X_fooling.detach().requires_grad_()
+        scores = model(X_fooling)[0]
+        others = torch.cat([scores[:target_y], scores[target_y + 1 :]])
+        margin = scores[target_y] - others.max()
+        if margin > 0.5:
+            break
+        (gradient,) = torch.autograd.grad(margin, X_fooling)
+        X_fooling = (X_fooling + 0.2 * gradient / gradient.norm()).clamp(0, 1)
+    return X_fooling
+
+
+# %% mistake="linear_perturbation" named="ε is left out"
+def linear_perturbation(w, epsilon, norm):
+    return w.sign() if norm == "linf" else w / w.norm()
+
+
+# %% mistake="linear_perturbation" named="this is the answer for the other norm"
+def linear_perturbation(w, epsilon, norm):
+    return epsilon * w.sign()
+
+
+# %% mistake="linear_perturbation" named="the weights themselves are taken"
+def linear_perturbation(w, epsilon, norm):
+    return epsilon * w.sign() if norm == "linf" else epsilon * w
+
+
+# %% mistake="linear_perturbation" named="not by its square root"
+def linear_perturbation(w, epsilon, norm):
+    return epsilon * w.sign() if norm == "linf" else epsilon * w / (w**2).sum()
+
+
+# %% mistake="linear_perturbation" named="each row has a norm of its own"
+def linear_perturbation(w, epsilon, norm):
+    if norm == "linf":
+        return epsilon * w.sign()
+    return epsilon * F.normalize(w, dim=1)
+
+
+# %% mistake="linear_perturbation" named="the sign is reversed"
+def linear_perturbation(w, epsilon, norm):
+    return -epsilon * w.sign() if norm == "linf" else -epsilon * w / w.norm()
+
+
+# %% correct="linear_perturbation"
+def linear_perturbation(w, epsilon, norm):
+    delta = torch.zeros_like(w)
+    if norm == "linf":
+        delta[w > 0] = epsilon
+        delta[w < 0] = -epsilon
+    else:
+        delta += epsilon * w / torch.sqrt(torch.sum(w**2))
+    return delta
+
+
+# %% correct="linear_perturbation"
+def linear_perturbation(w, epsilon, norm):
+    if norm == "l2":
+        return F.normalize(w.flatten(), dim=0).view_as(w) * epsilon
+    return torch.where(w >= 0, epsilon, -epsilon)
+
+
+# %% mistake="fgsm" named="the step goes down the loss"
+def fgsm(X, y, model, epsilon):
+    X_adv = X.clone().requires_grad_()
+    F.cross_entropy(model(X_adv), y).backward()
+    return (X - epsilon * X_adv.grad.sign()).clamp(0, 1)
+
+
+# %% mistake="fgsm" named="the result is not clamped"
+def fgsm(X, y, model, epsilon):
+    X_adv = X.clone().requires_grad_()
+    F.cross_entropy(model(X_adv), y).backward()
+    return X + epsilon * X_adv.grad.sign()
+
+
+# %% mistake="fgsm" named="the gradient's sign is not taken"
+def fgsm(X, y, model, epsilon):
+    X_adv = X.clone().requires_grad_()
+    F.cross_entropy(model(X_adv), y).backward()
+    return (X + epsilon * X_adv.grad).clamp(0, 1)
+
+
+# %% mistake="fgsm" named="y is ignored"
+def fgsm(X, y, model, epsilon):
+    X_adv = X.clone().requires_grad_()
+    scores = model(X_adv)
+    F.cross_entropy(scores, scores.argmax(1)).backward()
+    return (X + epsilon * X_adv.grad.sign()).clamp(0, 1)
+
+
+# %% mistake="fgsm" named="the score of y is raised"
+def fgsm(X, y, model, epsilon):
+    X_adv = X.clone().requires_grad_()
+    model(X_adv).gather(1, y[:, None]).sum().backward()
+    return (X + epsilon * X_adv.grad.sign()).clamp(0, 1)
+
+
+# %% mistake="fgsm" named="it is the cross-entropy that has to grow"
+def fgsm(X, y, model, epsilon):
+    X_adv = X.clone().requires_grad_()
+    model(X_adv).gather(1, y[:, None]).sum().backward()
+    return (X - epsilon * X_adv.grad.sign()).clamp(0, 1)
+
+
+# %% mistake="fgsm" named="the perturbation is returned"
+def fgsm(X, y, model, epsilon):
+    X_adv = X.clone().requires_grad_()
+    F.cross_entropy(model(X_adv), y).backward()
+    return epsilon * X_adv.grad.sign()
+
+
+# %% mistake="fgsm" named="the input X was modified in place"
+def fgsm(X, y, model, epsilon):
+    X.requires_grad_()
+    F.cross_entropy(model(X), y).backward()
+    X.data += epsilon * X.grad.sign()
+    X.data.clamp_(0, 1)
+    return X
+
+
+# %% correct="fgsm"
+def fgsm(X, y, model, epsilon):
+    X.requires_grad_()
+    F.cross_entropy(model(X), y, reduction="sum").backward()
+    return torch.clamp(X + epsilon * torch.sign(X.grad), min=0, max=1)
+
+
+# %% correct="fgsm"
+def fgsm(X, y, model, epsilon):
+    results = []
+    for image, label in zip(X, y):
+        image = image[None].clone().requires_grad_()
+        loss = -model(image).log_softmax(1)[0, label]
+        (gradient,) = torch.autograd.grad(loss, image)
+        results.append(torch.clip(image + epsilon * gradient.sign(), 0, 1))
+    return torch.cat(results)
+
+
+# %% mistake="pgd" named="nothing brings the images back to the ball"
+def pgd(X, y, model, epsilon, step_size, num_steps, start=None):
+    X_adv = X.clone() if start is None else (X + start).clamp(0, 1)
+    for _ in range(num_steps):
+        X_adv.requires_grad_()
+        (gradient,) = torch.autograd.grad(F.cross_entropy(model(X_adv), y), X_adv)
+        X_adv = (X_adv.detach() + step_size * gradient.sign()).clamp(0, 1)
+    return X_adv
+
+
+# %% mistake="pgd" named="the ball is around the start"
+def pgd(X, y, model, epsilon, step_size, num_steps, start=None):
+    if start is not None:
+        X = (X + start).clamp(0, 1)
+    X_adv = X.clone()
+    for _ in range(num_steps):
+        X_adv.requires_grad_()
+        (gradient,) = torch.autograd.grad(F.cross_entropy(model(X_adv), y), X_adv)
+        delta = (X_adv.detach() + step_size * gradient.sign() - X).clamp(-epsilon, epsilon)
+        X_adv = (X + delta).clamp(0, 1)
+    return X_adv
+
+
+# %% mistake="pgd" named="the start is ignored"
+def pgd(X, y, model, epsilon, step_size, num_steps, start=None):
+    X_adv = X.clone()
+    for _ in range(num_steps):
+        X_adv.requires_grad_()
+        (gradient,) = torch.autograd.grad(F.cross_entropy(model(X_adv), y), X_adv)
+        delta = (X_adv.detach() + step_size * gradient.sign() - X).clamp(-epsilon, epsilon)
+        X_adv = (X + delta).clamp(0, 1)
+    return X_adv
+
+
+# %% mistake="pgd" named="every step starts from X again"
+def pgd(X, y, model, epsilon, step_size, num_steps, start=None):
+    X_adv = X.clone() if start is None else (X + start).clamp(0, 1)
+    for _ in range(num_steps):
+        X_adv.requires_grad_()
+        (gradient,) = torch.autograd.grad(F.cross_entropy(model(X_adv), y), X_adv)
+        delta = (step_size * gradient.sign()).clamp(-epsilon, epsilon)
+        X_adv = (X + delta).clamp(0, 1)
+    return X_adv
+
+
+# %% mistake="pgd" named="the gradient is always taken at X"
+def pgd(X, y, model, epsilon, step_size, num_steps, start=None):
+    X_adv = X.clone() if start is None else (X + start).clamp(0, 1)
+    leaf = X.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(F.cross_entropy(model(leaf), y), leaf)
+    for _ in range(num_steps):
+        delta = (X_adv + step_size * gradient.sign() - X).clamp(-epsilon, epsilon)
+        X_adv = (X + delta).clamp(0, 1)
+    return X_adv
+
+
+# %% mistake="pgd" named="the images are not clamped"
+def pgd(X, y, model, epsilon, step_size, num_steps, start=None):
+    X_adv = X.clone() if start is None else (X + start).clamp(0, 1)
+    for _ in range(num_steps):
+        X_adv.requires_grad_()
+        (gradient,) = torch.autograd.grad(F.cross_entropy(model(X_adv), y), X_adv)
+        X_adv = X + (X_adv.detach() + step_size * gradient.sign() - X).clamp(-epsilon, epsilon)
+    return X_adv
+
+
+# %% mistake="pgd" named="the step goes down the loss"
+def pgd(X, y, model, epsilon, step_size, num_steps, start=None):
+    X_adv = X.clone() if start is None else (X + start).clamp(0, 1)
+    for _ in range(num_steps):
+        X_adv.requires_grad_()
+        (gradient,) = torch.autograd.grad(F.cross_entropy(model(X_adv), y), X_adv)
+        delta = (X_adv.detach() - step_size * gradient.sign() - X).clamp(-epsilon, epsilon)
+        X_adv = (X + delta).clamp(0, 1)
+    return X_adv
+
+
+# %% mistake="pgd" named="the step is ε long"
+def pgd(X, y, model, epsilon, step_size, num_steps, start=None):
+    X_adv = X.clone() if start is None else (X + start).clamp(0, 1)
+    for _ in range(num_steps):
+        X_adv.requires_grad_()
+        (gradient,) = torch.autograd.grad(F.cross_entropy(model(X_adv), y), X_adv)
+        delta = (X_adv.detach() + epsilon * gradient.sign() - X).clamp(-epsilon, epsilon)
+        X_adv = (X + delta).clamp(0, 1)
+    return X_adv
+
+
+# %% correct="pgd"
+def pgd(X, y, model, epsilon, step_size, num_steps, start=None):
+    delta = torch.zeros_like(X) if start is None else start.clone()
+    delta = (X + delta).clamp(0, 1) - X
+    for _ in range(num_steps):
+        delta = delta.detach().requires_grad_()
+        F.cross_entropy(model(X + delta), y, reduction="sum").backward()
+        delta = torch.clamp(delta + step_size * delta.grad.sign(), -epsilon, epsilon)
+        delta = torch.clamp(X + delta, 0, 1) - X
+    return X + delta
+
+
+# %% correct="pgd"
+def pgd(X, y, model, epsilon, step_size, num_steps, start=None):
+    images = []
+    for i in range(len(X)):
+        x = X[i : i + 1]
+        low, high = (x - epsilon).clamp(min=0), (x + epsilon).clamp(max=1)
+        x_adv = x if start is None else torch.clamp(x + start[i : i + 1], 0, 1)
+        for _ in range(num_steps):
+            x_adv = x_adv.detach().clone()
+            x_adv.requires_grad = True
+            loss = nn.CrossEntropyLoss()(model(x_adv), y[i : i + 1])
+            model.zero_grad()
+            loss.backward()
+            x_adv = torch.min(torch.max(x_adv + step_size * x_adv.grad.sign(), low), high)
+        images.append(x_adv)
+    return torch.cat(images)
+
+
+# %% mistake="pgd_l2" named="the gradient is not divided by its length"
+def pgd_l2(X, y, model, epsilon, step_size, num_steps):
+    X_adv = X.clone()
+    for _ in range(num_steps):
+        X_adv.requires_grad_()
+        loss = F.cross_entropy(model(X_adv), y, reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, X_adv)
+        delta = X_adv.detach() + step_size * gradient - X
+        length = delta.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, 1, 1, 1)
+        X_adv = (X + delta * (epsilon / length).clamp(max=1)).clamp(0, 1)
+    return X_adv
+
+
+# %% mistake="pgd_l2" named="all images share one gradient length"
+def pgd_l2(X, y, model, epsilon, step_size, num_steps):
+    X_adv = X.clone()
+    for _ in range(num_steps):
+        X_adv.requires_grad_()
+        loss = F.cross_entropy(model(X_adv), y)
+        (gradient,) = torch.autograd.grad(loss, X_adv)
+        delta = X_adv.detach() + step_size * gradient / (gradient.norm() + 1e-12) - X
+        length = delta.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, 1, 1, 1)
+        X_adv = (X + delta * (epsilon / length).clamp(max=1)).clamp(0, 1)
+    return X_adv
+
+
+# %% mistake="pgd_l2" named="is stretched to its surface"
+def pgd_l2(X, y, model, epsilon, step_size, num_steps):
+    X_adv = X.clone()
+    for _ in range(num_steps):
+        X_adv.requires_grad_()
+        loss = F.cross_entropy(model(X_adv), y, reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, X_adv)
+        length = gradient.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, 1, 1, 1)
+        delta = X_adv.detach() + step_size * gradient / length - X
+        length = delta.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, 1, 1, 1)
+        X_adv = (X + epsilon * delta / length).clamp(0, 1)
+    return X_adv
+
+
+# %% mistake="pgd_l2" named="nothing brings the images back to the ball"
+def pgd_l2(X, y, model, epsilon, step_size, num_steps):
+    X_adv = X.clone()
+    for _ in range(num_steps):
+        X_adv.requires_grad_()
+        loss = F.cross_entropy(model(X_adv), y, reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, X_adv)
+        length = gradient.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, 1, 1, 1)
+        X_adv = (X_adv.detach() + step_size * gradient / length).clamp(0, 1)
+    return X_adv
+
+
+# %% mistake="pgd_l2" named="each value is clamped"
+def pgd_l2(X, y, model, epsilon, step_size, num_steps):
+    X_adv = X.clone()
+    for _ in range(num_steps):
+        X_adv.requires_grad_()
+        loss = F.cross_entropy(model(X_adv), y, reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, X_adv)
+        length = gradient.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, 1, 1, 1)
+        delta = X_adv.detach() + step_size * gradient / length - X
+        X_adv = (X + delta.clamp(-epsilon, epsilon)).clamp(0, 1)
+    return X_adv
+
+
+# %% mistake="pgd_l2" named="the gradient's sign is taken"
+def pgd_l2(X, y, model, epsilon, step_size, num_steps):
+    X_adv = X.clone()
+    for _ in range(num_steps):
+        X_adv.requires_grad_()
+        loss = F.cross_entropy(model(X_adv), y, reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, X_adv)
+        delta = X_adv.detach() + step_size * gradient.sign() - X
+        length = delta.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, 1, 1, 1)
+        X_adv = (X + delta * (epsilon / length).clamp(max=1)).clamp(0, 1)
+    return X_adv
+
+
+# %% mistake="pgd_l2" named="NaN"
+def pgd_l2(X, y, model, epsilon, step_size, num_steps):
+    X_adv = X.clone()
+    for _ in range(num_steps):
+        X_adv.requires_grad_()
+        loss = F.cross_entropy(model(X_adv), y, reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, X_adv)
+        length = gradient.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+        delta = X_adv.detach() + step_size * gradient / length - X
+        length = delta.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+        X_adv = (X + delta * (epsilon / length).clamp(max=1)).clamp(0, 1)
+    return X_adv
+
+
+# %% mistake="pgd_l2" named="the images are not clamped"
+def pgd_l2(X, y, model, epsilon, step_size, num_steps):
+    X_adv = X.clone()
+    for _ in range(num_steps):
+        X_adv.requires_grad_()
+        loss = F.cross_entropy(model(X_adv), y, reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, X_adv)
+        length = gradient.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, 1, 1, 1)
+        delta = X_adv.detach() + step_size * gradient / length - X
+        length = delta.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, 1, 1, 1)
+        X_adv = X + delta * (epsilon / length).clamp(max=1)
+    return X_adv
+
+
+# %% correct="pgd_l2"
+def pgd_l2(X, y, model, epsilon, step_size, num_steps):
+    delta = torch.zeros_like(X)
+    for _ in range(num_steps):
+        delta = delta.detach().requires_grad_()
+        F.cross_entropy(model(X + delta), y).backward()
+        delta = delta.detach() + step_size * F.normalize(delta.grad.flatten(1), dim=1).view_as(X)
+        delta = delta.flatten(1).renorm(2, 0, epsilon).view_as(X)
+        delta = (X + delta).clamp(0, 1) - X
+    return X + delta
+
+
+# %% correct="pgd_l2"
+def pgd_l2(X, y, model, epsilon, step_size, num_steps):
+    images = []
+    for x, label in zip(X, y):
+        x_adv = x.clone()
+        for _ in range(num_steps):
+            x_adv = x_adv.detach().requires_grad_()
+            loss = F.cross_entropy(model(x_adv[None]), label[None])
+            g = torch.autograd.grad(loss, x_adv)[0]
+            if g.norm() > 0:
+                x_adv = x_adv + step_size * g / g.norm()
+            delta = x_adv - x
+            if delta.norm() > epsilon:
+                delta = delta * epsilon / delta.norm()
+            x_adv = torch.clamp(x + delta, 0, 1)
+        images.append(x_adv)
+    return torch.stack(images)
+
+
+# %% mistake="logit_margin" named="the label itself is among the others"
+def logit_margin(scores, y):
+    return scores.gather(1, y[:, None])[:, 0] - scores.max(1).values
+
+
+# %% mistake="logit_margin" named="y is ignored"
+def logit_margin(scores, y):
+    top = scores.topk(2).values
+    return top[:, 0] - top[:, 1]
+
+
+# %% mistake="logit_margin" named="the label's score is replaced by 0"
+def logit_margin(scores, y):
+    mask = 1 - F.one_hot(y, scores.shape[1])
+    return scores.gather(1, y[:, None])[:, 0] - (scores * mask).max(1).values
+
+
+# %% mistake="logit_margin" named="the others' lead over the label"
+def logit_margin(scores, y):
+    own = scores.gather(1, y[:, None])[:, 0]
+    return scores.scatter(1, y[:, None], -torch.inf).max(1).values - own
+
+
+# %% mistake="logit_margin" named="probabilities are compared"
+def logit_margin(scores, y):
+    scores = scores.softmax(1)
+    own = scores.gather(1, y[:, None])[:, 0]
+    return own - scores.scatter(1, y[:, None], -torch.inf).max(1).values
+
+
+# %% mistake="logit_margin" named="the input scores was modified in place"
+def logit_margin(scores, y):
+    rows = torch.arange(len(y))
+    own = scores[rows, y].clone()
+    scores[rows, y] = -torch.inf
+    return own - scores.max(1).values
+
+
+# %% correct="logit_margin"
+def logit_margin(scores, y):
+    margins = []
+    for row, label in zip(scores, y):
+        others = [row[j] for j in range(len(row)) if j != label]
+        margins.append(row[label] - max(others))
+    return torch.stack(margins)
+
+
+# %% correct="logit_margin"
+def logit_margin(scores, y):
+    best, second = scores.topk(2, dim=1).values.T
+    own = scores[torch.arange(len(y)), y]
+    return torch.where(scores.argmax(1) == y, best - second, own - best)
+
+
+# %% mistake="one_pixel_attack" named="the objective has to become small, not large"
+def one_pixel_attack(x, y, model, objective, seed, popsize=8, maxiter=15):
+    _, H, W = x.shape
+
+    def build(candidates):
+        S = candidates.shape[1]
+        changed = x.repeat(S, 1, 1, 1)
+        for i, (row, column, *colour) in enumerate(candidates.T):
+            changed[i, :, min(int(row), H - 1), min(int(column), W - 1)] = torch.tensor(colour)
+        return changed
+
+    def function(candidates):
+        with torch.no_grad():
+            scores = model(build(candidates))
+        return -objective(scores, torch.full((len(scores),), y)).numpy()
+
+    bounds = [(0, H), (0, W), (0, 1), (0, 1), (0, 1)]
+    best = differential_evolution(
+        function,
+        bounds,
+        popsize=popsize,
+        maxiter=maxiter,
+        tol=0,
+        seed=seed,
+        vectorized=True,
+        updating="deferred",
+        polish=False,
+    )
+    return build(best.x[:, None])[0]
+
+
+# %% mistake="one_pixel_attack" named="are rows and columns exchanged"
+def one_pixel_attack(x, y, model, objective, seed, popsize=8, maxiter=15):
+    _, H, W = x.shape
+
+    def build(candidates):
+        S = candidates.shape[1]
+        changed = x.repeat(S, 1, 1, 1)
+        for i, (row, column, *colour) in enumerate(candidates.T):
+            changed[i, :, min(int(column), W - 1), min(int(row), H - 1)] = torch.tensor(colour).to(
+                x
+            )
+        return changed
+
+    def function(candidates):
+        with torch.no_grad():
+            scores = model(build(candidates))
+        return objective(scores, torch.full((len(scores),), y)).numpy()
+
+    bounds = [(0, H), (0, W), (0, 1), (0, 1), (0, 1)]
+    best = differential_evolution(
+        function,
+        bounds,
+        popsize=popsize,
+        maxiter=maxiter,
+        tol=0,
+        seed=seed,
+        vectorized=True,
+        updating="deferred",
+        polish=False,
+    )
+    return build(best.x[:, None])[0]
+
+
+# %% mistake="one_pixel_attack" named="the last row and the last column"
+def one_pixel_attack(x, y, model, objective, seed, popsize=8, maxiter=15):
+    _, H, W = x.shape
+
+    def build(candidates):
+        S = candidates.shape[1]
+        changed = x.repeat(S, 1, 1, 1)
+        for i, (row, column, *colour) in enumerate(candidates.T):
+            changed[i, :, int(row), int(column)] = torch.tensor(colour).to(x)
+        return changed
+
+    def function(candidates):
+        with torch.no_grad():
+            scores = model(build(candidates))
+        return objective(scores, torch.full((len(scores),), y)).numpy()
+
+    bounds = [(0, H - 1), (0, W - 1), (0, 1), (0, 1), (0, 1)]
+    best = differential_evolution(
+        function,
+        bounds,
+        popsize=popsize,
+        maxiter=maxiter,
+        tol=0,
+        seed=seed,
+        vectorized=True,
+        updating="deferred",
+        polish=False,
+    )
+    return build(best.x[:, None])[0]
+
+
+# %% mistake="one_pixel_attack" named="all three channels get the same value"
+def one_pixel_attack(x, y, model, objective, seed, popsize=8, maxiter=15):
+    _, H, W = x.shape
+
+    def build(candidates):
+        S = candidates.shape[1]
+        changed = x.repeat(S, 1, 1, 1)
+        for i, (row, column, value) in enumerate(candidates.T):
+            changed[i, :, min(int(row), H - 1), min(int(column), W - 1)] = value
+        return changed
+
+    def function(candidates):
+        with torch.no_grad():
+            scores = model(build(candidates))
+        return objective(scores, torch.full((len(scores),), y)).numpy()
+
+    best = differential_evolution(
+        function,
+        [(0, H), (0, W), (0, 1)],
+        popsize=popsize,
+        maxiter=maxiter,
+        tol=0,
+        seed=seed,
+        vectorized=True,
+        updating="deferred",
+        polish=False,
+    )
+    return build(best.x[:, None])[0]
+
+
+# %% mistake="one_pixel_attack" named="only some of its colours change"
+def one_pixel_attack(x, y, model, objective, seed, popsize=8, maxiter=15):
+    _, H, W = x.shape
+
+    def build(candidates):
+        changed = x.repeat(candidates.shape[1], 1, 1, 1)
+        for i, (row, column, value) in enumerate(candidates.T):
+            changed[i, 0, min(int(row), H - 1), min(int(column), W - 1)] = value
+        return changed
+
+    def function(candidates):
+        with torch.no_grad():
+            scores = model(build(candidates))
+        return objective(scores, torch.full((len(scores),), y)).numpy()
+
+    best = differential_evolution(
+        function,
+        [(0, H), (0, W), (0, 1)],
+        popsize=popsize,
+        maxiter=maxiter,
+        tol=0,
+        seed=seed,
+        vectorized=True,
+        updating="deferred",
+        polish=False,
+    )
+    return build(best.x[:, None])[0]
+
+
+# %% mistake="one_pixel_attack" named="copy x for each"
+def one_pixel_attack(x, y, model, objective, seed, popsize=8, maxiter=15):
+    _, H, W = x.shape
+    changed = x.clone()
+
+    def build(candidate):
+        row, column, *colour = candidate
+        changed[:, min(int(row), H - 1), min(int(column), W - 1)] = torch.tensor(colour).to(x)
+        return changed
+
+    def function(candidates):
+        with torch.no_grad():
+            scores = torch.cat([model(build(candidate)[None]) for candidate in candidates.T])
+        return objective(scores, torch.full((len(scores),), y)).numpy()
+
+    bounds = [(0, H), (0, W), (0, 1), (0, 1), (0, 1)]
+    best = differential_evolution(
+        function,
+        bounds,
+        popsize=popsize,
+        maxiter=maxiter,
+        tol=0,
+        seed=seed,
+        vectorized=True,
+        updating="deferred",
+        polish=False,
+    )
+    return build(best.x)
+
+
+# %% mistake="one_pixel_attack" named="colours have to be in [0, 1]"
+def one_pixel_attack(x, y, model, objective, seed, popsize=8, maxiter=15):
+    _, H, W = x.shape
+
+    def build(candidates):
+        S = candidates.shape[1]
+        changed = x.repeat(S, 1, 1, 1)
+        for i, (row, column, *colour) in enumerate(candidates.T):
+            changed[i, :, min(int(row), H - 1), min(int(column), W - 1)] = torch.tensor(colour).to(
+                x
+            )
+        return changed
+
+    def function(candidates):
+        with torch.no_grad():
+            scores = model(build(candidates))
+        return objective(scores, torch.full((len(scores),), y)).numpy()
+
+    bounds = [(0, H), (0, W), (0, 255), (0, 255), (0, 255)]
+    best = differential_evolution(
+        function,
+        bounds,
+        popsize=popsize,
+        maxiter=maxiter,
+        tol=0,
+        seed=seed,
+        vectorized=True,
+        updating="deferred",
+        polish=False,
+    )
+    return build(best.x[:, None])[0]
+
+
+# %% mistake="one_pixel_attack" named="use seed"
+def one_pixel_attack(x, y, model, objective, seed, popsize=8, maxiter=15):
+    _, H, W = x.shape
+
+    def build(candidates):
+        S = candidates.shape[1]
+        changed = x.repeat(S, 1, 1, 1)
+        for i, (row, column, *colour) in enumerate(candidates.T):
+            changed[i, :, min(int(row), H - 1), min(int(column), W - 1)] = torch.tensor(colour).to(
+                x
+            )
+        return changed
+
+    def function(candidates):
+        with torch.no_grad():
+            scores = model(build(candidates))
+        return objective(scores, torch.full((len(scores),), y)).numpy()
+
+    bounds = [(0, H), (0, W), (0, 1), (0, 1), (0, 1)]
+    best = differential_evolution(
+        function,
+        bounds,
+        popsize=popsize,
+        maxiter=maxiter,
+        tol=0,
+        vectorized=True,
+        updating="deferred",
+        polish=False,
+    )
+    return build(best.x[:, None])[0]
+
+
+# %% mistake="one_pixel_attack" named="the objective's labels are y"
+def one_pixel_attack(x, y, model, objective, seed, popsize=8, maxiter=15):
+    _, H, W = x.shape
+    label = model(x[None]).argmax().item()
+
+    def build(candidates):
+        S = candidates.shape[1]
+        changed = x.repeat(S, 1, 1, 1)
+        for i, (row, column, *colour) in enumerate(candidates.T):
+            changed[i, :, min(int(row), H - 1), min(int(column), W - 1)] = torch.tensor(colour).to(
+                x
+            )
+        return changed
+
+    def function(candidates):
+        with torch.no_grad():
+            scores = model(build(candidates))
+        return objective(scores, torch.full((len(scores),), label)).numpy()
+
+    bounds = [(0, H), (0, W), (0, 1), (0, 1), (0, 1)]
+    best = differential_evolution(
+        function,
+        bounds,
+        popsize=popsize,
+        maxiter=maxiter,
+        tol=0,
+        seed=seed,
+        vectorized=True,
+        updating="deferred",
+        polish=False,
+    )
+    return build(best.x[:, None])[0]
+
+
+# %% correct="one_pixel_attack"
+def one_pixel_attack(x, y, model, objective, seed, popsize=8, maxiter=15):
+    # One candidate at a time, SciPy's polish left on, and a row just short of H.
+    _, H, W = x.shape
+
+    def place(candidate):
+        changed = x.clone()
+        row, column = int(candidate[0]), int(candidate[1])
+        changed[:, row, column] = torch.as_tensor(candidate[2:], dtype=x.dtype)
+        return changed
+
+    def function(candidate):
+        with torch.no_grad():
+            scores = model(place(candidate)[None])
+        return objective(scores, torch.tensor([y])).item()
+
+    best = differential_evolution(
+        function,
+        [(0, H - 1e-6), (0, W - 1e-6), (0, 1), (0, 1), (0, 1)],
+        popsize=popsize,
+        maxiter=maxiter,
+        tol=0,
+        seed=seed,
+    )
+    return place(best.x)
+
+
+# %% correct="one_pixel_attack"
+def one_pixel_attack(x, y, model, objective, seed, popsize=8, maxiter=15):
+    # Stops when it has won, and takes the place as a share of the image.
+    _, H, W = x.shape
+
+    def build(candidates):
+        rows = np.clip(np.floor(candidates[0] * H), 0, H - 1).astype(int)
+        columns = np.clip(np.floor(candidates[1] * W), 0, W - 1).astype(int)
+        images = torch.stack([x] * candidates.shape[1])
+        for image, row, column, colour in zip(images, rows, columns, candidates[2:].T):
+            image[:, row, column] = torch.tensor(colour, dtype=x.dtype)
+        return images
+
+    def function(candidates):
+        scores = model(build(candidates))
+        return objective(scores, y * torch.ones(len(scores), dtype=torch.long)).detach().numpy()
+
+    best = differential_evolution(
+        function,
+        [(0, 1)] * 5,
+        popsize=popsize,
+        maxiter=maxiter,
+        tol=0,
+        rng=seed,
+        vectorized=True,
+        updating="deferred",
+        polish=False,
+        strategy="rand1bin",
+        init="sobol",
+    )
+    return build(best.x.reshape(5, 1)).squeeze(0)
+
+
+# %% mistake="estimate_gradient" named="compared with f(x), not with f(x − σu)"
+def estimate_gradient(f, x, directions, sigma):
+    slopes = (f(x + sigma * directions) - f(x[None])) / sigma
+    return (slopes.view(-1, 1, 1, 1) * directions).mean(0)
+
+
+# %% mistake="estimate_gradient" named="the 2 of 2σ is missing"
+def estimate_gradient(f, x, directions, sigma):
+    slopes = (f(x + sigma * directions) - f(x - sigma * directions)) / sigma
+    return (slopes.view(-1, 1, 1, 1) * directions).mean(0)
+
+
+# %% mistake="estimate_gradient" named="the sum over the directions"
+def estimate_gradient(f, x, directions, sigma):
+    gradient = torch.zeros_like(x)
+    for u in directions:
+        u = u[None]
+        slope = (f(x + sigma * u) - f(x - sigma * u)) / (2 * sigma)
+        gradient += slope * u[0]
+    return gradient
+
+
+# %% mistake="estimate_gradient" named="is not divided by 2σ"
+def estimate_gradient(f, x, directions, sigma):
+    differences = f(x + sigma * directions) - f(x - sigma * directions)
+    return torch.einsum("k,kchw->chw", differences, directions) / len(directions)
+
+
+# %% mistake="estimate_gradient" named="averaged before they meet"
+def estimate_gradient(f, x, directions, sigma):
+    slopes = (f(x + sigma * directions) - f(x - sigma * directions)) / (2 * sigma)
+    return slopes.mean() * directions.mean(0)
+
+
+# %% mistake="estimate_gradient" named="only the last direction counts"
+def estimate_gradient(f, x, directions, sigma):
+    for u in directions[:, None]:
+        slope = (f(x + sigma * u) - f(x - sigma * u)) / (2 * sigma)
+        gradient = slope * u[0]
+    return gradient
+
+
+# %% mistake="estimate_gradient" named="the sign is reversed"
+def estimate_gradient(f, x, directions, sigma):
+    slopes = (f(x - sigma * directions) - f(x + sigma * directions)) / (2 * sigma)
+    return (slopes.view(-1, 1, 1, 1) * directions).mean(0)
+
+
+# %% correct="estimate_gradient"
+def estimate_gradient(f, x, directions, sigma):
+    gradient = torch.zeros_like(x)
+    for u in directions:
+        slope = (f((x + sigma * u)[None]) - f((x - sigma * u)[None])).item() / (2 * sigma)
+        gradient += slope * u / len(directions)
+    return gradient
+
+
+# %% correct="estimate_gradient"
+def estimate_gradient(f, x, directions, sigma):
+    both = torch.cat([directions, -directions])
+    values = f(x[None] + sigma * both)
+    return torch.tensordot(values, both, dims=1) / (len(both) * sigma)
+
+
+# %% mistake="adversarial_training_step" named="the gradients that the attack left behind"
+def adversarial_training_step(X, y, model, optimizer, attack):
+    optimizer.zero_grad()
+    model.eval()
+    X_adv = attack(X, y, model)
+    model.train()
+    loss = F.cross_entropy(model(X_adv), y)
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
+# %% mistake="adversarial_training_step" named="the attack, too, ran in training mode"
+def adversarial_training_step(X, y, model, optimizer, attack):
+    model.train()
+    X_adv = attack(X, y, model)
+    optimizer.zero_grad()
+    loss = F.cross_entropy(model(X_adv), y)
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
+# %% mistake="adversarial_training_step" named="has to be in training mode"
+def adversarial_training_step(X, y, model, optimizer, attack):
+    model.eval()
+    X_adv = attack(X, y, model)
+    optimizer.zero_grad()
+    loss = F.cross_entropy(model(X_adv), y)
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
+# %% mistake="adversarial_training_step" named="the network learned in eval mode"
+def adversarial_training_step(X, y, model, optimizer, attack):
+    model.eval()
+    X_adv = attack(X, y, model)
+    optimizer.zero_grad()
+    loss = F.cross_entropy(model(X_adv), y)
+    loss.backward()
+    optimizer.step()
+    model.train()
+    return loss.item()
+
+
+# %% mistake="adversarial_training_step" named="the clean images are learned"
+def adversarial_training_step(X, y, model, optimizer, attack):
+    model.eval()
+    X_adv = attack(X, y, model)
+    model.train()
+    optimizer.zero_grad()
+    loss = F.cross_entropy(model(X), y)
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
+# %% mistake="adversarial_training_step" named="no step of the optimiser"
+def adversarial_training_step(X, y, model, optimizer, attack):
+    model.eval()
+    X_adv = attack(X, y, model)
+    model.train()
+    optimizer.zero_grad()
+    loss = F.cross_entropy(model(X_adv), y)
+    loss.backward()
+    return loss.item()
+
+
+# %% mistake="adversarial_training_step" named="the sum over the batch"
+def adversarial_training_step(X, y, model, optimizer, attack):
+    model.eval()
+    X_adv = attack(X, y, model)
+    model.train()
+    optimizer.zero_grad()
+    loss = F.cross_entropy(model(X_adv), y, reduction="sum")
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
+# %% mistake="adversarial_training_step" named="only the gradients that the attack left behind"
+def adversarial_training_step(X, y, model, optimizer, attack):
+    model.eval()
+    optimizer.zero_grad()
+    X_adv = attack(X, y, model)
+    model.train()
+    loss = F.cross_entropy(model(X_adv), y)
+    optimizer.step()
+    return loss.item()
+
+
+# %% correct="adversarial_training_step"
+def adversarial_training_step(X, y, model, optimizer, attack):
+    model.eval()
+    X_adv = attack(X, y, model).detach()
+    model.train()
+    loss = nn.CrossEntropyLoss()(model(X_adv), y)
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters)):
+        parameter.grad = gradient
+    optimizer.step()
+    return loss
+
+
+# %% correct="adversarial_training_step"
+def adversarial_training_step(X, y, model, optimizer, attack):
+    model = model.eval()
+    attacked = attack(X.clone(), y, model)
+    model.zero_grad()
+    model = model.train()
+    loss = -model(attacked).log_softmax(1)[range(len(y)), y].mean()
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    print(f"loss {loss.item():.3f}")
+    return float(loss)
+
+
+# %% mistake="expected_scores" named="no gradient passes the defence"
+def expected_scores(X, model, defence, num_samples):
+    return torch.stack([model(defence(X)) for _ in range(num_samples)]).mean(0)
+
+
+# %% mistake="expected_scores" named="there is only one draw"
+def expected_scores(X, model, defence, num_samples):
+    return model(X + (defence(X) - X).detach())
+
+
+# %% mistake="expected_scores" named="the scores are added up"
+def expected_scores(X, model, defence, num_samples):
+    return sum(model(X + (defence(X) - X).detach()) for _ in range(num_samples))
+
+
+# %% mistake="expected_scores" named="the defended images are averaged"
+def expected_scores(X, model, defence, num_samples):
+    defended = torch.stack([defence(X) for _ in range(num_samples)]).mean(0)
+    return model(X + (defended - X).detach())
+
+
+# %% mistake="expected_scores" named="the defence is left out"
+def expected_scores(X, model, defence, num_samples):
+    draws = []
+    for _ in range(num_samples):
+        defended = defence(X)
+        draws.append(model(defended + (X - defended).detach()))
+    return torch.stack(draws).mean(0)
+
+
+# %% mistake="expected_scores" named="the gradient is taken at X itself"
+def expected_scores(X, model, defence, num_samples):
+    defended = torch.stack([model(defence(X)) for _ in range(num_samples)]).mean(0)
+    undefended = model(X)
+    return undefended + (defended - undefended).detach()
+
+
+# %% mistake="expected_scores" named="probabilities are averaged"
+def expected_scores(X, model, defence, num_samples):
+    draws = [model(X + (defence(X) - X).detach()).softmax(1) for _ in range(num_samples)]
+    return torch.stack(draws).mean(0)
+
+
+# %% mistake="expected_scores" named="no gradient"
+def expected_scores(X, model, defence, num_samples):
+    with torch.no_grad():
+        draws = [model(X + (defence(X) - X).detach()) for _ in range(num_samples)]
+    return torch.stack(draws).mean(0)
+
+
+# %% correct="expected_scores"
+class StraightThrough(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, X, defence):
+        return defence(X)
+
+    @staticmethod
+    def backward(ctx, upstream):
+        return upstream, None
+
+
+def expected_scores(X, model, defence, num_samples):
+    draws = [StraightThrough.apply(X, defence) for _ in range(num_samples)]
+    return torch.stack([model(draw) for draw in draws]).mean(0)
+
+
+# %% correct="expected_scores"
+def expected_scores(X, model, defence, num_samples):
+    draws = []
+    for _ in range(num_samples):
+        with torch.no_grad():
+            change = defence(X) - X
+        draws.append(X + change)
+    scores = model(torch.cat(draws))
+    return scores.view(num_samples, len(X), -1).mean(dim=0)
