@@ -1,0 +1,1955 @@
+# %% [markdown]
+# # Lab 07: Guided backprop
+#
+# The gradient of a score with respect to the image says which pixels matter, and shows mostly
+# noise. Change one line of backpropagation, the one for the ReLU, and crisp drawings of the object
+# come out. They are among the most beautiful pictures that one can get from a network. You will
+# make them in three ways, and then find out how much they tell.
+#
+# | section | what you write | minutes |
+# |---|---|---|
+# | 1. One ReLU, three ways back | `relu_backward` | 15 |
+# | 2. The rules as PyTorch functions | `DeconvReLU`, `GuidedReLU` | 25 |
+# | 3. A whole network | `replace_relus`, `guided_backprop`, one answer in words | 75 |
+# | 4. The deconvnet, by hand | `max_unpool`, `deconvnet` | 55 |
+# | 5. One neuron | `neuron_gradient` | 25 |
+# | 6. What does the map know? | a verdict in writing | 30 |
+# | 7. With an ImageNet network | nothing: you look | 10 |
+#
+# The cell beneath each exercise is its test: **if it says nothing, your code is right so far**;
+# otherwise it says in one sentence what is wrong. When your work is graded, other networks, shapes
+# and classes are tried as well. No exercise needs one that you wrote before, so a slip costs you
+# only once.
+
+# %% given=true
+import copy
+from collections import OrderedDict
+from contextlib import suppress
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from utils.checks import (
+    check_close,
+    check_unchanged,
+    eval_numerical_gradient_array,
+    vector_jacobian_product,
+)
+
+device = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def random_tensor(seed, *shape):
+    """Normally distributed numbers in float64, every ninth of them exactly zero."""
+    numbers = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    numbers.view(-1)[::9] = 0
+    return numbers
+
+
+def random_images(seed, *shape):
+    """Images in float64 with values between 0 and 1."""
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def randomised(network, seed):
+    """The network in float64 and in eval mode, with random weights and BatchNorm statistics."""
+    generator = torch.Generator().manual_seed(seed)
+    network.double().eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.normal_(0, 0.5, generator=generator)
+        for buffer in network.buffers():
+            if buffer.is_floating_point():
+                buffer.uniform_(0.5, 1.5, generator=generator)
+    return network
+
+
+def tiny_network(seed, inplace=False, shared=False):
+    """A small random network for the tests, from images (N, 3, H, W) to four class scores.
+
+    Where `shared`, the first two of its three ReLUs are one and the same module.
+    """
+    relu1 = nn.ReLU(inplace)
+    features = OrderedDict(
+        conv1=nn.Conv2d(3, 5, 3, padding=1),
+        norm1=nn.BatchNorm2d(5),
+        relu1=relu1,
+        pool=nn.MaxPool2d((2, 3)),
+        conv2=nn.Conv2d(5, 6, 3, padding=1),
+        norm2=nn.BatchNorm2d(6),
+        relu2=relu1 if shared else nn.ReLU(inplace),
+    )
+    classifier = OrderedDict(
+        average=nn.AdaptiveAvgPool2d((2, 2)),
+        flatten=nn.Flatten(),
+        hidden=nn.Linear(24, 8),
+        relu3=nn.ReLU(inplace),
+        linear=nn.Linear(8, 4),
+    )
+    parts = OrderedDict(features=nn.Sequential(features), classifier=nn.Sequential(classifier))
+    return randomised(nn.Sequential(parts), seed)
+
+
+class FunctionalNetwork(nn.Module):
+    """A network that calls F.relu instead of having nn.ReLU modules."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 5, 3, padding=1)
+        self.conv2 = nn.Conv2d(5, 4, 3)
+
+    def forward(self, images):
+        return F.relu(self.conv2(F.relu(self.conv1(images)))).mean((2, 3))
+
+
+def count_hooks(model):
+    """How many hooks hang on a model's modules."""
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return sum(len(getattr(module, kind)) for module in model.modules() for kind in kinds)
+
+
+def gradient_afterwards(function, arguments, model, X, upstream):
+    """The plain gradient through `model` after function(*arguments) has had it in its hands."""
+    # In the grader the function lives in another process, and so does what it does to the model:
+    # there, run_beside(verb, …) calls verb(the function itself, …).
+    if hasattr(function, "run_beside"):
+        return function.run_beside(gradient_afterwards, arguments, model, X, upstream)
+    function(*arguments)
+    return vector_jacobian_product(model, [X], upstream)[0]
+
+
+# %% [markdown]
+# The next cell loads a network of six convolutions and a linear layer, each convolution with
+# BatchNorm and a ReLU, and pictures to ask it about: textured objects in clutter, of which we know
+# where they are.
+
+# %%
+import matplotlib.pyplot as plt
+
+from utils.models import load_model
+from utils.scenes import CLASS_NAMES, make_scenes
+
+base = load_model("base").to(device)
+scenes = make_scenes(200, np.random.default_rng(7))
+images, labels = (tensor.to(device) for tensor in scenes.tensors())
+masks = torch.from_numpy(scenes.masks)
+
+
+def show_numbers(ax, array, title, limit=8):
+    """Draw a small matrix with its numbers, in colours that are symmetric about zero."""
+    ax.imshow(array, cmap="RdBu_r", vmin=-limit, vmax=limit)
+    for (row, column), value in np.ndenumerate(np.asarray(array)):
+        colour = "white" if abs(value) > 0.6 * limit else "black"
+        text = f"{value + 0.0:g}".replace("-", "−")  # + 0.0 turns −0 into 0
+        ax.text(column, row, text, ha="center", va="center", color=colour)
+    ax.set_title(title)
+
+
+def without_ticks(axes):
+    """Leave out the ticks of all axes: pixels needn't be counted."""
+    for ax in axes.flat:
+        ax.set_xticks([])
+        ax.set_yticks([])
+
+
+# %% [markdown]
+# ## 1. One ReLU, three ways back
+#
+# On the way forward a ReLU lets positive numbers pass and stops the others: $y = \max(x, 0)$. On
+# the way back it gets an upstream gradient $R = \partial L / \partial y$ and has to hand something
+# on. What, is settled by calculus: where $x > 0$ it was the identity, so $R$ passes, elsewhere it
+# was constant, so zero does.
+#
+# $$\text{backprop:} \quad R \cdot [x > 0]$$
+#
+# A negative $R$ says: *less of this would raise the score*. Two papers wanted to see only what
+# speaks **for** a score, and broke with calculus at this one place:
+#
+# $$\text{deconvnet:} \quad R \cdot [R > 0] \qquad\qquad
+#   \text{guided backprop:} \quad R \cdot [R > 0] \cdot [x > 0]$$
+#
+# The **deconvnet** (Zeiler & Fergus, 2014) applies a ReLU to the signal on its way *back*, and
+# doesn't look at $x$ at all. **Guided backprop** (Springenberg et al., 2015) does both: whatever
+# was stopped on the way forward stays stopped, and what is negative on the way back stops too.
+#
+# ### Exercise: `relu_backward`
+# ★☆☆ · 15 minutes
+
+
+# %% exercise="relu_backward"
+def relu_backward(dout, x, rule):
+    """Send an upstream gradient back through a ReLU by one of three rules.
+
+        backprop: dout · [x > 0]    deconvnet: dout · [dout > 0]    guided: both conditions
+
+    Args:
+        dout: upstream gradient R, float tensor of any shape.
+        x: the ReLU's input on the way forward, float tensor of the same shape. Where it is exactly
+            0, it doesn't count as positive.
+        rule: "backprop", "deconvnet" or "guided".
+
+    Returns:
+        dx: what goes on downwards, float tensor of the same shape.
+    """
+    ### BEGIN SOLUTION
+    if rule != "deconvnet":
+        dout = dout * (x > 0)
+    if rule != "backprop":
+        dout = dout * (dout > 0)
+    return dout
+    ### END SOLUTION
+
+
+# %% test="relu_backward" points=4
+lecture_x = torch.tensor([[1.0, -1, 5], [2, -5, -7], [-3, 2, 4]])
+lecture_dout = torch.tensor([[-2.0, 3, -1], [6, -3, 1], [2, -1, 3]])
+lecture_dx = {
+    "backprop": torch.tensor([[-2.0, 0, -1], [6, 0, 0], [0, -1, 3]]),
+    "deconvnet": torch.tensor([[0.0, 3, 0], [6, 0, 1], [2, 0, 3]]),
+    "guided": torch.tensor([[0.0, 0, 0], [6, 0, 0], [0, 0, 3]]),
+}
+random_x, random_dout = (
+    random_tensor(0, 3, 2, 4, 5),
+    random_tensor(1, 5, 4, 3, 2).reshape(3, 2, 4, 5),
+)
+random_x[0, 0], random_dout[0, 0, 0] = 0, 1
+for rule in ("backprop", "deconvnet", "guided"):
+    for x, dout in [(lecture_x, lecture_dout), (random_x, random_dout)]:
+        values = {
+            "backprop": torch.where(x > 0, dout, 0),
+            "deconvnet": dout.clamp(min=0),
+            "guided": torch.where(x > 0, dout, 0).clamp(min=0),
+        }
+        expected = lecture_dx[rule] if x is lecture_x else values[rule]
+        with check_unchanged(dout=dout, x=x):
+            dx = relu_backward(dout, x, rule)
+        check_close(
+            dx,
+            expected,
+            f"relu_backward(dout, x, {rule!r}) for x {tuple(x.shape)}",
+            mistakes={
+                "where x is exactly 0, dout passes: x has to be positive": (
+                    torch.where(x >= 0, values["deconvnet"] if rule == "guided" else dout, 0)
+                ),
+                "dout passes as it is": dout,
+                "the ReLU of x is passed back, not the gradient": x.clamp(min=0),
+                "dout is multiplied by ReLU(x): only whether x is positive counts": (
+                    values[rule] * x.clamp(min=0)
+                ),
+                "only the mask is passed back, of zeros and ones": (values[rule] != 0).double(),
+                "negative values pass, and positive ones are stopped": dout.clamp(max=0),
+                **{
+                    f"it is the rule of {other}": values[other] for other in values if other != rule
+                },
+            },
+        )
+### BEGIN HIDDEN TESTS
+for seed, shape in enumerate([(7,), (2, 9), (1, 3, 5, 2)]):
+    x, dout = (random_tensor(reference.seed + 2 * seed + one, *shape) for one in (0, 1))
+    for rule in ("backprop", "deconvnet", "guided"):
+        check_close(
+            relu_backward(dout.clone(), x.clone(), rule),
+            reference.relu_backward(dout, x, rule),
+            f"relu_backward by the rule {rule!r} for x {shape}",
+        )
+### END HIDDEN TESTS
+
+# %% [markdown]
+# Here is the lecture's example, by your function.
+
+# %%
+figure, axes = plt.subplots(2, 3, figsize=(7.6, 5.4), layout="constrained")
+figure.suptitle("One upstream gradient, three ways back through the same ReLU")
+show_numbers(axes[0, 0], lecture_x, "forward: input x")
+show_numbers(axes[0, 1], lecture_x.relu(), "forward: ReLU(x)")
+show_numbers(axes[0, 2], lecture_dout, "upstream gradient R")
+for ax, rule in zip(axes[1], ("backprop", "deconvnet", "guided"), strict=True):
+    show_numbers(ax, relu_backward(lecture_dout, lecture_x, rule), rule)
+without_ticks(axes)
+plt.show()
+
+# %% [markdown]
+# Compare place by place. At the top left, $x = 1$ was let through and $R = -2$: backprop hands on
+# the −2, the other two don't want to hear it. Beside it, $x = -1$ was stopped: nothing that happens
+# there can change the output, and still the deconvnet hands on a 3. Only two numbers of nine
+# survive both conditions.
+#
+# ## 2. The rules as PyTorch functions
+#
+# To use such a rule in a network, autograd has to know it. A `torch.autograd.Function` is a forward
+# and a backward pass, written side by side. Here is the ordinary ReLU as one.
+
+
+# %% given=true
+class BackpropReLU(torch.autograd.Function):
+    """The ReLU as calculus has it. Use it as BackpropReLU.apply(x)."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)  # what the way back will need
+        return x.clamp(min=0)
+
+    @staticmethod
+    def backward(ctx, dout):
+        (x,) = ctx.saved_tensors
+        return dout * (x > 0)
+
+
+# %% [markdown]
+# `forward` computes, and puts aside in `ctx` what the way back will need. `backward` gets the
+# upstream gradient, and returns one gradient for each argument that `forward` had after `ctx`.
+# Nobody checks that it is the true one, and that is how we get our way. But neither method may
+# change what it is given in place: others may still need it.
+#
+# ### Exercise: `DeconvReLU`
+# ★☆☆ · 10 minutes
+
+
+# %% exercise="DeconvReLU"
+class DeconvReLU(torch.autograd.Function):
+    """A ReLU that on the way back passes what is positive there: dout · [dout > 0].
+
+    Use it as DeconvReLU.apply(x).
+    """
+
+    @staticmethod
+    def forward(ctx, x):
+        """The ReLU of x, a float tensor of any shape; this part is done."""
+        return x.clamp(min=0)
+
+    @staticmethod
+    def backward(ctx, dout):
+        """From the upstream gradient, a float tensor of x's shape, to what goes on downwards."""
+        ### BEGIN SOLUTION
+        return dout.clamp(min=0)
+        ### END SOLUTION
+
+
+# %% test="DeconvReLU" points=3
+x, upstream = random_tensor(2, 3, 2, 4, 5), random_tensor(3, 3, 2, 4, 5) + 0.1
+with check_unchanged(x=x, upstream=upstream):
+    y = DeconvReLU.apply(x)
+    (dx,) = vector_jacobian_product(DeconvReLU.apply, [x], upstream)
+check_close(
+    y,
+    torch.where(x > 0, x, 0),
+    "DeconvReLU.apply(x)",
+    mistakes={
+        "forward returns x as it is: the way forward is an ordinary ReLU": x,
+        "forward takes the absolute value": x.abs(),
+        "forward returns a mask of zeros and ones": (x > 0).double(),
+    },
+)
+check_close(
+    dx,
+    torch.where(upstream > 0, upstream, 0),
+    "the gradient through DeconvReLU",
+    mistakes={
+        "it is the ordinary gradient: x, not dout, decides what passes": (
+            torch.where(x > 0, upstream, 0)
+        ),
+        "both x and dout decide what passes, which is guided backprop": (
+            torch.where((x > 0) & (upstream > 0), upstream, 0)
+        ),
+        "dout passes as it is": upstream,
+        "only the mask is passed back, of zeros and ones": (upstream > 0).double(),
+        "the absolute value of dout is passed back": upstream.abs(),
+        "positive values are stopped, and negative ones pass": upstream.clamp(max=0),
+        "the ReLU of x is passed back, not of dout": torch.where(x > 0, x, 0),
+    },
+)
+### BEGIN HIDDEN TESTS
+for seed, shape in enumerate([(6,), (4, 7), (1, 2, 3, 5)]):
+    x, upstream = (random_tensor(reference.seed + 2 * seed + one, *shape) for one in (0, 1))
+    name = f"DeconvReLU for x {shape}"
+    check_close(DeconvReLU.apply(x), reference.DeconvReLU.apply(x), name)
+    check_close(
+        vector_jacobian_product(DeconvReLU.apply, [x], upstream)[0],
+        vector_jacobian_product(reference.DeconvReLU.apply, [x], upstream)[0],
+        f"the gradient through {name}",
+    )
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ### Exercise: `GuidedReLU`
+# ★☆☆ · 15 minutes
+#
+# This time both methods are yours: the way back depends on $x$.
+
+
+# %% exercise="GuidedReLU"
+class GuidedReLU(torch.autograd.Function):
+    """A ReLU that on the way back passes what is positive both ways: dout · [dout > 0] · [x > 0].
+
+    Use it as GuidedReLU.apply(x). Where x is exactly 0, nothing passes.
+    """
+
+    @staticmethod
+    def forward(ctx, x):
+        """The ReLU of x, a float tensor of any shape."""
+        ### BEGIN SOLUTION
+        ctx.save_for_backward(x)
+        return x.clamp(min=0)
+        ### END SOLUTION
+
+    @staticmethod
+    def backward(ctx, dout):
+        """From the upstream gradient, a float tensor of x's shape, to what goes on downwards."""
+        ### BEGIN SOLUTION
+        (x,) = ctx.saved_tensors
+        return dout.clamp(min=0) * (x > 0)
+        ### END SOLUTION
+
+
+# %% test="GuidedReLU" points=3
+x, upstream = random_tensor(4, 3, 2, 4, 5), random_tensor(5, 3, 2, 4, 5) + 0.1
+with check_unchanged(x=x, upstream=upstream):
+    y = GuidedReLU.apply(x)
+    (dx,) = vector_jacobian_product(GuidedReLU.apply, [x], upstream)
+check_close(
+    y,
+    torch.where(x > 0, x, 0),
+    "GuidedReLU.apply(x)",
+    mistakes={
+        "forward returns x as it is: the way forward is an ordinary ReLU": x,
+        "forward takes the absolute value": x.abs(),
+        "forward returns a mask of zeros and ones": (x > 0).double(),
+    },
+)
+check_close(
+    dx,
+    torch.where((x > 0) & (upstream > 0), upstream, 0),
+    "the gradient through GuidedReLU",
+    mistakes={
+        "where x is exactly 0, dout passes: x has to be positive": (
+            torch.where((x >= 0) & (upstream > 0), upstream, 0)
+        ),
+        "it is the ordinary gradient: negative values of dout have to stop": (
+            torch.where(x > 0, upstream, 0)
+        ),
+        "x doesn't matter, which is the deconvnet's rule": upstream.clamp(min=0),
+        "dout passes as it is": upstream,
+        "only the mask is passed back, of zeros and ones": ((x > 0) & (upstream > 0)).double(),
+        "dout is multiplied by ReLU(x): only whether x is positive counts": (
+            torch.where(x > 0, x, 0) * upstream.clamp(min=0)
+        ),
+        "the absolute value of dout is passed back where x is positive": (
+            torch.where(x > 0, upstream.abs(), 0)
+        ),
+    },
+)
+### BEGIN HIDDEN TESTS
+for seed, shape in enumerate([(6,), (4, 7), (1, 2, 3, 5)]):
+    x, upstream = (random_tensor(reference.seed + 2 * seed + one, *shape) for one in (0, 1))
+    name = f"GuidedReLU for x {shape}"
+    check_close(GuidedReLU.apply(x), reference.GuidedReLU.apply(x), name)
+    check_close(
+        vector_jacobian_product(GuidedReLU.apply, [x], upstream)[0],
+        vector_jacobian_product(reference.GuidedReLU.apply, [x], upstream)[0],
+        f"the gradient through {name}",
+    )
+### END HIDDEN TESTS
+
+# %% [markdown]
+# The 3 × 3 example again, only real: one channel of the network's third ReLU on the way back from
+# a class score. Everything above this layer is untouched, so all three get the same $R$.
+
+# %%
+rules = {"backprop": BackpropReLU, "deconvnet": DeconvReLU, "guided": GuidedReLU}
+place = list(base.features).index(base.features.relu3)
+with torch.no_grad():
+    x = base.features[:place](images[:1])
+y = x.relu().requires_grad_()
+score = base.classifier(base.features[place + 1 :](y))[0, labels[0]]
+(upstream,) = torch.autograd.grad(score, y)
+panels = {"input x": x, "upstream R": upstream}
+for rule, function in rules.items():
+    (dx,) = vector_jacobian_product(function.apply, [x], upstream)
+    panels[f"{rule}: {dx.ne(0).float().mean():.0%} pass"] = dx
+
+channel = 20
+figure, axes = plt.subplots(1, 6, figsize=(13, 2.7), layout="constrained")
+figure.suptitle(f"Channel {channel} of ReLU 3, for the class {CLASS_NAMES[labels[0]]}")
+axes[0].imshow(scenes.images[0])
+axes[0].set_title("scene")
+for ax, (title, values) in zip(axes[1:], panels.items(), strict=True):
+    limit = (x if values is x else upstream)[0, channel].abs().max().item()
+    picture = ax.imshow(values[0, channel].cpu(), cmap="RdBu_r", vmin=-limit, vmax=limit)
+    ax.set_title(title)
+    if values is x:
+        figure.colorbar(picture, ax=ax, shrink=0.7, label="activation")
+figure.colorbar(picture, ax=axes[-1], shrink=0.7, label="gradient")
+without_ticks(axes)
+plt.show()
+
+# %% [markdown]
+# Red is positive, blue negative; the percentages count all 64 channels of this layer. Backprop
+# keeps red and blue wherever $x$ was red. The deconvnet keeps all that is red in $R$, also where
+# nothing came up. Guided backprop keeps least, and there are six such gates in a row: what arrives
+# at the image has been positive at each of them.
+#
+# ## 3. A whole network
+#
+# We want a network that is the same in everything but the way back through its ReLUs. The network
+# itself should stay as it is: somebody may want to train it, or to compare it with the changed one.
+# So we work on a copy. This module, given, makes a `Function` fit in where an `nn.ReLU` was.
+
+
+# %% given=true
+class CustomReLU(nn.Module):
+    """A ReLU module whose way back is that of an autograd.Function."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function.apply(x)
+
+
+class TenfoldReLU(torch.autograd.Function):
+    """For the tests: on the way back it passes ten times what it gets, everywhere."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clamp(min=0)
+
+    @staticmethod
+    def backward(ctx, dout):
+        return 10 * dout
+
+
+# %% [markdown]
+# ### Exercise: `replace_relus`
+# ★★☆ · 25 minutes
+#
+# Modules contain modules: `model.classifier.relu3` is two levels down. And one module can stand at
+# several places: a network that says `relu = nn.ReLU()` once and uses it everywhere is not rare.
+#
+# <details><summary>Hint 1: the copy</summary>
+#
+# `copy.deepcopy(model)` copies a module with everything in it.
+#
+# </details>
+# <details><summary>Hint 2: finding and exchanging modules</summary>
+#
+# `model.named_modules()` goes through all levels and gives names such as `"classifier.relu3"`, and
+# `model.set_submodule(name, module)` puts another module there. Make a list of the names before you
+# exchange anything. A module that stands at two places is listed once, unless you say
+# `remove_duplicate=False`.
+#
+# </details>
+
+
+# %% exercise="replace_relus"
+def replace_relus(model, function):
+    """A copy of a network in which every nn.ReLU goes back by another rule.
+
+    The model itself stays as it is.
+
+    Args:
+        model: nn.Module with nn.ReLU modules at any depth, possibly one at several places, and
+            possibly in place (nn.ReLU(inplace=True)).
+        function: a torch.autograd.Function such as GuidedReLU, to be used by CustomReLU(function)
+            or in any other way.
+
+    Returns:
+        copied: nn.Module that computes the same as the model, with `function` at the place of
+            each nn.ReLU.
+    """
+    ### BEGIN SOLUTION
+    copied = copy.deepcopy(model)
+    for name, module in list(copied.named_modules(remove_duplicate=False)):
+        if isinstance(module, nn.ReLU):
+            copied.set_submodule(name, CustomReLU(function))
+    return copied
+    ### END SOLUTION
+
+
+# %% test="replace_relus" points=4
+X, model = random_images(6, 2, 3, 6, 9), tiny_network(6, shared=True)
+upstream = random_tensor(7, 2, 4)
+layers = [*model.features, *model.classifier]
+with torch.no_grad():
+    inputs = [X]
+    for layer in layers:
+        inputs.append(layer(inputs[-1]))
+
+
+def tenfold(replaced):
+    """The gradient for X if the ReLUs with these numbers are replaced by TenfoldReLU."""
+    gradient, number = upstream, 3
+    for layer, x in zip(reversed(layers), inputs[-2::-1], strict=True):
+        is_relu = isinstance(layer, nn.ReLU)
+        number -= is_relu
+        if is_relu and number in replaced:
+            gradient = 10 * gradient
+        else:
+            (gradient,) = vector_jacobian_product(layer, [x], gradient)
+    return gradient
+
+
+copied = replace_relus(model, TenfoldReLU)
+assert callable(copied), "replace_relus returns nothing to call; is a `return` missing?"
+check_close(
+    copied(X),
+    inputs[-1],
+    "the scores of the copy",
+    mistakes={
+        "the ReLUs are left out, not replaced": lambda: model.classifier.linear(
+            model.classifier.hidden(
+                model.classifier[:2](
+                    model.features[4:6](model.features.pool(model.features[:2](X)))
+                )
+            )
+        )
+    },
+)
+check_close(
+    vector_jacobian_product(copied, [X], upstream)[0],
+    tenfold({0, 1, 2}),
+    "the gradient through the copy",
+    mistakes={
+        "no ReLU is replaced: they are deeper inside the model than its children": tenfold({}),
+        "a ReLU that stands at two places is replaced at one of them only": lambda: tenfold({0, 2}),
+        "only the first ReLU is replaced": lambda: tenfold({0}),
+        "only the last ReLU is replaced": lambda: tenfold({2}),
+        "the last ReLU is left as it is": lambda: tenfold({0, 1}),
+    },
+)
+### BEGIN HIDDEN TESTS
+for seed, shape, shared in [(0, (3, 3, 4, 6), False), (1, (1, 3, 8, 7), True)]:
+    X, model = (
+        random_images(reference.seed + seed, *shape),
+        tiny_network(reference.seed, shared=shared),
+    )
+    upstream = random_tensor(reference.seed + seed, shape[0], 4)
+    for function in (BackpropReLU, TenfoldReLU):
+        copied, expected = (
+            replace(model, function) for replace in (replace_relus, reference.replace_relus)
+        )
+        check_close(copied(X), expected(X), f"the scores of the copy for images {shape}")
+        check_close(
+            vector_jacobian_product(copied, [X], upstream)[0],
+            vector_jacobian_product(expected, [X], upstream)[0],
+            f"the gradient through the copy for images {shape}",
+        )
+### END HIDDEN TESTS
+
+# %% test="replace_relus" points=4
+X, model, upstream = random_images(8, 2, 3, 6, 9), tiny_network(8), random_tensor(9, 2, 4)
+before = vector_jacobian_product(model, [X], upstream)[0]
+after = gradient_afterwards(replace_relus, (model, TenfoldReLU), model, X, upstream)
+assert torch.equal(before, after), (
+    "replace_relus changes the model itself, whose gradient is another one afterwards: work on a"
+    " deep copy."
+)
+assert count_hooks(model) == 0, "replace_relus leaves a hook on the model itself."
+in_place = tiny_network(8, inplace=True)
+try:
+    gradient = vector_jacobian_product(replace_relus(in_place, BackpropReLU), [X], upstream)[0]
+except RuntimeError as error:
+    raise AssertionError(f"the copy of a network with in-place ReLUs fails: {error}") from error
+check_close(gradient, before, "the gradient through a copy of a network with in-place ReLUs")
+### BEGIN HIDDEN TESTS
+model = tiny_network(reference.seed, shared=True)
+before = vector_jacobian_product(model, [X], upstream)[0]
+after = gradient_afterwards(replace_relus, (model, TenfoldReLU), model, X, upstream)
+assert torch.equal(before, after), "replace_relus changes a model whose ReLU stands at two places."
+copied = replace_relus(model, TenfoldReLU)
+with torch.no_grad():
+    model.features.conv1.weight.zero_()
+check_close(
+    copied(X),
+    reference.replace_relus(tiny_network(reference.seed, shared=True), TenfoldReLU)(X),
+    "the scores of the copy after the model's weights have changed",
+)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# One line per rule, and no line about convolutions, BatchNorm or pooling: autograd does these as
+# always.
+
+# %%
+
+
+def gradient_of_score(X, y, model):
+    """∂s_y/∂X, the gradient of each image's score for its class in y, (N, 3, H, W)."""
+    X = X.clone().requires_grad_()
+    return torch.autograd.grad(model(X).gather(1, y[:, None]).sum(), X)[0]
+
+
+def pixel_map(gradients):
+    """(N, 3, H, W) to maps (N, H, W) in [0, 1]: absolute values, summed over the colours."""
+    maps = gradients.abs().sum(1)
+    return maps / maps.amax((1, 2), keepdim=True)
+
+
+networks = {rule: replace_relus(base, function) for rule, function in rules.items()}
+shown = torch.tensor([0, 1, 2, 3, 4, 5], device=device)
+figure, axes = plt.subplots(4, len(shown), figsize=(11, 7.6), layout="constrained")
+figure.suptitle("Noise, clouds, a drawing: one network, three ways back from the same score")
+for ax, image, label in zip(axes[0], scenes.images[shown.cpu()], labels[shown], strict=True):
+    ax.imshow(image)
+    ax.set_title(CLASS_NAMES[label])
+for row, (rule, network) in zip(axes[1:], networks.items(), strict=True):
+    row[0].set_ylabel(rule)
+    for ax, heat in zip(
+        row, pixel_map(gradient_of_score(images[shown], labels[shown], network)), strict=True
+    ):
+        picture = ax.imshow(heat.cpu(), cmap="viridis", vmin=0, vmax=1)
+without_ticks(axes)
+figure.colorbar(picture, ax=axes[1:], shrink=0.5, label="part of the largest value")
+plt.show()
+
+# %% [markdown]
+# The plain gradient is speckled and spills over the object's rim. The deconvnet covers the whole
+# picture: what came up decides nothing at its ReLUs, so the background is drawn as well. Guided
+# backprop has both gates, and the object stands before an empty background. Mind what these maps
+# leave out: they show sizes, no signs, and each is divided by its own largest value, so a faint map
+# looks as strong as a strong one.
+#
+# ### Exercise: `guided_backprop`
+# ★★★ · 30 minutes
+#
+# A copy is safe, but a copy of VGG-16 is half a gigabyte. The other way is to listen in on the
+# network itself: a **full backward hook** on a module is called on the way back, as `hook(module,
+# dx, dout)`. Both are tuples: `dout` holds the upstream gradient and `dx` what the module is about
+# to hand on; what the hook returns instead of `None` is handed on in its place, as a tuple again.
+# Three things go wrong with such hooks in practice:
+#
+# - **They stay.** A hook that isn't removed changes every later gradient, also in training. It
+#   stays, too, where the network raises an exception before your code gets as far as `remove()`.
+# - **They hear modules only.** A network that calls the function `F.relu` has no module to hook,
+#   and you get the plain gradient without a word. Raise a `ValueError` there.
+# - **They don't go with in-place ReLUs**: PyTorch raises an error.
+#
+# Hooks, a copy, or something cleverer: the tests take them all.
+#
+# <details><summary>Hint 1: what the hook returns</summary>
+#
+# `dx[0]` has been through the ordinary rule already. What is missing to make it the guided one?
+#
+# </details>
+# <details><summary>Hint 2: whatever happens</summary>
+#
+# `module.register_full_backward_hook(hook)` returns a handle with a method `remove()`. Python runs
+# a `finally:` block on the way out of its `try:`, whether by the normal way or by an exception.
+#
+# </details>
+# <details><summary>Hint 3: the scores asked for</summary>
+#
+# `scores[:, y]` has shape (N, N): every image's score for every class in `y`. You need one score
+# for each image, by `scores.gather(1, …)` or by `scores[torch.arange(N), y]`. Their sum can be
+# differentiated at once, as no image has a part in another one's score.
+#
+# </details>
+
+
+# %% exercise="guided_backprop"
+def guided_backprop(X, y, model):
+    """Guided backprop from each image's score for a class (Springenberg et al., 2015).
+
+    Every ReLU hands on dout · [dout > 0] · [x > 0], everything else its ordinary gradient.
+
+    The model comes back as it was: no hook is left behind, even after an exception; its modules,
+    their mode and the parameters' values are the same. X is not modified. Gradients left in `.grad`
+    don't matter.
+
+    Args:
+        X: images, float tensor (N, 3, H, W).
+        y: the class asked for, for each image, int64 tensor (N,); not always the predicted one.
+        model: from images to class scores, float tensor (N, C), not to probabilities. Its nn.ReLU
+            modules may be at any depth; none works in place.
+
+    Returns:
+        guided: float tensor (N, 3, H, W), signed: what the first layer hands on, as it is.
+
+    Raises:
+        ValueError: the model has no nn.ReLU module (it may call F.relu, which has no hooks).
+    """
+    ### BEGIN SOLUTION
+    relus = [module for module in model.modules() if isinstance(module, nn.ReLU)]
+    if not relus:
+        raise ValueError("there is no nn.ReLU module whose way back could be changed")
+    X = X.detach().clone().requires_grad_()
+    handles = [
+        relu.register_full_backward_hook(lambda module, dx, dout: (dx[0].clamp(min=0),))
+        for relu in relus
+    ]
+    try:
+        score = model(X).gather(1, y[:, None]).sum()
+        (guided,) = torch.autograd.grad(score, X)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return guided
+    ### END SOLUTION
+
+
+# %% [markdown]
+# **The values**, against a walk through the layers one by one.
+
+# %% test="guided_backprop" points=6
+X, y, model = random_images(13, 3, 3, 6, 9), torch.tensor([3, 0, 1]), tiny_network(13)
+each, layers = torch.arange(3), [*model.features, *model.classifier]
+with torch.no_grad():
+    inputs = [X]
+    for layer in layers:
+        inputs.append(layer(inputs[-1]))
+scores = inputs[-1].requires_grad_()
+
+
+def walk_back(target=lambda scores: scores[each, y], rule="guided", ruled=(0, 1, 2)):
+    """From the gradient of the target back to X, by the rule in the ReLUs with these numbers."""
+    (gradient,) = torch.autograd.grad(target(scores).sum(), scores)
+    number = 3
+    for layer, x in zip(reversed(layers), inputs[-2::-1], strict=True):
+        if isinstance(layer, nn.ReLU):
+            number -= 1
+            if number in ruled:
+                gradient = gradient.clamp(min=0)
+            if rule == "guided" or number not in ruled:
+                gradient = torch.where(x > 0, gradient, 0)
+        else:
+            (gradient,) = vector_jacobian_product(layer, [x], gradient)
+    return gradient
+
+
+expected = walk_back()
+check_close(
+    guided_backprop(X.clone(), y.clone(), model),
+    expected,
+    "guided_backprop(X, y, model)",
+    mistakes={
+        "it is the plain gradient: no ReLU goes back by the guided rule": lambda: walk_back(
+            ruled=()
+        ),
+        "x doesn't matter in the ReLUs, which is the deconvnet's rule": (
+            lambda: walk_back(rule="deconvnet")
+        ),
+        "only the last ReLU goes back by the guided rule": lambda: walk_back(ruled=(2,)),
+        "only the first ReLU goes back by the guided rule": lambda: walk_back(ruled=(0,)),
+        "negative values are set to zero once, in the image, and not in every ReLU": (
+            lambda: walk_back(ruled=()).clamp(min=0)
+        ),
+        "negative values of the result are set to zero: it is signed": expected.clamp(min=0),
+        "the absolute value is taken: the result is signed": expected.abs(),
+        "the result is multiplied by the image": expected * X,
+        "the colour channels are summed": expected.sum(1),
+        "the maximum over the colour channels is taken": expected.abs().amax(1),
+        "each result is divided by its largest value: leave it as it is": (
+            expected / expected.abs().amax((1, 2, 3), keepdim=True)
+        ),
+        "y is ignored: the predicted class is asked for": (
+            lambda: walk_back(lambda scores: scores[each, scores.argmax(1)])
+        ),
+        "the scores of all classes are summed: each image is asked for its own": (
+            lambda: walk_back(lambda scores: scores)
+        ),
+        "every image is asked for all classes in y: scores[:, y] has shape (N, N)": (
+            lambda: walk_back(lambda scores: scores[:, y])
+        ),
+        "every image is asked for the first image's class": (
+            lambda: walk_back(lambda scores: scores[:, y[0]])
+        ),
+        "the mean over the images' scores is taken, which divides by N": expected / 3,
+        "the gradient of the loss is taken instead of the score's": (
+            lambda: walk_back(lambda scores: F.cross_entropy(scores, y, reduction="sum"))
+        ),
+        "the gradient of the mean loss is taken instead of the score's": (
+            lambda: walk_back(lambda scores: F.cross_entropy(scores, y))
+        ),
+        "the gradient of the softmax probability is taken instead of the score's": (
+            lambda: walk_back(lambda scores: scores.softmax(1)[each, y])
+        ),
+        "the gradient of the log-probability is taken instead of the score's": (
+            lambda: walk_back(lambda scores: scores.log_softmax(1)[each, y])
+        ),
+        "the model runs in training mode: BatchNorm must not use the batch's statistics": (
+            lambda: guided_backprop(X, y, tiny_network(13).train())
+        ),
+    },
+)
+### BEGIN HIDDEN TESTS
+for seed, shape, shared in [
+    (0, (4, 3, 4, 6), False),
+    (1, (1, 3, 9, 7), False),
+    (2, (2, 3, 5, 8), True),
+]:
+    seed += reference.seed
+    X, model = random_images(seed, *shape), tiny_network(seed, shared=shared)
+    y = torch.randint(4, shape[:1], generator=torch.Generator().manual_seed(seed))
+    check_close(
+        guided_backprop(X.clone(), y.clone(), model),
+        reference.guided_backprop(X, y, model),
+        f"guided_backprop for images {shape}",
+    )
+### END HIDDEN TESTS
+
+# %% [markdown]
+# **A network that calls F.relu.** Either raise a `ValueError`, or get it right all the same.
+
+# %% test="guided_backprop" points=2
+X, y, model = (
+    random_images(14, 2, 3, 5, 6),
+    torch.tensor([2, 0]),
+    randomised(FunctionalNetwork(), 14),
+)
+differentiable = X.clone().requires_grad_()
+middle = F.relu(model.conv1(differentiable))
+deep = model.conv2(middle)
+upstream = F.one_hot(y, 4).double()[:, :, None, None].expand(deep.shape) / deep[0, 0].numel()
+(plain,) = torch.autograd.grad(deep, differentiable, upstream * (deep > 0), retain_graph=True)
+(at_middle,) = torch.autograd.grad(deep, middle, upstream * (deep > 0), retain_graph=True)
+(guided,) = torch.autograd.grad(middle, differentiable, at_middle.clamp(min=0))
+try:
+    result = guided_backprop(X.clone(), y.clone(), model)
+except ValueError:
+    pass
+else:
+    check_close(
+        result,
+        guided,
+        "guided_backprop for a network that calls F.relu",
+        mistakes={"it is the plain gradient, and nobody is told: raise a ValueError": plain},
+    )
+
+# %% [markdown]
+# **Everything as it was.**
+
+# %% test="guided_backprop" points=4
+X, y, model = random_images(15, 2, 3, 6, 9), torch.tensor([2, 0]), tiny_network(15)
+upstream = random_tensor(15, 2, 4)
+values = {name: value.clone() for name, value in model.state_dict().items()}
+before = vector_jacobian_product(model, [X], upstream)[0]
+with check_unchanged(X=X, y=y):
+    guided_backprop(X, y, model)
+assert count_hooks(model) == 0, "guided_backprop leaves a hook behind on the model: remove it."
+with suppress(Exception):
+    guided_backprop(X[:, :2].clone(), y, model)  # two colour channels: conv1 refuses
+assert count_hooks(model) == 0, "guided_backprop leaves a hook behind after an exception."
+after = gradient_afterwards(guided_backprop, (X.clone(), y, model), model, X, upstream)
+assert torch.equal(before, after), (
+    "guided_backprop changes the model, whose plain gradient is another one afterwards."
+)
+assert not any(module.training for module in model.modules()), (
+    "guided_backprop leaves a model in training mode that was in eval mode."
+)
+for name, value in model.state_dict().items():
+    check_close(value, values[name], f"the model's {name} after guided_backprop")
+model = tiny_network(15).train()
+guided_backprop(X.clone(), y, model)
+assert all(module.training for module in model.modules()), (
+    "guided_backprop leaves a model in eval mode that was in training mode."
+)
+### BEGIN HIDDEN TESTS
+model = tiny_network(reference.seed)
+with suppress(Exception):
+    guided_backprop(X.clone(), y + 4, model)  # there are no such classes
+assert count_hooks(model) == 0, (
+    "guided_backprop leaves a hook behind after an exception that a wrong class raises."
+)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# First the three traps, on three networks that compute exactly the same scores.
+
+# %%
+from textwrap import shorten
+
+
+class CallsRelu:
+    """Stands for a torch.autograd.Function, and calls F.relu."""
+
+    apply = F.relu
+
+
+in_place = copy.deepcopy(base)
+for module in in_place.modules():
+    if isinstance(module, nn.ReLU):
+        module.inplace = True
+expected = gradient_of_score(images[:4], labels[:4], networks["guided"])
+plain = gradient_of_score(images[:4], labels[:4], base)
+for name, network in {
+    "nn.ReLU": base,
+    "F.relu": replace_relus(base, CallsRelu),
+    "nn.ReLU(inplace=True)": in_place,
+}.items():
+    try:
+        guided = guided_backprop(images[:4], labels[:4], network)
+    except (ValueError, RuntimeError) as error:
+        print(f"{name}: {type(error).__name__}: {shorten(str(error), 90)}")
+    else:
+        difference = (guided - expected).abs().max() / expected.abs().max()
+        print(f"{name}: differs from the copy's by {difference:.0e} of the largest value")
+
+# %% [markdown]
+# Hooks and copy agree. The second network is the dangerous one: without your `ValueError` you would
+# have got a plain gradient and called it guided. In-place ReLUs at least fail with an error;
+# torchvision's own networks have them, `load_model` switches them off, and a copy by
+# `replace_relus` doesn't mind. (If yours handles the second or the third network too: well done.)
+#
+# Now the pictures again, this time with signs and in colour: what should become brighter in which
+# colour, and what darker?
+
+# %%
+plain = gradient_of_score(images[shown], labels[shown], base)
+guided = guided_backprop(images[shown], labels[shown], base)
+figure, axes = plt.subplots(2, len(shown), figsize=(11, 4.2), layout="constrained")
+figure.suptitle("The same in colour: grey is no change, and each picture has a scale of its own")
+for row, name, gradients in zip(axes, ("backprop", "guided"), (plain, guided), strict=True):
+    row[0].set_ylabel(name)
+    for ax, gradient in zip(row, gradients.permute(0, 2, 3, 1).cpu(), strict=True):
+        ax.imshow((0.5 + 0.5 * gradient / gradient.abs().quantile(0.998)).clip(0, 1))
+without_ticks(axes)
+plt.show()
+
+
+def share_inside(maps, masks):
+    """How much of each map lies on the masks' pixels."""
+    return (maps * masks).sum((1, 2)) / maps.sum((1, 2))
+
+
+print(f"an object covers {masks.float().mean():.0%} of its scene")
+for rule, network in networks.items():
+    maps = pixel_map(gradient_of_score(images, labels, network)).cpu()
+    brightest = maps.flatten(1).argmax(1, keepdim=True)
+    hits = masks.flatten(1).gather(1, brightest).float().mean()
+    inside = share_inside(maps, masks).mean()
+    print(f"{rule:9}  {inside:.0%} of the map on the object, brightest pixel on it in {hits:.0%}")
+
+# %% [markdown]
+# Dots, bricks and grids can be read off the guided pictures, hardly any off the plain gradients.
+# They are nearly grey, since the network was trained with the colour channels shuffled. The numbers
+# agree with the eye: the object covers about an eighth of its scene, and the guided map has more
+# than half of its weight there, nearly twice as much as the plain gradient's. Remember these
+# numbers in section 6, where we ask what they are worth.
+#
+# ### Question: is it a gradient?
+# ★★☆ · 20 minutes
+
+# %% [markdown] question="is_it_a_gradient" points=4
+# Let $f(x_1, x_2) = \mathrm{ReLU}(x_1) - \mathrm{ReLU}(x_2)$ and $g(x_1, x_2) =
+# \mathrm{ReLU}(x_1) + \mathrm{ReLU}(x_2)$.
+#
+# 1. At the point $(2, 1)$, send $\partial f = 1$ back by each of the three rules. What do
+#    you get for $(x_1, x_2)$? What would you tell somebody who reads the guided result as "$x_2$
+#    doesn't matter to $f$"?
+# 2. Do the same for $g$ at the point $(2, -1)$. Which of the three answers can't be right, whatever
+#    "matters" is taken to mean, and why?
+#
+# ### BEGIN SOLUTION
+# 1 (2 points). The upstream gradient at the two ReLUs is $(1, -1)$. Backprop gives $(1, -1)$, the
+# deconvnet and guided backprop give $(1, 0)$ (1 point). $x_2$ matters as much as $x_1$, only in the
+# other direction: evidence *against* is left out by construction, so its absence from the map says
+# nothing (1 point).
+#
+# 2 (2 points). The upstream gradient is $(1, 1)$. Backprop and guided backprop give $(1, 0)$, the
+# deconvnet gives $(1, 1)$ (1 point). The deconvnet's can't be right: near $x_2 = -1$ the value of
+# $g$ doesn't depend on $x_2$ at all, but the deconvnet doesn't look at $x$ (1 point). Also accept:
+# neither deconvnet nor guided backprop is the gradient of any function of the image, so no size of
+# change in the score follows from them.
+# ### END SOLUTION
+
+# %% [markdown]
+# ## 4. The deconvnet, by hand
+#
+# The deconvnet is older than the view of it that you have just seen. Zeiler and Fergus thought of a
+# network that runs *downwards*: take the value that interests you, and undo the layers one by one,
+# each by a counterpart. A ReLU is undone by a ReLU, a convolution by the transposed convolution
+# with the same weights (lab 01: the flipped kernel), and max pooling by **unpooling**. Pooling
+# forgets where in its window the maximum was, so that place is written down on the way up. These
+# notes are the **switches**.
+#
+# ### Exercise: `max_unpool`
+# ★★☆ · 20 minutes
+#
+# PyTorch's pooling gives switches if asked, `F.max_pool2d(x, 2, return_indices=True)`: for each
+# window the place of its maximum, with the places of a map counted row by row.
+#
+# <details><summary>Hint</summary>
+#
+# Start from zeros of shape (N, K, H · W). `scatter_add_(2, places, values)` adds values at places
+# along axis 2. Or write loops, where `divmod(place, W)` is the row and the column.
+#
+# </details>
+
+
+# %% exercise="max_unpool"
+def max_unpool(z, switches, size):
+    """Put each value where its window had its maximum; everywhere else is zero.
+
+    Where windows overlap, one place can be the maximum of several: their values add up, as in
+    pooling's backward pass.
+
+    Args:
+        z: values to put back, float tensor (N, K, h, w).
+        switches: the place of each window's maximum, int64 tensor (N, K, h, w): row · W + column
+            in the map before pooling.
+        size: (H, W), the size of that map.
+
+    Returns:
+        unpooled: float tensor (N, K, H, W).
+    """
+    ### BEGIN SOLUTION
+    N, K = z.shape[:2]
+    unpooled = z.new_zeros(N, K, size[0] * size[1])
+    unpooled.scatter_add_(2, switches.flatten(2), z.flatten(2))
+    return unpooled.reshape(N, K, *size)
+    ### END SOLUTION
+
+
+# %% test="max_unpool" points=4
+def put_back(z, places, size):
+    """Add up values at places, which are counted row by row."""
+    values, places = (tensor.expand(2, 3, -1, -1).flatten(2) for tensor in (z, places))
+    empty = torch.zeros(2, 3, size[0] * size[1], dtype=torch.float64)
+    return empty.scatter_add(2, places, values).reshape(2, 3, *size)
+
+
+for window, stride, size in [((2, 3), (2, 3), (4, 9)), ((2, 3), (1, 2), (4, 7))]:
+    x = random_images(20, 2, 3, *size)
+    pooled, switches = F.max_pool2d(x, window, stride, return_indices=True)
+    z = random_images(21, *pooled.shape) - 0.3
+    (expected,) = vector_jacobian_product(F.max_pool2d, [x, window, stride], z)
+    H, W = size
+    first = torch.arange(H * W).reshape(1, 1, H, W)[..., :: stride[0], :: stride[1]]
+    first = first[..., : z.shape[2], : z.shape[3]]
+    with check_unchanged(z=z, switches=switches):
+        unpooled = max_unpool(z, switches, size)
+    check_close(
+        unpooled,
+        expected,
+        f"max_unpool for windows of {window}, {stride} apart",
+        mistakes={
+            "values overwrite each other where windows overlap: they have to add up": (
+                F.max_unpool2d(z, switches, window, stride, output_size=size)
+            ),
+            "the switches aren't used: each value is in its window's first place": (
+                put_back(z, first, size)
+            ),
+            "the switches aren't used: each value fills a whole window": (
+                F.interpolate(z, size, mode="nearest")
+            ),
+            "places are counted column by column: they are row · W + column": (
+                put_back(z, switches, (W, H)).transpose(2, 3)
+            ),
+            "switches are divided by H: they are row · W + column": put_back(
+                z, ((switches // H).clamp(max=H - 1) * W + switches % H), size
+            ),
+            "the first channel's switches are used for all": put_back(z, switches[:, :1], size),
+            "the first image's switches are used for all": put_back(z, switches[:1], size),
+            "negative values are left out: unpooling isn't a ReLU": (
+                put_back(z.clamp(min=0), switches, size)
+            ),
+            "the maxima themselves are put back, not z": put_back(pooled, switches, size),
+            "ones are put back, not z": put_back(torch.ones_like(z), switches, size),
+        },
+    )
+### BEGIN HIDDEN TESTS
+for seed, size, window, stride in [(0, (5, 8), 3, 2), (1, (7, 4), 2, 2), (2, (3, 9), (3, 1), 1)]:
+    x = random_images(reference.seed + seed, 3, 2, *size)
+    pooled, switches = F.max_pool2d(x, window, stride, return_indices=True)
+    z = random_tensor(reference.seed + seed, *pooled.shape)
+    check_close(
+        max_unpool(z.clone(), switches.clone(), size),
+        reference.max_unpool(z, switches, size),
+        f"max_unpool for a map of {size}",
+    )
+### END HIDDEN TESTS
+
+# %% [markdown]
+# What are the switches worth? Pool a thin ring, and put the maxima back with their switches and
+# without them, each in its window's first place.
+
+# %%
+across = torch.linspace(-1, 1, 40, dtype=torch.float64)
+ring = torch.exp(-(((across[:, None] ** 2 + across**2).sqrt() - 0.7) ** 2) / 0.004)[None, None]
+places = torch.arange(ring.numel()).reshape(ring.shape)
+figure, axes = plt.subplots(2, 4, figsize=(10, 5.4), layout="constrained")
+figure.suptitle("Switches remember where in its window each maximum was")
+for row, window in zip(axes, (2, 4), strict=True):
+    pooled, switches = F.max_pool2d(ring, window, return_indices=True)
+    without = places[..., ::window, ::window]
+    panels = {
+        "input": ring,
+        f"pooled, {window} × {window}": pooled,
+        "unpooled with switches": max_unpool(pooled, switches, (40, 40)),
+        "without switches": max_unpool(pooled, without, (40, 40)),
+    }
+    for ax, (title, panel) in zip(row, panels.items(), strict=True):
+        picture = ax.imshow(panel[0, 0], cmap="viridis", vmin=0, vmax=1)
+        ax.set_title(title)
+without_ticks(axes)
+figure.colorbar(picture, ax=axes, shrink=0.6, label="value")
+plt.show()
+
+# %% [markdown]
+# The maxima return to the ring with the switches. Without them they go to the corners of a coarse
+# grid, and a ring becomes a square. Two things are worth noting. The unpooled map is mostly zeros:
+# what pooling threw away stays lost. And the switches come from *this image*: whatever the signal
+# from above says, it is laid out along the image's own lines. Some of what looks like the network's
+# knowledge in such pictures is the image itself.
+#
+# ### Exercise: `deconvnet`
+# ★★★ · 35 minutes
+#
+# Go up through the layers and keep what the way down will need; start from a 1 in the class's place
+# and zeros elsewhere; go down. In formulas, with $z$ the signal on its way:
+#
+# | layer | on the way up | on the way down |
+# |---|---|---|
+# | linear | $y = W x + b$ | $W^\top z$ |
+# | flatten | (N, K, h, w) → (N, K·h·w) | back to (N, K, h, w) |
+# | max pooling | maximum of each window | $z$ at the switch, 0 elsewhere |
+# | ReLU | $\max(x, 0)$ | $\max(z, 0)$ |
+# | convolution | $y = w \star x + b$ | $z$ convolved with $w$: `F.conv_transpose2d` |
+#
+# Biases were added to what came up. On the way down they play no part.
+#
+# <details><summary>Hint 1: what to keep</summary>
+#
+# A list with an entry for each layer. Flatten and pooling need their input's shape, pooling also
+# its switches.
+#
+# </details>
+# <details><summary>Hint 2: unpooling</summary>
+#
+# As the windows lie side by side here, `F.max_unpool2d(z, switches, kernel_size, stride,
+# output_size=size)` does the same as your `max_unpool`.
+#
+# </details>
+
+
+# %% exercise="deconvnet"
+def deconvnet(X, y, model):
+    """The deconvnet's picture of a class in each image (Zeiler & Fergus, 2014).
+
+    The signal starts as 1 in the place of class y_n and 0 in all others, and runs down through the
+    layers' counterparts. Where there is a ReLU, it goes on as ReLU(z).
+
+    Args:
+        X: images, float tensor (N, C, H, W).
+        y: the class asked for, for each image, int64 tensor (N,); not always the predicted one.
+        model: nn.Sequential of these layers, in any order that makes sense: nn.Conv2d (stride 1, no
+            dilation, one group, zero padding given in numbers, any kernel size), nn.ReLU,
+            nn.MaxPool2d (no padding; windows lie side by side, and a last row or column that fills
+            no window is left out), nn.Flatten, nn.Linear. Its result are the scores (N, classes).
+
+    Returns:
+        z: float tensor (N, C, H, W), signed: what comes out below the first layer, as it is.
+    """
+    ### BEGIN SOLUTION
+    ascent = []
+    x = X
+    with torch.no_grad():
+        for layer in model:
+            shape, switches = x.shape, None
+            if isinstance(layer, nn.MaxPool2d):
+                x, switches = F.max_pool2d(x, layer.kernel_size, layer.stride, return_indices=True)
+            else:
+                x = layer(x)
+            ascent.append((layer, shape, switches))
+
+        z = F.one_hot(y, x.shape[1]).to(x.dtype)
+        for layer, shape, switches in reversed(ascent):
+            if isinstance(layer, nn.Linear):
+                z = z @ layer.weight
+            elif isinstance(layer, nn.Flatten):
+                z = z.reshape(shape)
+            elif isinstance(layer, nn.MaxPool2d):
+                z = F.max_unpool2d(
+                    z, switches, layer.kernel_size, layer.stride, output_size=shape[2:]
+                )
+            elif isinstance(layer, nn.ReLU):
+                z = z.relu()
+            else:
+                z = F.conv_transpose2d(z, layer.weight, padding=layer.padding)
+    return z
+    ### END SOLUTION
+
+
+# %% [markdown]
+# The test compares with another way down, by autograd: the gradient of each layer on its own, with
+# ReLU as the only exception. Why that comes to the same is what the figure after it is about.
+
+
+# %% test="deconvnet" points=6
+X, y = random_images(30, 3, 2, 7, 12), torch.tensor([4, 0, 2])
+model = randomised(
+    nn.Sequential(
+        nn.Conv2d(2, 5, (3, 5), padding=(1, 2)),
+        nn.ReLU(),
+        nn.MaxPool2d((2, 3)),
+        nn.Conv2d(5, 5, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(10, 5),
+    ),
+    30,
+)
+with torch.no_grad():
+    inputs = [X]
+    for layer in model:
+        inputs.append(layer(inputs[-1]))
+one = F.one_hot(y, 5).double()
+
+
+def walk_down(z=one, **instead):
+    """From z down to the images; for a kind of layer in `instead`, by the function given there."""
+    for layer, x in zip(reversed(model), inputs[-2::-1], strict=True):
+        kind = type(layer).__name__
+        if kind in instead:
+            z = instead[kind](z, x, layer)
+        elif kind == "ReLU":
+            z = z.clamp(min=0)
+        else:
+            (z,) = vector_jacobian_product(layer, [x], z)
+    return z
+
+
+def into_the_first_place(z, x, layer):
+    first = torch.arange(x[0, 0].numel()).reshape(x.shape[2:])
+    size = layer.kernel_size if isinstance(layer.kernel_size, tuple) else (layer.kernel_size,) * 2
+    places = first[:: size[0], :: size[1]][: z.shape[2], : z.shape[3]].expand_as(z)
+    return F.max_unpool2d(z, places, size, output_size=x.shape[2:])
+
+
+with check_unchanged(X=X, y=y):
+    z = deconvnet(X, y, model)
+check_close(
+    z,
+    walk_down(),
+    "deconvnet(X, y, model)",
+    mistakes={
+        "the ReLU's input decides what passes, which is the plain gradient": (
+            lambda: walk_down(ReLU=lambda z, x, layer: z * (x > 0))
+        ),
+        "both ways decide what passes in the ReLUs, which is guided backprop": (
+            lambda: walk_down(ReLU=lambda z, x, layer: z.clamp(min=0) * (x > 0))
+        ),
+        "there is no ReLU on the way down": lambda: walk_down(ReLU=lambda z, x, layer: z),
+        "pooling is undone without its switches: each value is in its window's first place": (
+            lambda: walk_down(MaxPool2d=into_the_first_place)
+        ),
+        "pooling is undone without its switches, by enlarging": (
+            lambda: walk_down(MaxPool2d=lambda z, x, layer: F.interpolate(z, x.shape[2:]))
+        ),
+        "the kernels aren't flipped on the way down: a cross-correlation where a convolution is": (
+            lambda: walk_down(
+                Conv2d=lambda z, x, layer: F.conv2d(
+                    z, layer.weight.transpose(0, 1), padding=layer.padding
+                )
+            )
+        ),
+        "the biases of the convolutions are taken off on the way down: they play no part": (
+            lambda: walk_down(
+                Conv2d=lambda z, x, layer: F.conv_transpose2d(
+                    z - layer.bias.detach()[:, None, None],
+                    layer.weight.detach(),
+                    None,
+                    1,
+                    layer.padding,
+                )
+            )
+        ),
+        "the signal starts from the score, not from 1": lambda: walk_down(one * inputs[-1]),
+        "the signal starts from all the scores, not from one class": lambda: walk_down(inputs[-1]),
+        "the signal starts from the softmax probability, not from 1": (
+            lambda: walk_down(one * inputs[-1].softmax(1))
+        ),
+        "the signal starts from 1 in every class": lambda: walk_down(torch.ones_like(one)),
+        "y is ignored: the predicted class is asked for": (
+            lambda: walk_down(F.one_hot(inputs[-1].argmax(1), 5).double())
+        ),
+        "every image is asked for the first image's class": (
+            lambda: walk_down(one[:1].expand_as(one))
+        ),
+        "negative values of the result are set to zero: there is no ReLU below the first layer": (
+            lambda: walk_down().clamp(min=0)
+        ),
+    },
+)
+### BEGIN HIDDEN TESTS
+for seed, channels, size, places, layers in [
+    (0, 3, (6, 5), 6, [nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, (1, 2), padding=(0, 1))]),
+    (1, 1, (9, 4), 8, [nn.Conv2d(1, 3, 2, padding=1), nn.ReLU(), nn.MaxPool2d((3, 2)), nn.ReLU()]),
+]:
+    seed += reference.seed
+    X = random_images(seed, 4, channels, *size)
+    with torch.no_grad():
+        flat = nn.Sequential(*layers).double()(X).flatten(1).shape[1]
+    head = [nn.Flatten(), nn.Linear(flat, places), nn.ReLU(), nn.Linear(places, 3)]
+    model = randomised(nn.Sequential(*layers, *head), seed)
+    y = torch.randint(3, (4,), generator=torch.Generator().manual_seed(seed))
+    check_close(
+        deconvnet(X.clone(), y.clone(), model),
+        reference.deconvnet(X, y, model),
+        f"deconvnet for images {tuple(X.shape)} and a network of {len(model)} layers",
+    )
+### END HIDDEN TESTS
+
+# %% [markdown]
+# To see it on our scenes we need `base` as a sequence of such layers. BatchNorm with fixed
+# statistics is a scale and a shift, so it can be folded into the convolution before it, and
+# averaging 8 × 8 places before a linear layer is a linear layer with 64 times as many, smaller
+# weights.
+
+# %%
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+layers = dict(base.features.named_children())
+sequence = []
+for name, layer in layers.items():
+    if isinstance(layer, nn.Conv2d):
+        sequence.append(fuse_conv_bn_eval(layer, layers[name.replace("conv", "norm")]))
+    elif isinstance(layer, nn.ReLU | nn.MaxPool2d):
+        sequence.append(layer)
+linear = nn.Linear(128 * 64, 10, device=device)
+with torch.no_grad():
+    linear.weight.copy_(base.classifier.linear.weight.repeat_interleave(64, dim=1) / 64)
+    linear.bias.copy_(base.classifier.linear.bias)
+sequence = nn.Sequential(*sequence, nn.Flatten(), linear)
+
+normalised = layers["normalize"](images[:4])
+with torch.no_grad():
+    print(f"scores differ by at most {(sequence(normalised) - base(images[:4])).abs().max():.0e}")
+by_hand = deconvnet(normalised, labels[:4], sequence)
+by_autograd = gradient_of_score(normalised, labels[:4], replace_relus(sequence, DeconvReLU))
+
+figure, axes = plt.subplots(3, 4, figsize=(9, 6.4), layout="constrained")
+difference = (by_hand - by_autograd).abs().max() / by_autograd.abs().max()
+print(f"by hand and by autograd differ by at most {difference:.0e} of the largest value")
+figure.suptitle("The deconvnet by hand and by autograd: the same pictures")
+rows = {"scene": images[:4], "by hand": by_hand, "by autograd": by_autograd}
+for row, (name, pictures) in zip(axes, rows.items(), strict=True):
+    row[0].set_ylabel(name)
+    for ax, picture in zip(row, pictures.permute(0, 2, 3, 1).cpu().detach(), strict=True):
+        if name != "scene":
+            picture = (0.5 + 0.5 * picture / picture.abs().quantile(0.998)).clip(0, 1)
+        ax.imshow(picture)
+without_ticks(axes)
+plt.show()
+
+# %% [markdown]
+# No coincidence: multiplying by $W^\top$, the transposed convolution and unpooling *are* the
+# backward passes of a linear layer, a convolution (lab 01) and max pooling. Running a network
+# downwards is backpropagation, and the ReLU is the only place where the deconvnet differs from it
+# (Simonyan et al., 2014). The pictures show the distractors, too, and a regular grain all over: the
+# traces of unpooling, not of the scene.
+#
+# ## 5. One neuron
+#
+# Nothing says that we have to start from a class. Any **neuron** deep in the network, one channel
+# at one place, has an activation, and the activation has a gradient with respect to the image.
+# Which pixels would have to change for it to fire more?
+#
+# $$\frac{\partial A_k(r, c)}{\partial X}$$
+#
+# ### Exercise: `neuron_gradient`
+# ★★☆ · 25 minutes
+#
+# This one is the plain gradient. Handed a network from `replace_relus`, it will be the deconvnet's
+# or the guided one.
+#
+# <details><summary>Hint</summary>
+#
+# `layer.register_forward_hook(hook)` calls `hook(module, inputs, output)` whenever the layer has
+# run, and returns a handle to remove it by. Let the hook put the output into a list, neither
+# detached nor copied: it has to stay the tensor that was computed from the images.
+#
+# </details>
+
+
+# %% exercise="neuron_gradient"
+def neuron_gradient(X, model, layer, channel, row, column):
+    """The gradient of one neuron's activation with respect to each image.
+
+        ∂A(n, channel, row, column) / ∂X(n), for every image n
+
+    No hook is left behind, even after an exception. The model stays in the mode in which it comes,
+    and its parameters and X keep their values; gradients left in `.grad` don't matter.
+
+    Args:
+        X: images, float tensor (N, 3, H, W).
+        model: nn.Module that takes the images. None of its modules works in place.
+        layer: the module in the model whose output is A, float tensor (N, K, h, w); it runs once.
+        channel, row, column: which neuron, the same in every image; integers, not negative.
+
+    Returns:
+        gradient: float tensor (N, 3, H, W), signed.
+    """
+    ### BEGIN SOLUTION
+    X = X.detach().clone().requires_grad_()
+    captured = []
+    handle = layer.register_forward_hook(lambda module, inputs, output: captured.append(output))
+    try:
+        model(X)
+    finally:
+        handle.remove()
+    (activations,) = captured
+    return torch.autograd.grad(activations[:, channel, row, column].sum(), X)[0]
+    ### END SOLUTION
+
+
+# %% [markdown]
+# **The values**, against central differences: every pixel is nudged up and down.
+
+# %% test="neuron_gradient" points=5
+X, model = random_images(40, 2, 3, 6, 9), tiny_network(40)
+channel, row, column = 4, 2, 1
+lower = model.features[:5]  # up to conv2
+
+
+def by_nudging(target, upto=lower):
+    """The gradient of sum(target(A)) for X by central differences."""
+    with torch.no_grad():
+        return torch.from_numpy(
+            eval_numerical_gradient_array(
+                lambda x: target(upto(torch.from_numpy(x))).sum().item(), X.numpy(), 1.0
+            )
+        )
+
+
+expected = by_nudging(lambda A: A[:, channel, row, column])
+check_close(
+    neuron_gradient(X.clone(), model, model.features.conv2, channel, row, column),
+    expected,
+    "neuron_gradient of model.features.conv2",
+    tolerance=1e-6,
+    mistakes={
+        "row and column are exchanged": lambda: by_nudging(lambda A: A[:, channel, column, row]),
+        "the whole channel is added up: one place of it is asked for": (
+            lambda: by_nudging(lambda A: A[:, channel])
+        ),
+        "the whole channel is averaged: one place of it is asked for": (
+            lambda: by_nudging(lambda A: A[:, channel].mean((1, 2)))
+        ),
+        "all channels are added up at that place": lambda: by_nudging(
+            lambda A: A[:, :, row, column]
+        ),
+        "the layer's whole output is added up": lambda: by_nudging(lambda A: A),
+        "only the first image's neuron is asked for": (
+            lambda: by_nudging(lambda A: A[0, channel, row, column])
+        ),
+        "the mean over the images is taken, which divides by N": expected / 2,
+        "the neuron's square is differentiated, or the gradient multiplied by the activation": (
+            lambda: by_nudging(lambda A: A[:, channel, row, column] ** 2 / 2)
+        ),
+        "the layer's input is asked, not its output": (
+            lambda: by_nudging(lambda A: A[:, channel, row, column], model.features[:4])
+        ),
+        "the activation goes through a ReLU first": (
+            lambda: by_nudging(lambda A: A[:, channel, row, column].relu())
+        ),
+        "the sign is lost: the gradient is signed": expected.abs(),
+        "negative values are set to zero: the gradient is signed": expected.clamp(min=0),
+        "the colour channels are summed": expected.sum(1),
+        "only the image of the first axis is returned": expected[0],
+    },
+)
+### BEGIN HIDDEN TESTS
+for seed, shape, name, neuron in [
+    (0, (3, 3, 4, 6), "conv2", (1, 0, 1)),
+    (1, (1, 3, 8, 7), "norm1", (3, 7, 2)),
+    (2, (2, 3, 5, 12), "norm2", (0, 1, 3)),
+    (3, (2, 3, 5, 12), "pool", (2, 1, 0)),
+]:
+    seed += reference.seed
+    X, model = random_images(seed, *shape), tiny_network(seed)
+    layer = model.features.get_submodule(name)
+    check_close(
+        neuron_gradient(X.clone(), model, layer, *neuron),
+        reference.neuron_gradient(X, model, layer, *neuron),
+        f"neuron_gradient of neuron {neuron} of {name} for images {shape}",
+    )
+### END HIDDEN TESTS
+
+# %% [markdown]
+# **Everything as it was.**
+
+# %% test="neuron_gradient" points=3
+X, model = random_images(41, 2, 3, 6, 9), tiny_network(41)
+values = {name: value.clone() for name, value in model.state_dict().items()}
+layer = model.features.relu2
+with check_unchanged(X=X):
+    neuron_gradient(X, model, layer, 1, 0, 2)
+assert count_hooks(model) == 0, "neuron_gradient leaves a hook behind on the model: remove it."
+with suppress(Exception):
+    neuron_gradient(X[:, :2].clone(), model, layer, 1, 0, 2)  # two colour channels: conv1 refuses
+assert count_hooks(model) == 0, "neuron_gradient leaves its hook behind after an exception."
+assert not any(module.training for module in model.modules()), (
+    "neuron_gradient leaves a model in training mode that was in eval mode."
+)
+for name, value in model.state_dict().items():
+    check_close(value, values[name], f"the model's {name} after neuron_gradient")
+model = tiny_network(41).train()
+neuron_gradient(X.clone(), model, model.features.relu2, 1, 0, 2)
+assert all(module.training for module in model.modules()), (
+    "neuron_gradient leaves a model in eval mode that was in training mode."
+)
+### BEGIN HIDDEN TESTS
+model = tiny_network(reference.seed)
+with suppress(Exception):
+    neuron_gradient(X.clone(), model, model.features.relu2, 99, 0, 2)  # no such channel
+assert count_hooks(model) == 0, "neuron_gradient leaves its hook behind after an exception."
+### END HIDDEN TESTS
+
+# %% [markdown]
+# Which neurons are worth a look? Those of which we know what excites them. Below, the patches, of
+# 300 scenes, that excite a channel of the fourth ReLU most (one for each scene), cut out at the
+# neuron's **receptive field** of 26 × 26 pixels (lab 02 computes such sizes); and underneath, by
+# each rule, what in the patch excites it.
+
+# %%
+many = make_scenes(300, np.random.default_rng(70))
+many_images, _ = (tensor.to(device) for tensor in many.tensors())
+with torch.no_grad():
+    activations = base.features[:15](many_images)[:, :, 3:13, 3:13]  # ReLU 4, off the border
+
+
+def patch_of(image, row, column):
+    """The 26 × 26 pixels that the neuron at (row, column) of ReLU 4 sees."""
+    top, left = 4 * row - 11, 4 * column - 11
+    return image[..., top : top + 26, left : left + 26]
+
+
+def draw_neuron(channel, count=6):
+    """Draw the patches that excite a channel most, and their gradients by the three rules."""
+    strongest, places = activations[:, channel].flatten(1).max(1)
+    figure, axes = plt.subplots(4, count, figsize=(1.35 * count + 1, 5.8), layout="constrained")
+    figure.suptitle(f"What excites channel {channel} of ReLU 4")
+    for column_of_axes, scene in zip(axes.T, strongest.topk(count).indices.tolist(), strict=True):
+        row, column = (place + 3 for place in divmod(places[scene].item(), 10))
+        image = many_images[scene : scene + 1]
+        column_of_axes[0].imshow(patch_of(image[0], row, column).permute(1, 2, 0).cpu())
+        column_of_axes[0].set_title(CLASS_NAMES[many.shape_class[scene]])
+        for ax, network in zip(column_of_axes[1:], networks.values(), strict=True):
+            layer = network.features.relu4
+            gradient = neuron_gradient(image, network, layer, channel, row, column)[0].sum(0)
+            patch = patch_of(gradient, row, column).cpu()
+            ax.imshow(patch / patch.abs().max(), cmap="RdBu_r", vmin=-1, vmax=1)
+    for ax, name in zip(axes[:, 0], ["patch", *networks], strict=True):
+        ax.set_ylabel(name)
+    without_ticks(axes)
+    figure.colorbar(
+        axes[1, -1].images[0], ax=axes[1:], shrink=0.6, label="part of the largest value"
+    )
+    plt.show()
+
+
+for channel in (3, 9):
+    draw_neuron(channel)
+
+# %% [markdown]
+# Channel 3 is after curved stripes: its guided gradient follows the crescents' bands, red where the
+# image should become lighter and blue where it should become darker. Channel 9 likes the border
+# between a light and a dark blotch. Plain backprop shows the same place, but also everything that
+# *lowers* the activation, and the lines drown in it. Don't name a channel after such patches too
+# soon, though: they are the top of 300 scenes, all from one world, and most of what a channel does
+# is to answer a little to very many things.
+#
+# ## 6. What does the map know?
+#
+# A drawing this crisp is convincing. That is the problem: we like it *because* it looks like the
+# object. Whether it tells us anything about the **network** is another question, and it can be
+# asked of the map itself. Two tests:
+#
+# 1. **Ask for something else.** A map that explains a class's score should depend on the class.
+# 2. **Break the network.** A map that explains the network should not survive when its weights are
+#    replaced by random ones (Adebayo et al., 2018).
+#
+# ### Another question, another answer?
+#
+# The scenes below hold two objects each. We ask for the one, for the other, and for a class that
+# isn't there.
+
+# %%
+pairs = make_scenes(48, np.random.default_rng(71), "two_objects")
+pair_images, first = (tensor.to(device) for tensor in pairs.tensors())
+second = torch.from_numpy(pairs.second.shape_class).to(device)
+absent = (first + 1) % 10
+absent = torch.where(absent == second, (absent + 1) % 10, absent)
+questions = {"one object": first, "the other": second, "an absent class": absent}
+
+figure, axes = plt.subplots(4, 6, figsize=(11, 7.6), layout="constrained")
+figure.suptitle("Guided backprop leans to the object that is asked for, but draws both")
+for ax, scene in zip(axes[0], pairs.images, strict=False):
+    ax.imshow(scene)
+for row, (question, asked) in zip(axes[1:], questions.items(), strict=True):
+    row[0].set_ylabel(question)
+    maps = pixel_map(guided_backprop(pair_images[:6], asked[:6], base))
+    for ax, heat, label in zip(row, maps, asked, strict=False):
+        picture = ax.imshow(heat.cpu(), cmap="viridis", vmin=0, vmax=1)
+        ax.set_title(CLASS_NAMES[label])
+without_ticks(axes)
+figure.colorbar(picture, ax=axes[1:], shrink=0.5, label="part of the largest value")
+plt.show()
+
+# %% [markdown]
+# Now by numbers, on 48 such scenes: where is the map's weight, and how alike are the maps that
+# answer two different questions? Beside our three rules stands Grad-CAM (lab 08), which for this
+# network is the ReLU of a weighted sum of the last feature maps.
+
+# %%
+
+
+def grad_cam(X, y):
+    """Grad-CAM of `base` in the few lines that suffice for a network that ends in an average."""
+    with torch.no_grad():
+        features = base.features(X)
+        maps = torch.einsum("nk,nkij->nij", base.classifier.linear.weight[y], features).relu()
+        return F.interpolate(maps[:, None], X.shape[2:], mode="bilinear")[:, 0].cpu()
+
+
+def correlation(some, others):
+    """The mean over images of the correlation between two maps."""
+    pairs_of_maps = zip(some.flatten(1), others.flatten(1), strict=True)
+    return np.mean([np.corrcoef(a, b)[0, 1] for a, b in pairs_of_maps if a.any() and b.any()])
+
+
+methods = {
+    rule: lambda X, y, network=network: pixel_map(gradient_of_score(X, y, network)).cpu()
+    for rule, network in networks.items()
+}
+methods["Grad-CAM"] = grad_cam
+own, other = torch.from_numpy(pairs.masks), torch.from_numpy(pairs.second.masks)
+alike = {}
+print(
+    "            asked for one object:      absent class:  correlation of the maps for one object"
+)
+print("            on it   on the other       on the two     and the other    and an absent class")
+for name, method in methods.items():
+    one, two, none = (method(pair_images, asked) for asked in questions.values())
+    shares = [share_inside(one, own), share_inside(one, other), share_inside(none, own | other)]
+    on_it, on_other, on_two = (share.nanmean().item() for share in shares)  # a map can be all zeros
+    alike[name] = correlation(one, two), correlation(one, none)
+    print(
+        f"{name:10} {on_it:6.0%} {on_other:14.0%} {on_two:16.0%}"
+        f" {alike[name][0]:+17.2f} {alike[name][1]:+22.2f}"
+    )
+for name in ("shape", "robust"):
+    guided_network = replace_relus(load_model(name).to(device), GuidedReLU)
+    one, two = (
+        pixel_map(gradient_of_score(pair_images, asked, guided_network)).cpu()
+        for asked in (first, second)
+    )
+    print(f"guided, network {name!r}: one object and the other {correlation(one, two):+.2f}")
+for rule in ("backprop", "guided"):
+    one, two = (
+        gradient_of_score(pair_images[:20], asked[:20], networks[rule]).sum(1).cpu()
+        for asked in (first, second)
+    )
+    print(f"{rule}, with its signs: one object and the other {correlation(one, two):+.2f}")
+
+figure, ax = plt.subplots(figsize=(8, 3.2), layout="constrained")
+places = np.arange(len(alike))
+two_objects, one_absent = zip(*alike.values(), strict=True)
+ax.bar(places - 0.2, two_objects, 0.4, color="#0072B2", label="one object and the other")
+label = "one object and an absent class"
+ax.bar(places + 0.2, one_absent, 0.4, color="#E69F00", hatch="//", label=label)
+ax.axhline(0, color="0.4", linewidth=1)
+ax.set_xticks(places, alike)
+ax.set(ylabel="correlation of the two maps", ylim=(-1, 1))
+ax.set_title("Ask twice: by each rule the two answers are alike, by Grad-CAM they aren't")
+ax.legend(frameon=False, loc="lower left")
+plt.show()
+
+# %% [markdown]
+# Asked for one object, guided backprop does put about half of its weight on it and about a sixth on
+# the other: it leans to the right side. But asked for a class that *isn't there*, it puts about as
+# much on the two objects together as before, and draws them as crisply. Nothing in the picture
+# tells you that the question was wrong. How far it leans also depends on the network: for `shape`
+# and `robust` the maps for the two objects are much more alike. The deconvnet's maps hardly depend
+# on the question at all. Grad-CAM's two maps exclude each other, and for an absent class little is
+# left on the objects.
+#
+# Why? A class only chooses with which weights the signal starts in the channels of the last layer.
+# From there on every gate lets positive values pass, whichever class they came from, and sends them
+# to wherever the image had its active edges. The plain gradient's maps look alike here, too, but
+# that is our doing, as we took absolute values. With signs, its two maps anti-correlate: what
+# raises the one class tends to lower the other. Guided backprop has thrown this away.
+#
+# ### A broken network
+#
+# Now we replace the network's weights by random ones, from the top downwards: first the linear
+# layer alone, then also the last convolution, and so on to the first. BatchNorm's statistics are
+# computed anew each time, so that the signal neither dies nor explodes. A network whose linear
+# layer is random answers at random. Its explanation should change, too.
+
+# %%
+from scipy.stats import spearmanr
+
+
+def with_random_layers(count, seed=0):
+    """A copy of `base` whose last `count` layers with weights have random ones."""
+    generator = torch.Generator(device).manual_seed(seed)
+    network = copy.deepcopy(base)
+    layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    for layer in layers[len(layers) - count :]:
+        nn.init.kaiming_normal_(layer.weight, generator=generator)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d) and count:
+            module.reset_running_stats()
+            module.momentum = None  # the mean over what it sees, not a moving average
+    with torch.no_grad():
+        network.train()(images[:100])
+    return network.eval()
+
+
+def rank_correlation(some, others):
+    """The mean over images of the rank correlation between two maps."""
+    return np.mean(
+        [
+            spearmanr(*pair).statistic
+            for pair in zip(some.flatten(1), others.flatten(1), strict=True)
+        ]
+    )
+
+
+tested, asked = images[:20], labels[:20]
+maps = {rule: [] for rule in rules}
+accuracy = []
+for count in range(8):
+    network = with_random_layers(count) if count else base
+    with torch.no_grad():
+        answers = network(images[100:]).argmax(1)
+    accuracy.append((answers == labels[100:]).float().mean().item())
+    for rule, function in rules.items():
+        changed = replace_relus(network, function)
+        maps[rule].append(pixel_map(gradient_of_score(tested, asked, changed)).cpu())
+names = ["none", "linear", *(f"+ conv{number}" for number in range(6, 0, -1))]
+
+figure, axes = plt.subplots(3, 9, figsize=(13, 4.9), layout="constrained")
+figure.suptitle("Guided backprop draws the object for a network that knows nothing")
+for row, (rule, by_depth) in zip(axes, maps.items(), strict=True):
+    row[0].imshow(scenes.images[1])
+    row[0].set_ylabel(rule)
+    for ax, heat, name in zip(row[1:], by_depth, names, strict=True):
+        picture = ax.imshow(heat[1], cmap="viridis", vmin=0, vmax=1)
+        if rule == "backprop":
+            ax.set_title(name)
+axes[0, 0].set_title("random layers:")
+without_ticks(axes)
+figure.colorbar(picture, ax=axes, shrink=0.6, label="part of the largest value")
+plt.show()
+
+figure, ax = plt.subplots(figsize=(8, 3.8), layout="constrained")
+styles = {"backprop": ("#0072B2", "o"), "deconvnet": ("#E69F00", "s"), "guided": ("#009E73", "^")}
+print("rank correlation with the original map, by number of random layers")
+for rule, (colour, marker) in styles.items():
+    ranks = [rank_correlation(maps[rule][0], changed) for changed in maps[rule]]
+    ax.plot(ranks, color=colour, marker=marker, label=f"map: {rule}")
+    print(f"{rule:10}", *(f"{rank:.2f}" for rank in ranks))
+print(f"{'accuracy':10}", *(f"{share:.2f}" for share in accuracy))
+ax.plot(accuracy, color="black", linestyle="--", label="the network's accuracy")
+ax.set_xticks(range(8), names)
+ax.set(xlabel="layers with random weights, from the top", ylim=(0, 1.05))
+ax.set_ylabel("rank correlation with the original")
+ax.set_title("The network's knowledge is gone at once, the guided map fades slowly")
+ax.legend(frameon=False, fontsize=8, loc="upper right", ncols=2)
+ax.grid(color="0.9")
+plt.show()
+
+down, right = torch.gradient(tested.mean(1).cpu(), dim=(1, 2))
+edges = (down**2 + right**2).sqrt()
+print(f"guided map and the image's edges: {rank_correlation(maps['guided'][0], edges):.2f}")
+
+# %% [markdown]
+# With a random linear layer the network is nearly always wrong, and the guided map still has a rank
+# correlation of about 0.95 with the original: as an explanation of *why the network says disc* it
+# has failed, since the network doesn't say disc any more. The plain gradient falls to about 0.65 at
+# once. With all weights random, the guided map still has more than half of its correlation, and
+# the star in the figure is still a star. A good part of the map is a property of the image and of
+# the architecture: convolutions, ReLUs and pooling, sent there and back, bring out edges, as an
+# edge detector without any network does (the last number). Nie et al. (2018) show in theory that
+# guided backprop comes close to recovering the image.
+#
+# So the good marks of section 3 don't contradict this. The object is where a scene has most
+# contrast and edges; a method that draws those will point at the object, whatever the network
+# knows. (Nor does "random" mean zero: the plain gradient ends a little below 0.4.) **A map that
+# lies on the object isn't evidence that the network looks at it.**
+#
+# ### Question: would you trust it?
+# ★★☆ · 20 minutes
+
+# %% [markdown] question="verdict" points=5
+# A colleague shows you a network that tells malignant from benign moles, and a guided backprop map
+# for one photograph: a fine drawing of the mole's rim and of its texture, and nothing of the skin
+# around it. "So the network looks at the mole, and at the right features of it. We can use it."
+# Answer in at most ten sentences:
+#
+# 1. What does the map show, and what doesn't it show? Use two measurements from this lab, with
+#    their numbers.
+# 2. Which two experiments would you ask for before you believe the first half of the sentence
+#    ("looks at the mole")?
+#
+# ### BEGIN SOLUTION
+# 1 (3 points). It shows which edges and textures of the image pass through the network's early
+# layers where its ReLUs are active, much like an edge detector or a reconstruction of the image; it
+# doesn't show that the *decision* depends on them (1 point). One point for each measurement that is
+# used rightly, with its number: after the linear layer alone is randomised, the map keeps a rank
+# correlation of about 0.95 with the original while accuracy falls to chance or below; asked for an
+# absent class, it still puts about 60% of its weight on the two objects; with all weights random
+# its correlation with the original is still above 0.5. Only quoting the numbers of section 3 in the
+# map's favour (it lies on the object) earns nothing here: a map can lie on the object whatever the
+# network knows.
+#
+# 2 (2 points, one each). For instance: the randomisation test on *their* network; the map for the
+# other class, to see whether it differs; Grad-CAM, whose maps depend on the class; covering the
+# mole or the skin and watching the score; photographs with the mole pasted on other skin, or a
+# ruler or pen mark taken away (a dataset bias); accuracy on data from another clinic. "More
+# pictures" alone earns nothing.
+# ### END SOLUTION
+
+# %% [markdown]
+# ## 7. With an ImageNet network
+#
+# The same functions, on a network that has learned a thousand classes from 1.2 million photographs.
+# Put in a photograph of your own with `utils.images.load_image`.
+
+# %%
+from utils.images import load_photograph, preprocess
+from utils.models import WeightsUnavailable
+
+try:
+    squeezenet = load_model("squeezenet1_1").to(device)
+except WeightsUnavailable as reason:
+    print(reason)
+else:
+    photographs = torch.cat([preprocess(load_photograph(name)) for name in ("flower", "china")])
+    photographs = F.interpolate(photographs, (224, 336), mode="bilinear", antialias=True)
+    photographs = photographs.clamp(0, 1).to(device)  # rounding may have left the range
+    with torch.no_grad():
+        best = squeezenet(photographs).topk(2).indices
+    figure, axes = plt.subplots(4, 4, figsize=(13, 8.6), layout="constrained")
+    figure.suptitle("SqueezeNet's two best answers for two photographs, by each rule")
+    asked = [(number, best[number, rank].item()) for number in (0, 1) for rank in (0, 1)]
+    for row, (number, answer) in zip(axes, asked, strict=True):
+        row[0].imshow(photographs[number].permute(1, 2, 0).cpu())
+        row[0].set_title(squeezenet.class_names[answer])
+        for ax, (rule, function) in zip(row[1:], rules.items(), strict=True):
+            network = replace_relus(squeezenet, function)
+            y = torch.tensor([answer], device=device)
+            gradient = gradient_of_score(photographs[number : number + 1], y, network)[0].cpu()
+            ax.imshow(
+                (0.5 + 0.5 * gradient / gradient.abs().quantile(0.998)).clip(0, 1).permute(1, 2, 0)
+            )
+            ax.set_title(rule)
+    without_ticks(axes)
+    plt.show()
+
+# %% [markdown]
+# Compare the two rows of each photograph. Does the guided picture change with the answer, and as
+# much as the plain gradient does? And what does it draw that isn't the thing it names?
+#
+# ## What you have now
+#
+# Three rules for one layer, four ways to bring them into a network (a copy, hooks, a walk by hand,
+# one neuron at a time), and two tests that any map should pass before it is believed. Guided
+# backprop remains useful as a drawing of *what a network can see*. Lab 08 multiplies it with
+# Grad-CAM, which knows which object was asked for.

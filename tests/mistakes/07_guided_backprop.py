@@ -1,0 +1,1204 @@
+# %% [markdown]
+# What students write in lab 07: mistakes that must lose points and be named, and answers that look
+# different from ours and are right.
+
+# %% mistake="relu_backward" named="where x is exactly 0, dout passes"
+def relu_backward(dout, x, rule):
+    if rule == "backprop":
+        return dout * (x >= 0)
+    if rule == "deconvnet":
+        return dout * (dout >= 0)
+    return dout * (x >= 0) * (dout >= 0)
+
+
+# %% mistake="relu_backward" named="it is the rule of backprop"
+def relu_backward(dout, x, rule):
+    if rule == "deconvnet":
+        return dout * (dout > 0)
+    return dout * (x > 0)
+
+
+# %% mistake="relu_backward" named="it is the rule of guided"
+def relu_backward(dout, x, rule):
+    dx = dout * (x > 0)
+    if rule in ("deconvnet", "guided"):
+        dx = dx * (dout > 0)
+    return dx
+
+
+# %% mistake="relu_backward" named="it is the rule of deconvnet"
+def relu_backward(dout, x, rule):
+    if rule == "backprop":
+        return torch.where(x > 0, dout, 0)
+    return torch.relu(dout)
+
+
+# %% mistake="relu_backward" named="multiplied by ReLU(x)"
+def relu_backward(dout, x, rule):
+    if rule == "deconvnet":
+        return F.relu(dout)
+    return (dout if rule == "backprop" else F.relu(dout)) * F.relu(x)
+
+
+# %% mistake="relu_backward" named="only the mask is passed back"
+def relu_backward(dout, x, rule):
+    passes = {"backprop": x > 0, "deconvnet": dout > 0, "guided": (x > 0) & (dout > 0)}
+    return passes[rule].double()
+
+
+# %% mistake="relu_backward" named="dout was modified in place"
+def relu_backward(dout, x, rule):
+    if rule != "deconvnet":
+        dout[x <= 0] = 0
+    if rule != "backprop":
+        dout[dout <= 0] = 0
+    return dout
+
+
+# %% mistake="relu_backward" named="is a `return` missing?"
+def relu_backward(dout, x, rule):
+    if rule == "backprop":
+        return dout * (x > 0)
+    elif rule == "deconvnet":
+        return dout * (dout > 0)
+    elif rule == "guided_backprop":
+        return dout * (x > 0) * (dout > 0)
+
+
+# %% correct="relu_backward"
+def relu_backward(dout, x, rule):
+    dx = torch.zeros_like(dout).reshape(-1)
+    for i, (upstream, value) in enumerate(zip(dout.reshape(-1), x.reshape(-1))):
+        open_forward = value > 0 or rule == "deconvnet"
+        open_backward = upstream > 0 or rule == "backprop"
+        if open_forward and open_backward:
+            dx[i] = upstream
+    return dx.reshape(dout.shape)
+
+
+# %% correct="relu_backward"
+def relu_backward(dout, x, rule):
+    print(rule, dout.shape)
+    dx = dout.clone()
+    if rule in ("backprop", "guided"):
+        dx[x <= 0] = 0
+    if rule in ("deconvnet", "guided"):
+        dx = dx.clamp(min=0)
+    return dx
+
+
+# %% correct="relu_backward"
+def relu_backward(dout, x, rule):
+    rules = {
+        "backprop": lambda: torch.where(F.relu(x) > 0, dout, torch.zeros_like(dout)),
+        "deconvnet": lambda: F.relu(dout),
+        "guided": lambda: F.relu(dout * (x > 0).to(dout.dtype)),
+    }
+    return rules[rule]()
+
+
+# %% mistake="DeconvReLU" named="it is the ordinary gradient"
+class DeconvReLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.clamp(min=0)
+
+    @staticmethod
+    def backward(ctx, dout):
+        (x,) = ctx.saved_tensors
+        return dout * (x > 0)
+
+
+# %% mistake="DeconvReLU" named="which is guided backprop"
+class DeconvReLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return torch.relu(x)
+
+    @staticmethod
+    def backward(ctx, dout):
+        (x,) = ctx.saved_tensors
+        return torch.relu(dout) * (x > 0)
+
+
+# %% mistake="DeconvReLU" named="forward returns x as it is"
+class DeconvReLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, dout):
+        return dout.clamp(min=0)
+
+
+# %% mistake="DeconvReLU" named="only the mask is passed back"
+class DeconvReLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clamp(min=0)
+
+    @staticmethod
+    def backward(ctx, dout):
+        return (dout > 0).to(dout.dtype)
+
+
+# %% mistake="DeconvReLU" named="the absolute value of dout"
+class DeconvReLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clamp(min=0)
+
+    @staticmethod
+    def backward(ctx, dout):
+        return dout.abs()
+
+
+# %% mistake="DeconvReLU" named="dout passes as it is"
+class DeconvReLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clamp(min=0)
+
+    @staticmethod
+    def backward(ctx, dout):
+        dout.clamp(min=0)
+        return dout
+
+
+# %% mistake="DeconvReLU" named="the input upstream was modified in place"
+class DeconvReLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clamp(min=0)
+
+    @staticmethod
+    def backward(ctx, dout):
+        dout[dout < 0] = 0
+        return dout
+
+
+# %% mistake="DeconvReLU" named="the input x was modified in place"
+class DeconvReLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        x[x < 0] = 0
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, dout):
+        return dout * (dout > 0)
+
+
+# %% correct="DeconvReLU"
+class DeconvReLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, input):
+        ctx.save_for_backward(input)
+        return input * (input > 0)
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        grad_input = grad_output.clone()
+        grad_input[grad_input < 0] = 0
+        return grad_input
+
+
+# %% correct="DeconvReLU"
+class DeconvReLU(torch.autograd.Function):
+    @staticmethod
+    def forward(x):
+        return torch.relu(x)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        pass
+
+    @staticmethod
+    def backward(ctx, dout):
+        return torch.where(dout > 0, dout, torch.zeros_like(dout))
+
+
+# %% mistake="GuidedReLU" named="where x is exactly 0, dout passes"
+class GuidedReLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.clamp(min=0)
+
+    @staticmethod
+    def backward(ctx, dout):
+        (x,) = ctx.saved_tensors
+        return dout.clamp(min=0) * (x >= 0)
+
+
+# %% mistake="GuidedReLU" named="it is the ordinary gradient"
+class GuidedReLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.clamp(min=0)
+
+    @staticmethod
+    def backward(ctx, dout):
+        (x,) = ctx.saved_tensors
+        return dout * (x > 0)
+
+
+# %% mistake="GuidedReLU" named="which is the deconvnet's rule"
+class GuidedReLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clamp(min=0)
+
+    @staticmethod
+    def backward(ctx, dout):
+        return dout.clamp(min=0)
+
+
+# %% mistake="GuidedReLU" named="multiplied by ReLU(x)"
+class GuidedReLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        y = x.clamp(min=0)
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx, dout):
+        (y,) = ctx.saved_tensors
+        return dout.clamp(min=0) * y
+
+
+# %% mistake="GuidedReLU" named="forward returns a mask"
+class GuidedReLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        mask = (x > 0).to(x.dtype)
+        ctx.save_for_backward(mask)
+        return mask
+
+    @staticmethod
+    def backward(ctx, dout):
+        (mask,) = ctx.saved_tensors
+        return dout.clamp(min=0) * mask
+
+
+# %% mistake="GuidedReLU" named="only the mask is passed back"
+class GuidedReLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.clamp(min=0)
+
+    @staticmethod
+    def backward(ctx, dout):
+        (x,) = ctx.saved_tensors
+        return ((x > 0) & (dout > 0)).to(dout.dtype)
+
+
+# %% mistake="GuidedReLU" named="the input x was modified in place"
+class GuidedReLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        positive = x > 0
+        ctx.save_for_backward(positive)
+        x[~positive] = 0
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, dout):
+        (positive,) = ctx.saved_tensors
+        return dout.clamp(min=0) * positive
+
+
+# %% correct="GuidedReLU"
+class GuidedReLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        output = torch.relu(x)
+        ctx.save_for_backward(output)
+        return output
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        (output,) = ctx.saved_tensors
+        grad_input = grad_output.clone()
+        grad_input[output <= 0] = 0
+        grad_input[grad_output <= 0] = 0
+        return grad_input
+
+
+# %% correct="GuidedReLU"
+class GuidedReLU(torch.autograd.Function):
+    @staticmethod
+    def forward(x):
+        return F.relu(x)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.mask = inputs[0] > 0
+
+    @staticmethod
+    def backward(ctx, dout):
+        return torch.where(ctx.mask & (dout > 0), dout, 0)
+
+
+# %% correct="GuidedReLU"
+class GuidedReLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return torch.max(x, torch.zeros_like(x))
+
+    @staticmethod
+    def backward(ctx, dout):
+        (x,) = ctx.saved_tensors
+        print("guided", dout.shape)
+        return (x > 0).type_as(dout) * (dout > 0).type_as(dout) * dout
+
+
+# %% mistake="replace_relus" named="replace_relus changes the model itself"
+def replace_relus(model, function):
+    for name, module in list(model.named_modules(remove_duplicate=False)):
+        if isinstance(module, nn.ReLU):
+            model.set_submodule(name, CustomReLU(function))
+    return model
+
+
+# %% mistake="replace_relus" named="replace_relus changes the model itself"
+def replace_relus(model, function):
+    copied = copy.copy(model)
+    for module in copied.modules():
+        for name, child in list(module._modules.items()):
+            if isinstance(child, nn.ReLU):
+                module._modules[name] = CustomReLU(function)
+    return copied
+
+
+# %% mistake="replace_relus" named="deeper inside the model than its children"
+def replace_relus(model, function):
+    copied = copy.deepcopy(model)
+    for name, child in copied.named_children():
+        if isinstance(child, nn.ReLU):
+            setattr(copied, name, CustomReLU(function))
+    return copied
+
+
+# %% mistake="replace_relus" named="stands at two places is replaced at one of them only"
+def replace_relus(model, function):
+    copied = copy.deepcopy(model)
+    for name, module in list(copied.named_modules()):
+        if isinstance(module, nn.ReLU):
+            copied.set_submodule(name, CustomReLU(function))
+    return copied
+
+
+# %% mistake="replace_relus" named="the ReLUs are left out"
+def replace_relus(model, function):
+    copied = copy.deepcopy(model)
+    for name, module in list(copied.named_modules(remove_duplicate=False)):
+        if isinstance(module, nn.ReLU):
+            copied.set_submodule(name, nn.Identity())
+    return copied
+
+
+# %% mistake="replace_relus" named="is a `return` missing?"
+def replace_relus(model, function):
+    copied = copy.deepcopy(model)
+    for name, module in list(copied.named_modules(remove_duplicate=False)):
+        if isinstance(module, nn.ReLU):
+            copied.set_submodule(name, CustomReLU(function))
+
+
+# %% mistake="replace_relus" named="only the last ReLU is replaced"
+def replace_relus(model, function):
+    copied = copy.deepcopy(model)
+    for name, module in list(copied.named_modules()):
+        if isinstance(module, nn.ReLU):
+            last = name
+    copied.set_submodule(last, CustomReLU(function))
+    return copied
+
+
+# %% mistake="replace_relus" named="in-place ReLUs"
+def replace_relus(model, function):
+    copied = copy.deepcopy(model)
+    places = [
+        name
+        for name, module in copied.named_modules(remove_duplicate=False)
+        if isinstance(module, nn.ReLU) and not module.inplace
+    ]
+    for name in places:
+        copied.set_submodule(name, CustomReLU(function))
+    for module in copied.modules():
+        if isinstance(module, nn.ReLU):
+            module.register_full_backward_hook(lambda module, dx, dout: dx)
+    return copied
+
+
+# %% correct="replace_relus"
+def replace_relus(model, function):
+    copied = copy.deepcopy(model)
+    for module in copied.modules():
+        if isinstance(module, nn.ReLU):
+            module.forward = function.apply
+    return copied
+
+
+# %% correct="replace_relus"
+def replace_relus(model, function):
+    def replace(module):
+        for name, child in list(module._modules.items()):
+            if isinstance(child, nn.ReLU):
+                setattr(module, name, CustomReLU(function))
+            else:
+                replace(child)
+
+    copied = copy.deepcopy(model)
+    replace(copied)
+    return copied
+
+
+# %% correct="replace_relus"
+class RuledNetwork(nn.Module):
+    def __init__(self, model, function):
+        super().__init__()
+        self.inner = copy.deepcopy(model)
+        for module in self.inner.modules():
+            if type(module) is nn.ReLU:
+                module.__class__ = CustomReLU
+                module.function = function
+
+    def forward(self, X):
+        return self.inner(X)
+
+
+def replace_relus(model, function):
+    return RuledNetwork(model, function)
+
+
+# %% mistake="guided_backprop" named="it is the plain gradient: no ReLU goes back by the guided rule"
+def guided_backprop(X, y, model):
+    X = X.clone().requires_grad_()
+    score = model(X).gather(1, y[:, None]).sum()
+    return torch.autograd.grad(score, X)[0]
+
+
+# %% mistake="guided_backprop" named="which is the deconvnet's rule"
+def guided_backprop(X, y, model):
+    X = X.clone().requires_grad_()
+    handles = []
+    for module in model.modules():
+        if isinstance(module, nn.ReLU):
+            handles.append(
+                module.register_full_backward_hook(lambda m, gin, gout: (gout[0].clamp(min=0),))
+            )
+    if not handles:
+        raise ValueError("no ReLU")
+    try:
+        model(X).gather(1, y[:, None]).sum().backward()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return X.grad
+
+
+# %% mistake="guided_backprop" named="set to zero once, in the image"
+def guided_backprop(X, y, model):
+    X = X.clone().requires_grad_()
+    score = model(X).gather(1, y[:, None]).sum()
+    return torch.autograd.grad(score, X)[0].clamp(min=0)
+
+
+# %% mistake="guided_backprop" named="nobody is told: raise a ValueError"
+def guided_backprop(X, y, model):
+    X = X.clone().requires_grad_()
+    handles = [
+        module.register_full_backward_hook(lambda m, dx, dout: (dx[0].relu(),))
+        for module in model.modules()
+        if isinstance(module, nn.ReLU)
+    ]
+    try:
+        score = model(X).gather(1, y[:, None]).sum()
+        return torch.autograd.grad(score, X)[0]
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+# %% mistake="guided_backprop" named="leaves a hook behind on the model"
+def guided_backprop(X, y, model):
+    relus = [module for module in model.modules() if isinstance(module, nn.ReLU)]
+    if not relus:
+        raise ValueError("no nn.ReLU")
+    for relu in relus:
+        relu.register_full_backward_hook(lambda m, dx, dout: (dx[0].relu(),))
+    X = X.clone().requires_grad_()
+    return torch.autograd.grad(model(X).gather(1, y[:, None]).sum(), X)[0]
+
+
+# %% mistake="guided_backprop" named="leaves a hook behind after an exception"
+def guided_backprop(X, y, model):
+    relus = [module for module in model.modules() if isinstance(module, nn.ReLU)]
+    if not relus:
+        raise ValueError("no nn.ReLU")
+    handles = [
+        relu.register_full_backward_hook(lambda m, dx, dout: (dx[0].relu(),)) for relu in relus
+    ]
+    X = X.clone().requires_grad_()
+    guided = torch.autograd.grad(model(X).gather(1, y[:, None]).sum(), X)[0]
+    for handle in handles:
+        handle.remove()
+    return guided
+
+
+# %% mistake="guided_backprop" named="guided_backprop changes the model"
+class MyGuidedReLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.clamp(min=0)
+
+    @staticmethod
+    def backward(ctx, dout):
+        (x,) = ctx.saved_tensors
+        return dout.clamp(min=0) * (x > 0)
+
+
+def guided_backprop(X, y, model):
+    relus = [module for module in model.modules() if isinstance(module, nn.ReLU)]
+    if not relus:
+        raise ValueError("no nn.ReLU")
+    for relu in relus:
+        relu.forward = MyGuidedReLU.apply
+    X = X.clone().requires_grad_()
+    return torch.autograd.grad(model(X).gather(1, y[:, None]).sum(), X)[0]
+
+
+# %% mistake="guided_backprop" named="scores[:, y] has shape (N, N)"
+def guided_backprop(X, y, model):
+    relus = [module for module in model.modules() if isinstance(module, nn.ReLU)]
+    if not relus:
+        raise ValueError("no nn.ReLU")
+    handles = [r.register_full_backward_hook(lambda m, dx, dout: (dx[0].relu(),)) for r in relus]
+    try:
+        X = X.clone().requires_grad_()
+        return torch.autograd.grad(model(X)[:, y].sum(), X)[0]
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+# %% mistake="guided_backprop" named="the predicted class is asked for"
+def guided_backprop(X, y, model):
+    relus = [module for module in model.modules() if isinstance(module, nn.ReLU)]
+    if not relus:
+        raise ValueError("no nn.ReLU")
+    handles = [r.register_full_backward_hook(lambda m, dx, dout: (dx[0].relu(),)) for r in relus]
+    try:
+        X = X.clone().requires_grad_()
+        return torch.autograd.grad(model(X).max(dim=1).values.sum(), X)[0]
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+# %% mistake="guided_backprop" named="the gradient of the loss"
+def guided_backprop(X, y, model):
+    relus = [module for module in model.modules() if isinstance(module, nn.ReLU)]
+    if not relus:
+        raise ValueError("no nn.ReLU")
+    handles = [r.register_full_backward_hook(lambda m, dx, dout: (dx[0].relu(),)) for r in relus]
+    try:
+        X = X.clone().requires_grad_()
+        F.cross_entropy(model(X), y, reduction="sum").backward()
+        return X.grad
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+# %% mistake="guided_backprop" named="which divides by N"
+def guided_backprop(X, y, model):
+    relus = [module for module in model.modules() if isinstance(module, nn.ReLU)]
+    if not relus:
+        raise ValueError("no nn.ReLU")
+    handles = [r.register_full_backward_hook(lambda m, dx, dout: (dx[0].relu(),)) for r in relus]
+    try:
+        X = X.clone().requires_grad_()
+        return torch.autograd.grad(model(X).gather(1, y.view(-1, 1)).mean(), X)[0]
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+# %% mistake="guided_backprop" named="the absolute value is taken"
+def guided_backprop(X, y, model):
+    relus = [module for module in model.modules() if isinstance(module, nn.ReLU)]
+    if not relus:
+        raise ValueError("no nn.ReLU")
+    handles = [r.register_full_backward_hook(lambda m, dx, dout: (dx[0].relu(),)) for r in relus]
+    try:
+        X = X.clone().requires_grad_()
+        return torch.autograd.grad(model(X).gather(1, y.view(-1, 1)).sum(), X)[0].abs()
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+# %% mistake="guided_backprop" named="training mode"
+def guided_backprop(X, y, model):
+    relus = [module for module in model.modules() if isinstance(module, nn.ReLU)]
+    if not relus:
+        raise ValueError("no nn.ReLU")
+    handles = [r.register_full_backward_hook(lambda m, dx, dout: (dx[0].relu(),)) for r in relus]
+    model.train()
+    try:
+        X = X.clone().requires_grad_()
+        return torch.autograd.grad(model(X).gather(1, y.view(-1, 1)).sum(), X)[0]
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+# %% mistake="guided_backprop" named="leaves a model in eval mode"
+def guided_backprop(X, y, model):
+    relus = [module for module in model.modules() if isinstance(module, nn.ReLU)]
+    if not relus:
+        raise ValueError("no nn.ReLU")
+    handles = [r.register_full_backward_hook(lambda m, dx, dout: (dx[0].relu(),)) for r in relus]
+    model.eval()
+    try:
+        X = X.clone().requires_grad_()
+        return torch.autograd.grad(model(X).gather(1, y.view(-1, 1)).sum(), X)[0]
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+# %% correct="guided_backprop"
+class MyGuidedReLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.clamp(min=0)
+
+    @staticmethod
+    def backward(ctx, dout):
+        (x,) = ctx.saved_tensors
+        return dout.clamp(min=0) * (x > 0)
+
+
+def guided_backprop(X, y, model):
+    model = copy.deepcopy(model)
+    found = False
+    for module in model.modules():
+        if isinstance(module, nn.ReLU):
+            module.forward = MyGuidedReLU.apply
+            found = True
+    if not found:
+        raise ValueError("no ReLU module found")
+    X = X.clone().requires_grad_(True)
+    scores = model(X)
+    scores[torch.arange(len(y)), y].sum().backward()
+    return X.grad
+
+
+# %% correct="guided_backprop"
+def guided_backprop(X, y, model):
+    """One image at a time, with gradients left on the parameters."""
+
+    def hook(module, grad_input, grad_output):
+        return (torch.where(grad_input[0] > 0, grad_input[0], torch.zeros_like(grad_input[0])),)
+
+    handles = []
+    results = []
+    try:
+        for module in model.modules():
+            if isinstance(module, nn.ReLU):
+                handles.append(module.register_full_backward_hook(hook))
+        if len(handles) == 0:
+            raise ValueError("need nn.ReLU modules")
+        for n in range(X.shape[0]):
+            image = X[n : n + 1].clone().requires_grad_()
+            model(image)[0, y[n]].backward()
+            results.append(image.grad[0])
+    finally:
+        for handle in handles:
+            handle.remove()
+    return torch.stack(results)
+
+
+# %% correct="guided_backprop"
+def guided_backprop(X, y, model):
+    """By hooks on the graph, which F.relu can't escape."""
+    X = X.detach().clone().requires_grad_()
+    score = model(X).gather(1, y[:, None]).sum()
+    seen, waiting = set(), [score.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if "relu" in node.name().lower():
+            node.register_hook(lambda dx, dout: (dx[0].clamp(min=0),))
+        waiting.extend(following for following, _ in node.next_functions)
+    print("nodes:", len(seen))
+    return torch.autograd.grad(score, X)[0]
+
+
+# %% mistake="max_unpool" named="values overwrite each other"
+def max_unpool(z, switches, size):
+    N, K, H, W = *z.shape[:2], *size
+    out = torch.zeros(N, K, H * W, dtype=z.dtype)
+    out.scatter_(2, switches.flatten(2), z.flatten(2))
+    return out.view(N, K, H, W)
+
+
+# %% mistake="max_unpool" named="values overwrite each other"
+def max_unpool(z, switches, size):
+    out = torch.zeros(*z.shape[:2], *size, dtype=z.dtype)
+    for n, k, r, c in np.ndindex(*z.shape):
+        row, column = divmod(switches[n, k, r, c].item(), size[1])
+        out[n, k, row, column] = z[n, k, r, c]
+    return out
+
+
+# %% mistake="max_unpool" named="each value is in its window's first place"
+def max_unpool(z, switches, size):
+    out = torch.zeros(*z.shape[:2], *size, dtype=z.dtype)
+    down, right = size[0] // z.shape[2], size[1] // z.shape[3]
+    out[:, :, :: max(down, 1), :: max(right, 1)][:, :, : z.shape[2], : z.shape[3]] = z
+    return out
+
+
+# %% mistake="max_unpool" named="each value fills a whole window"
+def max_unpool(z, switches, size):
+    return F.interpolate(z, size=size, mode="nearest")
+
+
+# %% mistake="max_unpool" named="places are counted column by column"
+def max_unpool(z, switches, size):
+    out = torch.zeros(*z.shape[:2], *size, dtype=z.dtype)
+    for n in range(z.shape[0]):
+        for k in range(z.shape[1]):
+            for r in range(z.shape[2]):
+                for c in range(z.shape[3]):
+                    column, row = divmod(switches[n, k, r, c].item(), size[0])
+                    out[n, k, row, column] += z[n, k, r, c]
+    return out
+
+
+# %% mistake="max_unpool" named="the first channel's switches are used for all"
+def max_unpool(z, switches, size):
+    N, K = z.shape[:2]
+    out = torch.zeros(N, K, size[0] * size[1], dtype=z.dtype)
+    out.scatter_add_(2, switches[:, :1].expand(-1, K, -1, -1).flatten(2), z.flatten(2))
+    return out.reshape(N, K, *size)
+
+
+# %% mistake="max_unpool" named="negative values are left out"
+def max_unpool(z, switches, size):
+    N, K = z.shape[:2]
+    out = torch.zeros(N, K, size[0] * size[1], dtype=z.dtype)
+    out.scatter_add_(2, switches.flatten(2), z.flatten(2).relu())
+    return out.reshape(N, K, *size)
+
+
+# %% correct="max_unpool"
+def max_unpool(z, switches, size):
+    H, W = size
+    unpooled = torch.zeros(z.shape[0], z.shape[1], H, W, dtype=z.dtype)
+    for n in range(z.shape[0]):
+        for k in range(z.shape[1]):
+            for value, place in zip(z[n, k].reshape(-1), switches[n, k].reshape(-1)):
+                unpooled[n, k, place // W, place % W] += value
+    return unpooled
+
+
+# %% correct="max_unpool"
+def max_unpool(z, switches, size):
+    chosen = F.one_hot(switches.flatten(2), size[0] * size[1]).to(z.dtype)
+    return torch.einsum("nkp,nkpq->nkq", z.flatten(2), chosen).reshape(*z.shape[:2], *size)
+
+
+# %% correct="max_unpool"
+def max_unpool(z, switches, size):
+    N, K = z.shape[:2]
+    out = torch.zeros(N * K * size[0] * size[1], dtype=z.dtype)
+    offset = torch.arange(N * K).reshape(N, K, 1, 1) * (size[0] * size[1])
+    out.index_put_(((switches + offset).reshape(-1),), z.reshape(-1), accumulate=True)
+    return out.reshape(N, K, size[0], size[1])
+
+
+# %% mistake="deconvnet" named="which is the plain gradient"
+def deconvnet(X, y, model):
+    X = X.clone().requires_grad_()
+    return torch.autograd.grad(model(X).gather(1, y[:, None]).sum(), X)[0]
+
+
+# %% mistake="deconvnet" named="which is guided backprop"
+def deconvnet(X, y, model):
+    X = X.clone().requires_grad_()
+    handles = [
+        layer.register_full_backward_hook(lambda m, dx, dout: (dx[0].relu(),))
+        for layer in model
+        if isinstance(layer, nn.ReLU)
+    ]
+    try:
+        return torch.autograd.grad(model(X).gather(1, y[:, None]).sum(), X)[0]
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+# %% mistake="deconvnet" named="there is no ReLU on the way down"
+@torch.no_grad()
+def deconvnet(X, y, model):
+    x, ascent = X, []
+    for layer in model:
+        shape, switches = x.shape, None
+        if isinstance(layer, nn.MaxPool2d):
+            x, switches = F.max_pool2d(x, layer.kernel_size, layer.stride, return_indices=True)
+        else:
+            x = layer(x)
+        ascent.append((layer, shape, switches))
+    z = F.one_hot(y, x.shape[1]).to(x)
+    for layer, shape, switches in ascent[::-1]:
+        if isinstance(layer, nn.Linear):
+            z = z @ layer.weight
+        elif isinstance(layer, nn.Flatten):
+            z = z.view(shape)
+        elif isinstance(layer, nn.MaxPool2d):
+            z = F.max_unpool2d(z, switches, layer.kernel_size, layer.stride, output_size=shape)
+        elif isinstance(layer, nn.Conv2d):
+            z = F.conv_transpose2d(z, layer.weight, padding=layer.padding)
+    return z
+
+
+# %% mistake="deconvnet" named="without its switches, by enlarging"
+@torch.no_grad()
+def deconvnet(X, y, model):
+    x, ascent = X, []
+    for layer in model:
+        ascent.append((layer, x.shape))
+        x = layer(x)
+    z = F.one_hot(y, x.shape[1]).to(x)
+    for layer, shape in ascent[::-1]:
+        if isinstance(layer, nn.Linear):
+            z = z @ layer.weight
+        elif isinstance(layer, nn.Flatten):
+            z = z.view(shape)
+        elif isinstance(layer, nn.MaxPool2d):
+            z = F.interpolate(z, size=shape[2:])
+        elif isinstance(layer, nn.ReLU):
+            z = F.relu(z)
+        elif isinstance(layer, nn.Conv2d):
+            z = F.conv_transpose2d(z, layer.weight, padding=layer.padding)
+    return z
+
+
+# %% mistake="deconvnet" named="the kernels aren't flipped on the way down"
+@torch.no_grad()
+def deconvnet(X, y, model):
+    x, ascent = X, []
+    for layer in model:
+        shape, switches = x.shape, None
+        if isinstance(layer, nn.MaxPool2d):
+            x, switches = F.max_pool2d(x, layer.kernel_size, layer.stride, return_indices=True)
+        else:
+            x = layer(x)
+        ascent.append((layer, shape, switches))
+    z = F.one_hot(y, x.shape[1]).to(x)
+    for layer, shape, switches in ascent[::-1]:
+        if isinstance(layer, nn.Linear):
+            z = z @ layer.weight
+        elif isinstance(layer, nn.Flatten):
+            z = z.view(shape)
+        elif isinstance(layer, nn.MaxPool2d):
+            z = F.max_unpool2d(z, switches, layer.kernel_size, layer.stride, output_size=shape)
+        elif isinstance(layer, nn.ReLU):
+            z = F.relu(z)
+        elif isinstance(layer, nn.Conv2d):
+            z = F.conv2d(z, layer.weight.transpose(0, 1), padding=layer.padding)
+    return z
+
+
+# %% mistake="deconvnet" named="the biases of the convolutions are taken off"
+@torch.no_grad()
+def deconvnet(X, y, model):
+    x, ascent = X, []
+    for layer in model:
+        shape, switches = x.shape, None
+        if isinstance(layer, nn.MaxPool2d):
+            x, switches = F.max_pool2d(x, layer.kernel_size, layer.stride, return_indices=True)
+        else:
+            x = layer(x)
+        ascent.append((layer, shape, switches))
+    z = F.one_hot(y, x.shape[1]).to(x)
+    for layer, shape, switches in ascent[::-1]:
+        if isinstance(layer, nn.Linear):
+            z = z @ layer.weight
+        elif isinstance(layer, nn.Flatten):
+            z = z.view(shape)
+        elif isinstance(layer, nn.MaxPool2d):
+            z = F.max_unpool2d(z, switches, layer.kernel_size, layer.stride, output_size=shape)
+        elif isinstance(layer, nn.ReLU):
+            z = F.relu(z)
+        elif isinstance(layer, nn.Conv2d):
+            z = z - layer.bias.view(1, -1, 1, 1)
+            z = F.conv_transpose2d(z, layer.weight, padding=layer.padding)
+    return z
+
+
+# %% mistake="deconvnet" named="the signal starts from the score, not from 1"
+@torch.no_grad()
+def deconvnet(X, y, model):
+    x, ascent = X, []
+    for layer in model:
+        shape, switches = x.shape, None
+        if isinstance(layer, nn.MaxPool2d):
+            x, switches = F.max_pool2d(x, layer.kernel_size, layer.stride, return_indices=True)
+        else:
+            x = layer(x)
+        ascent.append((layer, shape, switches))
+    z = F.one_hot(y, x.shape[1]) * x
+    for layer, shape, switches in ascent[::-1]:
+        if isinstance(layer, nn.Linear):
+            z = z @ layer.weight
+        elif isinstance(layer, nn.Flatten):
+            z = z.view(shape)
+        elif isinstance(layer, nn.MaxPool2d):
+            z = F.max_unpool2d(z, switches, layer.kernel_size, layer.stride, output_size=shape)
+        elif isinstance(layer, nn.ReLU):
+            z = F.relu(z)
+        elif isinstance(layer, nn.Conv2d):
+            z = F.conv_transpose2d(z, layer.weight, padding=layer.padding)
+    return z
+
+
+# %% mistake="deconvnet" named="the predicted class is asked for"
+class PassPositive(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clamp(min=0)
+
+    @staticmethod
+    def backward(ctx, dout):
+        return dout.clamp(min=0)
+
+
+def deconvnet(X, y, model):
+    X = X.clone().requires_grad_()
+    x = X
+    for layer in model:
+        x = PassPositive.apply(x) if isinstance(layer, nn.ReLU) else layer(x)
+    return torch.autograd.grad(x.max(dim=1)[0].sum(), X)[0]
+
+
+# %% correct="deconvnet"
+class PassPositive(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clamp(min=0)
+
+    @staticmethod
+    def backward(ctx, dout):
+        return dout.clamp(min=0)
+
+
+def deconvnet(X, y, model):
+    X = X.clone().requires_grad_()
+    x = X
+    for layer in model:
+        x = PassPositive.apply(x) if isinstance(layer, nn.ReLU) else layer(x)
+    return torch.autograd.grad(x[torch.arange(len(y)), y].sum(), X)[0]
+
+
+# %% correct="deconvnet"
+def deconvnet(X, y, model):
+    """Recursively, image by image, and still attached to the graph."""
+
+    def down(z_of, x, layers):
+        if not layers:
+            return z_of(x)
+        layer, rest = layers[0], layers[1:]
+        if isinstance(layer, nn.MaxPool2d):
+            up, switches = nn.MaxPool2d(layer.kernel_size, return_indices=True)(x)
+            return F.max_unpool2d(
+                down(z_of, up, rest), switches, layer.kernel_size, output_size=x.shape[-2:]
+            )
+        z = down(z_of, layer(x), rest)
+        if isinstance(layer, nn.ReLU):
+            return torch.clamp(z, min=0)
+        if isinstance(layer, nn.Flatten):
+            return z.reshape(x.shape)
+        if isinstance(layer, nn.Linear):
+            return torch.einsum("no,oi->ni", z, layer.weight)
+        transposed = nn.functional.conv_transpose2d(z, layer.weight)
+        top, left = layer.padding
+        height, width = x.shape[-2:]
+        return transposed[:, :, top : top + height, left : left + width]
+
+    results = []
+    for image, label in zip(X, y):
+
+        def start(scores, label=label):
+            z = torch.zeros_like(scores)
+            z[0, label] = 1
+            return z
+
+        results.append(down(start, image[None], list(model)))
+    return torch.cat(results)
+
+
+# %% mistake="neuron_gradient" named="row and column are exchanged"
+def neuron_gradient(X, model, layer, channel, row, column):
+    X = X.clone().requires_grad_()
+    outputs = []
+    handle = layer.register_forward_hook(lambda m, i, o: outputs.append(o))
+    try:
+        model(X)
+    finally:
+        handle.remove()
+    return torch.autograd.grad(outputs[0][:, channel, column, row].sum(), X)[0]
+
+
+# %% mistake="neuron_gradient" named="the whole channel is added up"
+def neuron_gradient(X, model, layer, channel, row, column):
+    X = X.clone().requires_grad_()
+    outputs = []
+    handle = layer.register_forward_hook(lambda m, i, o: outputs.append(o))
+    try:
+        model(X)
+    finally:
+        handle.remove()
+    return torch.autograd.grad(outputs[0][:, channel].sum(), X)[0]
+
+
+# %% mistake="neuron_gradient" named="only the first image's neuron is asked for"
+def neuron_gradient(X, model, layer, channel, row, column):
+    X = X.clone().requires_grad_()
+    outputs = []
+    handle = layer.register_forward_hook(lambda m, i, o: outputs.append(o))
+    try:
+        model(X)
+    finally:
+        handle.remove()
+    return torch.autograd.grad(outputs[0][0, channel, row, column], X)[0]
+
+
+# %% mistake="neuron_gradient" named="which divides by N"
+def neuron_gradient(X, model, layer, channel, row, column):
+    X = X.clone().requires_grad_()
+    outputs = []
+    handle = layer.register_forward_hook(lambda m, i, o: outputs.append(o))
+    try:
+        model(X)
+    finally:
+        handle.remove()
+    outputs[0][:, channel, row, column].mean().backward()
+    return X.grad
+
+
+# %% mistake="neuron_gradient" named="the layer's input is asked, not its output"
+def neuron_gradient(X, model, layer, channel, row, column):
+    X = X.clone().requires_grad_()
+    outputs = []
+    handle = layer.register_forward_hook(lambda m, i, o: outputs.append(i[0]))
+    try:
+        model(X)
+    finally:
+        handle.remove()
+    return torch.autograd.grad(outputs[0][:, channel, row, column].sum(), X)[0]
+
+
+# %% mistake="neuron_gradient" named="the sign is lost"
+def neuron_gradient(X, model, layer, channel, row, column):
+    X = X.clone().requires_grad_()
+    outputs = []
+    handle = layer.register_forward_hook(lambda m, i, o: outputs.append(o))
+    try:
+        model(X)
+    finally:
+        handle.remove()
+    return torch.autograd.grad(outputs[0][:, channel, row, column].sum(), X)[0].abs()
+
+
+# %% mistake="neuron_gradient" named="leaves a hook behind on the model"
+def neuron_gradient(X, model, layer, channel, row, column):
+    X = X.clone().requires_grad_()
+    outputs = []
+    layer.register_forward_hook(lambda m, i, o: outputs.append(o))
+    model(X)
+    return torch.autograd.grad(outputs[-1][:, channel, row, column].sum(), X)[0]
+
+
+# %% mistake="neuron_gradient" named="leaves its hook behind after an exception"
+def neuron_gradient(X, model, layer, channel, row, column):
+    X = X.clone().requires_grad_()
+    outputs = []
+    handle = layer.register_forward_hook(lambda m, i, o: outputs.append(o))
+    model(X)
+    handle.remove()
+    return torch.autograd.grad(outputs[0][:, channel, row, column].sum(), X)[0]
+
+
+# %% mistake="neuron_gradient" named="leaves a model in eval mode"
+def neuron_gradient(X, model, layer, channel, row, column):
+    model.eval()
+    X = X.clone().requires_grad_()
+    outputs = []
+    handle = layer.register_forward_hook(lambda m, i, o: outputs.append(o))
+    try:
+        model(X)
+    finally:
+        handle.remove()
+    return torch.autograd.grad(outputs[0][:, channel, row, column].sum(), X)[0]
+
+
+# %% correct="neuron_gradient"
+class Reached(Exception):
+    pass
+
+
+def neuron_gradient(X, model, layer, channel, row, column):
+    """Stops the forward pass at the layer, and goes one image at a time."""
+    gradients = []
+    for image in X:
+        image = image[None].clone().requires_grad_()
+        found = {}
+
+        def hook(module, inputs, output):
+            found["activation"] = output[0, channel, row, column]
+            raise Reached
+
+        handle = layer.register_forward_hook(hook)
+        try:
+            model(image)
+        except Reached:
+            pass
+        finally:
+            handle.remove()
+        found["activation"].backward()
+        gradients.append(image.grad)
+    return torch.cat(gradients)
+
+
+# %% correct="neuron_gradient"
+def neuron_gradient(X, model, layer, channel, row, column):
+    """By a copy, whose hooks nobody will miss."""
+    names = {module: name for name, module in model.named_modules()}
+    copied = copy.deepcopy(model)
+    outputs = []
+    copied.get_submodule(names[layer]).register_forward_hook(lambda m, i, o: outputs.append(o))
+    X = X.detach().clone()
+    X.requires_grad = True
+    copied(X)
+    upstream = torch.zeros_like(outputs[0])
+    upstream[:, channel, row, column] = 1
+    outputs[0].backward(upstream)
+    return X.grad.clone()
