@@ -3,11 +3,11 @@
 Run as `python -m autograder.demo [LAB]`.
 """
 
+import json
 import shutil
 import sys
 from pathlib import Path
 
-import nbformat
 from nbformat.v4 import new_code_cell
 
 from autograder import cli
@@ -88,7 +88,8 @@ def sample_class(lab: Lab) -> dict[str, bytes]:
     place = next(number for number, cell in enumerate(doubled) if cell.id == first)
     stub = next(cell for cell in answered_notebook(lab, {}).cells if cell.id == first)
     doubled.insert(place, new_code_cell(stub.source, metadata=stub.metadata))
-    files = {name: nbformat.writes(notebook).encode() for name, notebook in submitted.items()}
+    # Not nbformat.writes: it would mend what is broken on purpose.
+    files = {name: json.dumps(notebook).encode() for name, notebook in submitted.items()}
     return files | {"not_a_notebook": b"%PDF-1.7 my notebook, printed"}
 
 
