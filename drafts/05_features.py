@@ -1,0 +1,2121 @@
+# %% [markdown]
+# # Lab 05: What a network has learned
+#
+# A trained network is a few hundred thousand numbers, and an image on its way through it a few
+# hundred thousand more. Somewhere in there must be what it knows. In this lab you look: at the
+# weights, at what they answer to a picture, at the pictures that they answer to most, and at the
+# space in which the network finally tells a disc from a fish. Some of these views are honest, some
+# flatter, and one will show you clusters in pure noise. So every view comes with a number or a
+# control that says how far to trust it.
+#
+# | section | what you write | minutes |
+# |---|---|---|
+# | 1. Weights as images | `weights_as_images` | 15 |
+# | 2. Activations by depth | `record_activations` | 20 |
+# | 3. What a value sees | `receptive_window`, `receptive_field_gradient` | 40 |
+# | 4. The patches that excite a channel | `strongest_places` | 15 |
+# | 5. A map of all scenes: PCA | `pca` | 20 |
+# | 6. Another map: t-SNE | `perplexity`, `trustworthiness`, a question | 55 |
+# | 7. Nearest neighbours | `nearest_neighbours` | 10 |
+# | 8. One channel, one concept? | `selectivity`, a question | 35 |
+# | 9. With an ImageNet network | nothing: you look | 5 |
+#
+# The cell beneath each exercise is its test: **if it says nothing, your function is right so far**;
+# otherwise it says in one sentence what is wrong. When your work is graded, other shapes and
+# numbers are tried as well. No exercise calls one that you wrote before, so a slip costs you only
+# once.
+#
+# Two kinds of data go round. What goes through a network is a torch tensor (N, 3, H, W) with values
+# in [0, 1]. What is analysed afterwards is a NumPy array with one row for each image.
+
+# %% given=true
+from collections import OrderedDict
+from contextlib import suppress
+from functools import partial
+
+import numpy as np
+import torch
+from torch import nn
+
+from utils.checks import check_close, check_tuple, check_unchanged, eval_numerical_gradient_array
+
+device = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def tiny_network(seed, activation=nn.Tanh):
+    """A small network for the tests, random, in float64 and in eval mode.
+
+    From images (N, 3, H, W) to three class scores. Its map is half as wide as the image after
+    `pool`, and as high; `block` contains the modules `block.conv` and `block.activation`.
+    """
+    block = OrderedDict(conv=nn.Conv2d(4, 5, 3, padding=1), activation=activation())
+    network = nn.Sequential(
+        OrderedDict(
+            conv=nn.Conv2d(3, 4, 3, padding=1),
+            norm=nn.BatchNorm2d(4),
+            activation=activation(),
+            pool=nn.AvgPool2d((1, 2)),
+            block=nn.Sequential(block),
+            average=nn.AdaptiveAvgPool2d(1),
+            flatten=nn.Flatten(),
+            linear=nn.Linear(5, 3),
+        )
+    ).double()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.normal_(0, 0.5, generator=generator)
+        network.norm.running_mean.normal_(0, 0.5, generator=generator)
+        network.norm.running_var.uniform_(0.5, 2, generator=generator)
+    return network.eval()
+
+
+def random_images(seed, *shape):
+    """Images in float64 with values between 0 and 1."""
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+# %% [markdown]
+# The next cell loads `base`, a network of six convolutions that is right on about 99% of pictures
+# of a textured object in clutter, and draws 400 new pictures for it, 40 of each of ten classes.
+# Beside it stands `untrained`: the same architecture with random weights, which knows nothing. It
+# is the control of this lab. What it does as well as `base` can't have been learned.
+
+# %%
+import matplotlib.pyplot as plt
+
+from utils.figures import contact_sheet
+from utils.models import load_model, make_scene_network
+from utils.scenes import CLASS_NAMES, TEXTURE_NAMES, make_scenes
+
+
+def to_numpy(tensor):
+    return tensor.detach().cpu().numpy()
+
+
+base = load_model("base").to(device)
+scenes = make_scenes(400, np.random.default_rng(5))
+X, labels = scenes.tensors()[0].to(device), scenes.shape_class
+
+untrained = make_scene_network(CLASS_NAMES, torch.Generator().manual_seed(0)).to(device)
+with torch.no_grad():
+    for module in untrained.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # the statistics of these scenes, not mixed with any older ones
+    untrained(X)
+    untrained.eval()
+    accuracy = (to_numpy(base(X).argmax(1)) == labels).mean()
+print(f"base is right on {accuracy:.1%} of these scenes")
+
+# %% [markdown]
+# ## 1. Weights as images
+#
+# A node's weights have the shape of what it looks at. If that is an image, they *are* an image: the
+# input, of a given size, that excites the node most. A first convolution's kernel (3, k, k) is a
+# small colour picture as it stands; a fully connected node on a flattened image has 3·H·W weights
+# in a row, which have to be put back in the image's shape. Weights are of any size and sign, and
+# pixels are not, so each node's weights are stretched to the bytes from 0 to 255:
+#
+# $$\text{pixel} = \operatorname{round}\left( 255\;
+#   \frac{w - \min w}{\max w - \min w} \right)$$
+#
+# Minimum and maximum are those of *one* node, over all its weights and all three colours.
+#
+# ### Exercise: `weights_as_images`
+# ★☆☆ · 15 minutes
+#
+# <details><summary>Hint: flattened, in which order?</summary>
+#
+# `nn.Flatten` turns (3, H, W) into a row channel by channel: first all of red, then all of green,
+# then all of blue. Undo exactly that, and only then move the colours to the last axis, where
+# matplotlib wants them.
+#
+# </details>
+
+
+# %% exercise="weights_as_images"
+def weights_as_images(weight, shape):
+    """Each node's weights as a picture, from 0 for its smallest weight to 255 for its largest.
+
+        pixel = round(255 (w − min w) / (max w − min w)), min and max over one node's weights
+
+    Args:
+        weight: float array whose first axis counts F nodes: (F, 3·H·W) of a fully connected layer
+            that sees a flattened image (channel by channel, as nn.Flatten does), or (F, 3, H, W)
+            of a convolution. Its values stay as they are.
+        shape: (3, H, W), a tuple.
+
+    Returns:
+        images: uint8 array (F, H, W, 3). A node whose weights are all the same is all 0.
+    """
+    ### BEGIN SOLUTION
+    weight = weight.reshape(len(weight), *shape)
+    lowest = weight.min(axis=(1, 2, 3), keepdims=True)
+    extent = weight.max(axis=(1, 2, 3), keepdims=True) - lowest
+    scaled = 255 * (weight - lowest) / np.where(extent > 0, extent, 1)
+    return scaled.round().astype(np.uint8).transpose(0, 2, 3, 1)
+    ### END SOLUTION
+
+
+# %% test="weights_as_images" points=4
+kernels = np.random.default_rng(0).normal([[[[1.0]], [[0.0]], [[-0.5]]]], 1, (2, 3, 4, 5))
+
+
+def stretched(weight, lowest, highest):
+    """From (F, 3, H, W) to pixels (F, H, W, 3), not yet rounded."""
+    return (255 * (weight - lowest) / (highest - lowest)).transpose(0, 2, 3, 1)
+
+
+def extremes(weight, *axes):
+    return weight.min(axes, keepdims=True), weight.max(axes, keepdims=True)
+
+
+exact = stretched(kernels, *extremes(kernels, 1, 2, 3))
+largest = np.abs(kernels).max((1, 2, 3), keepdims=True)
+as_rows = kernels.reshape(2, 60)
+row_extent = [end[:, 0] for end in extremes(kernels, 1, 2, 3)]
+flat = 255 * (as_rows - row_extent[0][:, 0]) / (row_extent[1] - row_extent[0])[:, 0]
+for weight, form in (as_rows, "a fully connected layer"), (kernels, "a convolution"):
+    with check_unchanged(weight=weight):
+        images = weights_as_images(weight, (3, 4, 5))
+    if isinstance(images, np.ndarray) and images.dtype != np.uint8:
+        hint = "; it looks as if pixels run from 0 to 1, not to 255" if images.max() <= 1 else ""
+        raise AssertionError(
+            f"weights_as_images for {form}: expected uint8, got {images.dtype}{hint}"
+        )
+    check_close(
+        images,
+        np.round(exact).astype(np.uint8),
+        f"weights_as_images for {form}",
+        mistakes={
+            "pixels are cut off, not rounded": np.floor(exact + 1e-9),
+            "all nodes are stretched together: each has a minimum and a maximum of its own": (
+                stretched(kernels, *extremes(kernels, 0, 1, 2, 3)).round()
+            ),
+            "all nodes are stretched together, and cut off instead of rounded": (
+                stretched(kernels, *extremes(kernels, 0, 1, 2, 3)) // 1
+            ),
+            "each colour is stretched by itself: a node has one minimum and one maximum": (
+                stretched(kernels, *extremes(kernels, 2, 3)).round()
+            ),
+            "the minimum isn't subtracted, and negative weights wrap around": (
+                stretched(kernels, 0, extremes(kernels, 1, 2, 3)[1]).round() % 256
+            ),
+            "the absolute value is taken: signs are lost": (
+                stretched(np.abs(kernels), 0, largest).round()
+            ),
+            "0 is put at the middle grey: the smallest weight should be 0": (
+                stretched(kernels, -largest, largest).round()
+            ),
+            "the row is reshaped to (H, W, 3) at once: it holds red first, then green, then blue": (
+                flat.reshape(2, 4, 5, 3).round()
+            ),
+            "height and width are exchanged": (
+                flat.reshape(2, 3, 5, 4).transpose(0, 3, 2, 1).round()
+            ),
+            "height and width are exchanged in the row": (
+                flat.reshape(2, 3, 5, 4).transpose(0, 2, 3, 1).round()
+            ),
+            "the colours come first: matplotlib wants them last": (
+                flat.reshape(2, 3, 4, 5).round()
+            ),
+        },
+    )
+flat_node = weights_as_images(np.full((1, 12), 0.7), (3, 2, 2))
+check_close(
+    flat_node, np.zeros((1, 2, 2, 3), np.uint8), "weights_as_images where all weights are 0.7"
+)
+### BEGIN HIDDEN TESTS
+rng = np.random.default_rng(reference.seed)
+for F, H, W in [(1, 2, 7), (5, 3, 3), (3, 6, 1)]:
+    for weight_shape in [(F, 3 * H * W), (F, 3, H, W)]:
+        weight = rng.normal(rng.normal(), rng.uniform(0.01, 100), weight_shape)
+        check_close(
+            weights_as_images(weight.copy(), (3, H, W)),
+            reference.weights_as_images(weight, (3, H, W)),
+            f"weights_as_images for weights {weight_shape}",
+        )
+### END HIDDEN TESTS
+
+# %% [markdown]
+# First `base`'s own first layer. Then two linear classifiers, one fully connected layer from the
+# pixels to ten scores, trained on the spot: one on scenes as above, one on scenes with a flaw in
+# them. What is the flaw?
+
+
+# %%
+def train_linear(variant):
+    """The weights (10, 3·64·64) of a linear classifier, and its accuracy on 100 new scenes."""
+    parts = [
+        make_scenes(count, np.random.default_rng(seed), variant).tensors()
+        for seed, count in ((1, 300), (2, 100))
+    ]
+    (inputs, targets), (new_inputs, new_targets) = [(x.flatten(1) - 0.5, y) for x, y in parts]
+    linear = nn.Linear(inputs.shape[1], 10)
+    nn.init.zeros_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    optimizer = torch.optim.SGD(linear.parameters(), lr=3e-3)
+    for _ in range(60):
+        loss = nn.functional.cross_entropy(linear(inputs), targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    accuracy = (linear(new_inputs).argmax(1) == new_targets).float().mean()
+    return to_numpy(linear.weight), accuracy.item()
+
+
+contact_sheet(
+    weights_as_images(to_numpy(base.features.conv1.weight), (3, 3, 3)),
+    columns=16,
+    inches=0.7,
+    heading="The 16 kernels of base's first layer: too small to read",
+)
+plt.show()
+for variant, says in [
+    ("single", "Ten nodes on pixels, usual scenes: scraps and fog"),
+    ("biased", "Ten nodes on pixels, flawed scenes: each class has a colour"),
+]:
+    weight, accuracy = train_linear(variant)
+    contact_sheet(
+        weights_as_images(weight, (3, 64, 64)),
+        CLASS_NAMES,
+        columns=10,
+        inches=1.1,
+        heading=f"{says} ({accuracy:.0%} right on new scenes)",
+    )
+    plt.show()
+
+# %% [markdown]
+# The lowest row gives the flaw away: in those scenes the *background's hue* tells the class, and
+# the weights say so to anybody who looks, before a single image is misread. Its accuracy would have
+# said "well done". The row above is as honest. A linear node has one template for each class, and
+# for a disc that may be anywhere, of any size and colour, there is no template. So it has pasted
+# together scraps of its 300 training scenes, and on new ones is little better than chance.
+#
+# Where it misleads: each picture has a scale of its own, so a node of tiny, useless weights looks
+# as bright as a strong one. And 3 × 3 pixels is little to look at. The next layer's kernels are
+# (32, 16, 3, 3), sixteen "colours" that nobody has names for. Looking at weights ends here;
+# AlexNet's first layer, 64 × 3 × 11 × 11, is the famous exception, and waits in section 9.
+#
+# ## 2. Activations by depth
+#
+# So look at the answers instead of the weights: send in an image and watch what each layer puts
+# out. A **forward hook** is a function that PyTorch calls whenever a module has computed its
+# output:
+#
+# ```python
+# def hook(module, inputs, output):
+#     ...
+#
+# handle = module.register_forward_hook(hook)
+# handle.remove()
+# ```
+#
+# ### Exercise: `record_activations`
+# ★★☆ · 20 minutes
+#
+# <details><summary>Hint 1: which module</summary>
+#
+# `model.get_submodule("features.relu4")` finds a module by its name, at any depth.
+#
+# </details>
+# <details><summary>Hint 2: a hook that knows its name</summary>
+#
+# A hook isn't told the module's name. Write a function `make_hook(name)` that defines a hook and
+# returns it. (A hook defined in the loop itself would see the name of the loop's *last* round.)
+#
+# </details>
+# <details><summary>Hint 3: what can happen to an output afterwards</summary>
+#
+# A module "in place" (`nn.ReLU(inplace=True)`) writes its result over its input, which is somebody
+# else's output. Keep a copy: `output.detach().clone()`. And `try: … finally:` removes the handles
+# whatever happens in between.
+#
+# </details>
+
+
+# %% exercise="record_activations"
+def record_activations(X, model, names):
+    """What some of a network's modules put out for a batch of images, by forward hooks.
+
+    The model is run once as it is, and left without hooks, even if it raises an exception.
+
+    Args:
+        X: images, float tensor (N, 3, H, W); its values stay as they are.
+        model: a network in eval mode; it stays in eval mode. Each module is called once.
+        names: names of modules as in model.named_modules(), such as "features.relu4"; a list.
+
+    Returns:
+        activations: a dict from each name to what that module put out, a tensor, as it was then,
+            whatever modules behind it did to it.
+    """
+    ### BEGIN SOLUTION
+    activations, handles = {}, []
+
+    def make_hook(name):
+        def hook(module, inputs, output):
+            activations[name] = output.detach().clone()
+
+        return hook
+
+    try:
+        for name in names:
+            handles.append(model.get_submodule(name).register_forward_hook(make_hook(name)))
+        with torch.no_grad():
+            model(X)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return activations
+    ### END SOLUTION
+
+
+# %% test="record_activations" points=4
+names = ["norm", "block.conv", "block", "linear"]
+X_test = random_images(0, 2, 3, 4, 6)
+network = tiny_network(0, partial(nn.ReLU, inplace=True))
+with check_unchanged(X=X_test):
+    activations = record_activations(X_test, network, list(names))
+assert not any(module._forward_hooks for module in network.modules()), (
+    "record_activations leaves hooks on the network: remove each handle when done"
+)
+assert all(not module.training for module in network.modules()), (
+    "record_activations left the network in training mode: it was in eval mode"
+)
+came = type(activations).__name__
+hint = "; is a `return` missing?" if activations is None else ""
+assert isinstance(activations, dict), f"record_activations: expected a dict, got {came}{hint}"
+hint = ""
+if set(activations) < set(names):
+    hint = "; it looks as if all hooks share the last name: let a function make each hook"
+assert set(activations) == set(names), (
+    f"record_activations: expected the names {names}, got {list(activations)}{hint}"
+)
+
+
+@torch.no_grad()
+def inputs_and_outputs(network, images):
+    """What goes into each of the four modules and what comes out, by calling them in turn."""
+    found, flow = {}, images
+    for name, module in network.named_children():
+        if name in names:
+            found[name] = flow, module(flow)
+        if name == "block":
+            found["block.conv"] = flow, module.conv(flow)
+        flow = module(flow)
+    return found
+
+
+right = inputs_and_outputs(tiny_network(0, nn.ReLU), X_test)
+training = inputs_and_outputs(tiny_network(0, nn.ReLU).train(), X_test)
+for name, (flow_in, flow_out) in right.items():
+    check_close(
+        activations[name],
+        flow_out,
+        f"record_activations(X, model, names)[{name!r}]",
+        mistakes={
+            "a ReLU in place has overwritten what was recorded: keep a copy": flow_out.relu(),
+            "the module's input is recorded, not its output": flow_in,
+            "a ReLU in place has overwritten what was recorded, and it is the module's input": (
+                flow_in.relu()
+            ),
+            "the network ran in training mode, in which images mix in BatchNorm": (
+                training[name][1]
+            ),
+            "a ReLU in place has overwritten it, and the network ran in training mode": (
+                training[name][1].relu()
+            ),
+            "only the first image is recorded": flow_out[0],
+            "only the first image is recorded, with its axis": flow_out[:1],
+            "the batch is averaged": flow_out.mean(0),
+            "the mean over the map is recorded, not the map": (
+                lambda flow_out=flow_out: flow_out.mean((2, 3))
+            ),
+        },
+    )
+with suppress(RuntimeError):
+    record_activations(X_test[:, :2], network, list(names))  # two colours, so this raises
+assert not any(module._forward_hooks for module in network.modules()), (
+    "record_activations leaves hooks on the network after an exception: remove them in a"
+    " `finally` block"
+)
+### BEGIN HIDDEN TESTS
+generator = torch.Generator().manual_seed(reference.seed)
+for shape, chosen in [((3, 3, 5, 4), ["linear", "conv"]), ((1, 3, 2, 8), ["block.activation"])]:
+    images = torch.rand(shape, generator=generator, dtype=torch.float64)
+    network = tiny_network(reference.seed, partial(nn.ReLU, inplace=True))
+    activations = record_activations(images.clone(), network, list(chosen))
+    assert set(activations) == set(chosen), f"expected {chosen}, got {list(activations)}"
+    for name, value in reference.record_activations(images, network, chosen).items():
+        check_close(activations[name], value, f"{name!r} for images {shape}")
+    assert not any(module._forward_hooks for module in network.modules()), (
+        "record_activations leaves hooks on the network"
+    )
+### END HIDDEN TESTS
+
+# %% [markdown]
+# One scene on its way through the network. For each layer, the eight channels with the largest
+# values.
+
+# %%
+visible = scenes.masks.sum(axis=(1, 2)) * (labels == CLASS_NAMES.index("fish"))
+shown = int(visible.argmax())  # the largest fish
+layers = ["features.relu1", "features.relu2", "features.relu4", "features.relu6"]
+maps = record_activations(X[shown : shown + 1].clone(), base, layers)
+
+figure, axes = plt.subplots(4, 9, figsize=(11.5, 5.6), layout="constrained")
+figure.suptitle("Early maps are pictures of the picture; late ones say where, and hardly what")
+for row, name in zip(axes, layers, strict=True):
+    stack = to_numpy(maps[name][0])
+    strongest = stack.max(axis=(1, 2)).argsort()[::-1][:8]
+    row[0].imshow(scenes.images[shown])
+    row[0].set_ylabel(f"{name.removeprefix('features.')}\n{' × '.join(map(str, stack.shape))}")
+    for ax, channel in zip(row[1:], strongest, strict=True):
+        image = ax.imshow(stack[channel], cmap="magma", vmin=0, vmax=stack.max())
+        ax.set_title(f"channel {channel}", fontsize=8, pad=2)
+    figure.colorbar(image, ax=row, fraction=0.02, pad=0.005, label="activation")
+for ax in axes.flat:
+    ax.set_xticks([])
+    ax.set_yticks([])
+plt.show()
+for name, stack in maps.items():
+    print(f"{name}: {stack.numel():7,} values, {(stack == 0).float().mean():.0%} of them zero")
+
+# %% [markdown]
+# The first rows are large and easy to read: edges, the seams between the scales, a fish still to be
+# recognised in most channels. Each pool halves the side, and what remains says more and shows less.
+# In the last row a blob lies where the fish is, in channel after channel, and no eye could tell
+# which animal it was. Yet all of what the network knows in the end is in there, so late maps need
+# other tools. Sections 4 to 8 are such tools. (Each row has a scale of its own, and of the channels
+# that stay dark for this scene, many to a row, the figure shows none.)
+#
+# Two of the kind to play with: Yosinski et al.'s [Deep Visualization
+# Toolbox](https://yosinski.com/deepvis) shows these maps live for a webcam, and [CNN
+# Explainer](https://poloclub.github.io/cnn-explainer/) walks through a small network sum by sum.
+#
+# ## 3. What a value sees
+#
+# A value deep in the network knows only a window of the image, its **receptive field**. Lab 02
+# computed its size; to cut the window out you also need its *place*. Follow one index from the top
+# down: value $i$ of a layer with kernel size $k$, stride $s$ and padding $p$ reads the values from
+# $i s - p$ to $i s - p + k - 1$ of the layer beneath. A whole range of values reads from where its
+# first one starts to where its last one stops.
+#
+# ### Exercise: `receptive_window`
+# ★★☆ · 20 minutes
+
+
+# %% exercise="receptive_window"
+def receptive_window(layers, index):
+    """The pixels that one value can depend on, along one axis.
+
+    Args:
+        layers: (kernel_size, stride, padding) of each convolution or pool, three ints, from the
+            image upwards, in a list. Without any layer, a value is a pixel.
+        index: the value's place in the last layer's output, int from 0.
+
+    Returns:
+        The tuple (start, stop) of two ints, as in image[start:stop]: the first pixel, and the one
+        *after* the last. Either may lie outside of the image, in the padding; don't cut it off.
+    """
+    ### BEGIN SOLUTION
+    start, stop = index, index + 1
+    for kernel_size, stride, padding in reversed(layers):
+        start = start * stride - padding
+        stop = (stop - 1) * stride - padding + kernel_size
+    return start, stop
+    ### END SOLUTION
+
+
+# %% test="receptive_window" points=4
+layers_test = [(5, 3, 2), (4, 2, 0), (3, 1, 1)]
+window = check_tuple(
+    receptive_window(list(layers_test), 4), ("start", "stop"), "receptive_window(layers, 4)"
+)
+check_close(
+    np.array(window),
+    np.array([16, 42]),
+    f"receptive_window({layers_test}, 4)",
+    mistakes={
+        "stop is the last pixel: it should be the one after": np.array([16, 41]),
+        "start and size are returned: the second should be start + size": np.array([16, 26]),
+        "the layers are followed from the image upwards: start at the last one": (
+            np.array([19, 33])
+        ),
+        "the padding is ignored": np.array([24, 50]),
+        "the padding is added: it moves the window towards 0": np.array([32, 58]),
+        "stop is multiplied by the stride: it is the last value, stop − 1, that is": (
+            np.array([16, 57])
+        ),
+        "stop is multiplied by the stride, and 1 is subtracted too late": np.array([16, 47]),
+        "the range isn't widened: a window has kernel_size values": np.array([16, 17]),
+        "the window is centred on index · jump: paddings may move it": np.array([11, 37]),
+        "only the last layer counts": np.array([3, 6]),
+        "the strides are ignored": np.array([1, 11]),
+    },
+)
+for layers_test, index, expected in [
+    ([], 7, (7, 8)),
+    ([(3, 1, 1)], 0, (-1, 2)),
+    ([(2, 2, 0), (2, 2, 0)], 3, (12, 16)),
+    ([(3, 1, 1), (2, 2, 0), (3, 1, 1)], 0, (-3, 5)),
+]:
+    name = f"receptive_window({layers_test}, {index})"
+    window = check_tuple(receptive_window(list(layers_test), index), ("start", "stop"), name)
+    check_close(
+        np.array(window),
+        np.array(expected),
+        name,
+        mistakes={
+            "the window is cut off at the image's edge: leave it as it is": (
+                np.maximum(expected, 0)
+            ),
+        },
+    )
+### BEGIN HIDDEN TESTS
+rng = np.random.default_rng(reference.seed)
+for length in (1, 2, 5, 8):
+    layers_test = [tuple(map(int, row)) for row in rng.integers([1, 1, 0], 5, (length, 3))]
+    for index in map(int, rng.integers(0, 40, 2)):
+        name = f"receptive_window({layers_test}, {index})"
+        window = check_tuple(receptive_window(list(layers_test), index), ("start", "stop"), name)
+        check_close(
+            np.array(window), np.array(reference.receptive_window(layers_test, index)), name
+        )
+### END HIDDEN TESTS
+
+# %% [markdown]
+# That is what a value *can* depend on. How much does it? Ask the gradient. Take all channels
+# $A_m(r, c)$ at one place of a layer, and see how each pixel of many images moves them:
+#
+# $$R(i, j) = \frac{1}{N} \sum_{n=1}^{N} \sum_{k=1}^{3}
+#   \left| \frac{\partial \sum_m A_{n,m}(r, c)}{\partial X_{n,k}(i, j)} \right|$$
+#
+# This is the *effective* receptive field of Luo et al. (2016).
+#
+# ### Exercise: `receptive_field_gradient`
+# ★★☆ · 20 minutes
+#
+# <details><summary>Hint</summary>
+#
+# This time the hook must keep the output itself, not a detached copy: the gradient has to find its
+# way back through it. Autograd follows images that ask for it:
+# `X = X.detach().clone().requires_grad_()`. One backward pass is enough for all images, because in
+# eval mode they don't see one another.
+#
+# </details>
+
+
+# %% exercise="receptive_field_gradient"
+def receptive_field_gradient(X, model, name, row, column):
+    """How much each pixel moves the values at one place of a layer (Luo et al., 2016).
+
+        R(i, j) = 1/N Σ_n Σ_k |∂ Σ_m A(n, m, row, column) / ∂ X(n, k, i, j)|
+
+    The sum over the layer's channels m comes first, then the gradient, then the absolute value,
+    then the sum over colours and the mean over images. The model is left without hooks.
+
+    Args:
+        X: images, float tensor (N, 3, H, W); its values stay as they are.
+        model: a network in eval mode; it stays in eval mode. Gradients may be left on its
+            parameters. No module in it works in place.
+        name: the layer, as in model.named_modules(); it puts out A, (N, C, rows, columns).
+        row, column: the place in A, ints.
+
+    Returns:
+        R: float tensor (H, W), not negative, not rescaled.
+    """
+    ### BEGIN SOLUTION
+    X = X.detach().clone().requires_grad_()
+    outputs = []
+    handle = model.get_submodule(name).register_forward_hook(
+        lambda module, inputs, output: outputs.append(output)
+    )
+    try:
+        model(X)
+    finally:
+        handle.remove()
+    (gradient,) = torch.autograd.grad(outputs[0][:, :, row, column].sum(), X)
+    return gradient.abs().sum(dim=1).mean(dim=0)
+    ### END SOLUTION
+
+
+# %% test="receptive_field_gradient" points=4
+X_test = random_images(1, 2, 3, 5, 8)
+network = tiny_network(1)
+with check_unchanged(X=X_test):
+    field = receptive_field_gradient(X_test, network, "block", 3, 1)
+assert not any(module._forward_hooks for module in network.modules()), (
+    "receptive_field_gradient leaves a hook on the network: remove the handle when done"
+)
+assert all(not module.training for module in network.modules()), (
+    "receptive_field_gradient left the network in training mode: it was in eval mode"
+)
+X_test = random_images(1, 2, 3, 5, 8)
+
+
+def gradient_of(function, training=False):
+    """∂ function(output of the block) / ∂X, by trying every pixel in turn."""
+    network = tiny_network(1).train(training)
+
+    def on_array(array):
+        with torch.no_grad():
+            return function(network[:5](torch.from_numpy(array))).item()
+
+    return torch.from_numpy(eval_numerical_gradient_array(on_array, X_test.numpy(), 1.0))
+
+
+gradient = gradient_of(lambda A: A[:, :, 3, 1].sum())
+expected = gradient.abs().sum(1).mean(0)
+
+
+def field_of(function, training=False):
+    return gradient_of(function, training).abs().sum(1).mean(0)
+
+
+check_close(
+    field,
+    expected,
+    "receptive_field_gradient(X, model, 'block', 3, 1)",
+    tolerance=1e-6,
+    mistakes={
+        "the absolute value is missing": gradient.sum(1).mean(0),
+        "the absolute value comes after the sum over colours": gradient.sum(1).abs().mean(0),
+        "the absolute value comes after the mean over images": gradient.mean(0).abs().sum(0),
+        "the absolute value comes last": gradient.sum(1).mean(0).abs(),
+        "the images are added up, not averaged": 2 * expected,
+        "the images are averaged twice": expected / 2,
+        "the colours are averaged, not added up": expected / 3,
+        "the maximum over the colours is taken, not the sum": gradient.abs().amax(1).mean(0),
+        "the gradient is squared, not made absolute": gradient.square().sum(1).mean(0),
+        "the mean over the images is missing": gradient.abs().sum(1),
+        "only the first image counts": gradient.abs().sum(1)[0],
+        "it is divided by its maximum": expected / expected.max(),
+        "row and column are exchanged": lambda: field_of(lambda A: A[:, :, 1, 3].sum()),
+        "the whole map is added up: only one place is asked for": lambda: field_of(
+            lambda A: A.sum()
+        ),
+        "only the first channel is asked: all of them are added up": lambda: field_of(
+            lambda A: A[:, 0, 3, 1].sum()
+        ),
+        "the layer's channels are averaged, not added up": expected / 5,
+        "the layer's largest channel is asked, not their sum": lambda: field_of(
+            lambda A: A[:, :, 3, 1].amax(1).sum()
+        ),
+        "the network ran in training mode, in which images mix in BatchNorm": lambda: field_of(
+            lambda A: A[:, :, 3, 1].sum(), training=True
+        ),
+    },
+)
+### BEGIN HIDDEN TESTS
+generator = torch.Generator().manual_seed(reference.seed)
+for shape, name, row, column in [
+    ((3, 3, 4, 6), "conv", 0, 5),
+    ((1, 3, 6, 4), "block.conv", 5, 1),
+    ((4, 3, 3, 10), "pool", 1, 4),
+]:
+    images = torch.rand(shape, generator=generator, dtype=torch.float64)
+    network = tiny_network(reference.seed)
+    check_close(
+        receptive_field_gradient(images.clone(), network, name, row, column),
+        reference.receptive_field_gradient(images, network, name, row, column),
+        f"receptive_field_gradient for images {shape}, {name!r}, place ({row}, {column})",
+    )
+### END HIDDEN TESTS
+
+# %% [markdown]
+# Both together, for the value in the middle of four layers. The square is `receptive_window`'s, the
+# picture is the gradient over 100 scenes, and the printed side is that of the smallest square
+# around the middle with 90% of the gradient in it.
+
+
+# %%
+from matplotlib.patches import Rectangle
+
+
+def windows(features, last):
+    """(kernel_size, stride, padding) of each convolution and pool up to the layer named `last`."""
+    chain = []
+    for name, module in features.named_children():
+        if isinstance(module, nn.Conv2d):
+            chain.append((module.kernel_size[0], module.stride[0], module.padding[0]))
+        elif isinstance(module, nn.MaxPool2d):
+            chain.append((module.kernel_size, module.stride, module.padding))
+        if name == last:
+            return chain
+
+
+def side_holding(field, share, middle):
+    """The side of the smallest square around `middle` that holds a share of the field's sum."""
+    rows, columns = np.indices(field.shape)
+    distance = np.maximum(abs(rows + 0.5 - middle), abs(columns + 0.5 - middle)).ravel()
+    order = np.argsort(distance)
+    reached = np.cumsum(field.ravel()[order]) >= share * field.sum()
+    return round(2 * (distance[order][reached.argmax()] + 0.5))
+
+
+figure, axes = plt.subplots(1, 4, figsize=(12, 3.9), layout="constrained")
+figure.suptitle("What a value could see (square), and what moves it: the middle counts most")
+for ax, number, place in zip(axes, (2, 4, 5, 6), (16, 8, 4, 4), strict=True):
+    start, stop = receptive_window(windows(base.features, f"relu{number}"), place)
+    name = f"features.relu{number}"
+    field = to_numpy(receptive_field_gradient(X[:100].clone(), base, name, place, place))
+    image = ax.imshow((field / field.max()) ** 0.5, cmap="magma", vmin=0, vmax=1)
+    corner = (start - 0.5, start - 0.5)
+    ax.add_patch(Rectangle(corner, stop - start, stop - start, fill=False, edgecolor="white"))
+    side = side_holding(field, 0.9, (start + stop) / 2)
+    ax.set_title(f"relu{number}: sees {stop - start} × {stop - start},\n90% within {side} × {side}")
+    ax.set_xticks([])
+    ax.set_yticks([])
+    outside = field.copy()
+    outside[max(start, 0) : stop, max(start, 0) : stop] = 0
+    assert not outside.any()
+figure.colorbar(image, ax=axes, label="√(gradient / largest)", fraction=0.02, pad=0.01)
+plt.show()
+
+# %% [markdown]
+# Not a single pixel outside the square has a gradient (the cell asserts it), so arithmetic and
+# gradient agree about the border. Inside, they disagree about what matters. A pixel in the middle
+# has many paths to the value, one in the corner has one, so the influence falls off like a bell,
+# and the deeper the layer, the smaller the part of its window that it really uses. The square root
+# in the colour scale lifts the faint parts; without it the corners would be black.
+#
+# It is an average over scenes, and sums over channels before it takes the gradient. A single
+# channel in a single scene can look far off the middle.
+#
+# ## 4. The patches that excite a channel
+#
+# Now ask a channel what it likes. Search many images for the places where its activation is
+# largest, and cut out what it saw there. One rule keeps the answer varied: from each image only the
+# one strongest place, or a single striped object might fill the list.
+#
+# ### Exercise: `strongest_places`
+# ★★☆ · 15 minutes
+#
+# <details><summary>Hint</summary>
+#
+# Flatten each image's map, take the maximum and its position, then sort the *images* by their
+# maximum. In a map of width W the flat position is `row * W + column`.
+#
+# </details>
+
+
+# %% exercise="strongest_places"
+def strongest_places(activations, channel, count):
+    """Where a channel's activation is largest, at most one place in each image.
+
+    Args:
+        activations: A, float tensor (N, C, H, W), of any sign; its values stay as they are.
+        channel: which channel, int.
+        count: how many places are wanted, int ≤ N.
+
+    Returns:
+        places: int64 tensor (count, 3): image, row and column of each place, the largest
+            activation first. From each image comes the place where the channel is largest.
+    """
+    ### BEGIN SOLUTION
+    width = activations.shape[3]
+    best, position = activations[:, channel].flatten(1).max(dim=1)
+    images = best.argsort(descending=True)[:count]
+    rows, columns = position[images] // width, position[images] % width
+    return torch.stack([images, rows, columns], dim=1)
+    ### END SOLUTION
+
+
+# %% test="strongest_places" points=4
+activations_test = 6 * random_images(2, 5, 3, 4, 6) - 3
+activations_test[3, 1, 2, 5], activations_test[3, 1, 0, 4] = 5.0, 4.5  # the two largest, one image
+activations_test[1, 1, 3, 2] = 4.0
+activations_test[0, 1, 1, 0], activations_test[4, 1, 3, 3] = 3.5, 3.2
+activations_test[2, 1, 0, 1] = -9.0
+with check_unchanged(activations=activations_test):
+    places = strongest_places(activations_test, 1, 3)
+
+
+def by_order(order, maps):
+    """The places of the maxima of these maps (N, 4, 6), for images in this order."""
+    position = maps.flatten(1).argmax(1)
+    return torch.stack([torch.tensor([i, *divmod(int(position[i]), 6)]) for i in order])
+
+
+chosen = activations_test[:, 1]
+expected = torch.tensor([[3, 2, 5], [1, 3, 2], [0, 1, 0]])
+flat = chosen.flatten().argsort(descending=True)[:3]
+position = chosen.flatten(1).argmax(1)[expected[:, 0]]
+check_close(
+    places,
+    expected,
+    "strongest_places(activations, 1, 3)",
+    mistakes={
+        "several places come from one image: at most one may": torch.stack(
+            [flat // 24, flat % 24 // 6, flat % 6], dim=1
+        ),
+        "the smallest come first": by_order(
+            chosen.flatten(1).amax(1).argsort()[:3].tolist(), chosen
+        ),
+        "the images are in their own order: the largest activation comes first": expected[
+            [2, 1, 0]
+        ],
+        "the images aren't ranked: the first ones are taken": by_order([0, 1, 2], chosen),
+        "row and column are exchanged": expected[:, [0, 2, 1]],
+        "the flat position is divided by the height: rows are W long": torch.stack(
+            [expected[:, 0], position // 4, position % 4], dim=1
+        ),
+        "the channel is ignored: the first one is used": by_order(
+            activations_test[:, 0].flatten(1).amax(1).argsort(descending=True)[:3].tolist(),
+            activations_test[:, 0],
+        ),
+        "all channels are searched": by_order(
+            activations_test.amax(1).flatten(1).amax(1).argsort(descending=True)[:3].tolist(),
+            activations_test.amax(1),
+        ),
+        "absolute values are compared: a negative activation isn't excitement": by_order(
+            chosen.abs().flatten(1).amax(1).argsort(descending=True)[:3].tolist(), chosen.abs()
+        ),
+        "images are ranked by the mean of their map, not by its maximum": by_order(
+            chosen.flatten(1).mean(1).argsort(descending=True)[:3].tolist(), chosen
+        ),
+        "the image's number is missing": expected[:, 1:],
+    },
+)
+### BEGIN HIDDEN TESTS
+generator = torch.Generator().manual_seed(reference.seed)
+for shape, channel, count in [((6, 4, 3, 7), 3, 6), ((9, 2, 5, 2), 0, 4), ((3, 1, 1, 8), 0, 1)]:
+    activations_test = torch.randn(shape, generator=generator, dtype=torch.float64)
+    check_close(
+        strongest_places(activations_test.clone(), channel, count),
+        reference.strongest_places(activations_test, channel, count),
+        f"strongest_places for activations {shape}, channel {channel}, {count} places",
+    )
+activations_test = -torch.rand(4, 2, 3, 5, generator=generator) - 1  # all negative
+check_close(
+    strongest_places(activations_test.clone(), 1, 3),
+    reference.strongest_places(activations_test, 1, 3),
+    "strongest_places where all activations are negative",
+)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# The ten strongest patches for the first six channels of `relu4`: the first six, so that nobody
+# chose the pretty ones. Beneath them two channels of the untrained network. What lies
+# outside of the picture is grey.
+
+
+# %%
+def crop(image, rows, columns):
+    """The part of an image (H, W, 3) between (start, stop) of rows and of columns."""
+    margin = 32
+    padded = np.pad(image, ((margin, margin), (margin, margin), (0, 0)), constant_values=128)
+    return padded[rows[0] + margin : rows[1] + margin, columns[0] + margin : columns[1] + margin]
+
+
+layer = "features.relu4"
+chain = windows(base.features, "relu4")
+exciting = {}
+for name, model, channels in [("base", base, range(6)), ("untrained", untrained, range(2))]:
+    activations = record_activations(X.clone(), model, [layer])[layer]
+    for channel in channels:
+        exciting[f"{name}\nchannel {channel}"] = strongest_places(activations, channel, 10)
+
+figure, axes = plt.subplots(len(exciting), 10, figsize=(9.5, 8), layout="constrained")
+figure.suptitle("The patches that excite a channel most: trained channels like a texture")
+figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02)
+for row, (label, places) in zip(axes, exciting.items(), strict=True):
+    row[0].set_ylabel(label, rotation=0, ha="right", va="center")
+    for ax, (image, r, c) in zip(row, places.tolist(), strict=True):
+        patch = crop(scenes.images[image], receptive_window(chain, r), receptive_window(chain, c))
+        ax.imshow(patch)
+        ax.set_xticks([])
+        ax.set_yticks([])
+        ax.set_title(TEXTURE_NAMES[labels[image]], fontsize=7, pad=2)
+plt.show()
+for label, places in exciting.items():
+    classes, counts = np.unique(labels[to_numpy(places)[:, 0]], return_counts=True)
+    texture = TEXTURE_NAMES[classes[counts.argmax()]]
+    print(f"{label.replace(chr(10), ' '):20} {counts.max():2} of 10 patches show {texture}")
+
+# %% [markdown]
+# Trained channels have a taste: spokes and nothing else, or mostly dots, or arcs from wherever they
+# come (a crescent's rings and a zigzag's corners are both arcs to a window of this size). And the
+# taste is for *textures and edges*, hardly for whole shapes. The untrained channels pick out what
+# has the strongest contrast, of any class. The control was worth it: without the names above the
+# patches, its rows look convincing too.
+#
+# Where it misleads: these are ten patches out of 400 scenes, the extreme end. Nothing here says
+# what the channel does on the other 390. And the window is what the channel *could* see; which part
+# of it counted, section 3 has told you on average only.
+#
+# ## 5. A map of all scenes: PCA
+#
+# At the end of the convolutions each channel is averaged over its map, which leaves 128 numbers for
+# each image: its **features**. An image is a point in a space of 128 dimensions, and where it lies
+# is all that the last layer gets to know. To see the space, project it onto a plane. Principal
+# component analysis (PCA) takes the plane in which the points are spread most. Centre the features,
+# $\tilde F = F - \bar F$, and take the singular value decomposition
+#
+# $$\tilde F = U\, S\, V^\top, \qquad
+#   \text{projected} = \tilde F\, V_{:,\,1..m} = (U S)_{:,\,1..m}, \qquad
+#   \text{explained}_i = \frac{S_i^2}{\sum_j S_j^2}$$
+#
+# Rows of $V^\top$ are the **components**: directions of length 1, at right angles, the direction of
+# largest variance first. The last formula is the share of the whole variance along each.
+#
+# ### Exercise: `pca`
+# ★★☆ · 20 minutes
+#
+# <details><summary>Hint</summary>
+#
+# `np.linalg.svd(centred, full_matrices=False)` returns U, the singular values (largest first), and
+# V already transposed.
+#
+# </details>
+
+
+# %% exercise="pca"
+def pca(features, count):
+    """Principal component analysis by the singular value decomposition of the centred features.
+
+    Args:
+        features: float array (N, D), one row for each image; its values stay as they are.
+        count: m, how many components are wanted, int ≤ min(N, D).
+
+    Returns:
+        The tuple (projected, components, explained):
+        projected: float array (N, m), the centred features along each component.
+        components: float array (m, D), rows of length 1, the largest variance first. Whether a
+            component or its opposite is returned doesn't matter.
+        explained: float array (m,), the share of the *whole* variance along each component.
+    """
+    ### BEGIN SOLUTION
+    centred = features - features.mean(axis=0)
+    _, singular_values, directions = np.linalg.svd(centred, full_matrices=False)
+    components = directions[:count]
+    variances = singular_values**2
+    return centred @ components.T, components, variances[:count] / variances.sum()
+    ### END SOLUTION
+
+
+# %% test="pca" points=5
+def check_pca(result, features, count, expected, name, mistakes=({}, {}, {})):
+    """Compare what pca returned with what was expected, each component up to its sign."""
+    projected, components, explained = check_tuple(
+        result, ("projected", "components", "explained"), name
+    )
+
+    def signs_of(rows):
+        """-1 for each row that is closer to the opposite of the expected component."""
+        if np.shape(rows) != expected[1].shape:
+            return np.ones((count, 1))
+        return np.where((rows * expected[1]).sum(axis=1, keepdims=True) < 0, -1.0, 1.0)
+
+    signs = signs_of(components)
+    check_close(
+        components * signs if np.shape(components) == expected[1].shape else components,
+        expected[1],
+        f"components from {name}",
+        mistakes={mistake: rows * signs_of(rows) for mistake, rows in mistakes[1].items()},
+        tolerance=1e-6,
+    )
+    if np.shape(projected) == (len(features), count):
+        projected = projected * signs[:, 0]
+    check_close(
+        projected, expected[0], f"projected from {name}", mistakes=mistakes[0], tolerance=1e-6
+    )
+    check_close(
+        explained, expected[2], f"explained from {name}", mistakes=mistakes[2], tolerance=1e-6
+    )
+
+
+rng = np.random.default_rng(3)
+for N, D in [(9, 5), (4, 7)]:
+    # Points spread along axes at right angles, by lengths that are known beforehand.
+    lengths = np.array([5.0, 3.0, 1.5, 1.0, 0.5])[: min(N - 1, D)]
+    axes_test, _ = np.linalg.qr(rng.normal(size=(D, D)))
+    spread, _ = np.linalg.qr(np.column_stack([np.ones(N), rng.normal(size=(N, len(lengths)))]))
+    centred = (spread[:, 1:] * lengths) @ axes_test[:, : len(lengths)].T
+    features_test = centred + 4 * rng.normal(size=D)
+    variances = lengths**2
+    expected = spread[:, 1:3] * lengths[:2], axes_test[:, :2].T, variances[:2] / variances.sum()
+    raw = np.linalg.svd(features_test, full_matrices=False)
+    rows = np.linalg.svd(features_test - features_test.mean(1, keepdims=True), full_matrices=False)
+    scaled = np.linalg.svd(centred / features_test.std(axis=0), full_matrices=False)
+    with check_unchanged(features=features_test):
+        result = pca(features_test, 2)
+    check_pca(
+        result,
+        features_test,
+        2,
+        expected,
+        f"pca(features, 2) for features ({N}, {D})",
+        mistakes=(
+            {
+                "the features aren't centred before they are projected": (
+                    features_test @ expected[1].T
+                ),
+                "the singular values are missing: U alone has all spreads alike": spread[:, 1:3],
+                "the spreads are made alike: U has been scaled to unit variance": (
+                    spread[:, 1:3] * np.sqrt(N - 1)
+                ),
+                "the projections are in the original space again": (expected[0] @ expected[1]),
+            },
+            {
+                "the features aren't centred": raw[2][:2],
+                "each image's features are centred: each feature should be, over the images": (
+                    rows[2][:2]
+                ),
+                "each feature is divided by its standard deviation": scaled[2][:2],
+                "the smallest variance comes first": (axes_test[:, : len(lengths)].T[:-3:-1]),
+                "columns of Vᵀ are taken for the components: they are its rows": (
+                    np.linalg.svd(centred, full_matrices=False)[2][:, :2].T
+                ),
+                "the components are multiplied by their singular values": (
+                    expected[1] * lengths[:2, None]
+                ),
+            },
+            {
+                "the singular values aren't squared": lengths[:2] / lengths.sum(),
+                "the shares are those of the components wanted: they are of the whole variance": (
+                    variances[:2] / variances[:2].sum()
+                ),
+                "the shares aren't squared, and of the components wanted only": (
+                    lengths[:2] / lengths[:2].sum()
+                ),
+                "the variances themselves are returned, not their shares": (
+                    variances[:2] / (N - 1)
+                ),
+                "the variances themselves are returned, not their shares, over N": (
+                    variances[:2] / N
+                ),
+                "squared singular values are returned, not their shares": variances[:2],
+                "singular values are returned, not shares of the variance": lengths[:2],
+                "the shares are added up from the first on": (
+                    np.cumsum(variances[:2]) / variances.sum()
+                ),
+                "the shares are in percent": 100 * expected[2],
+                "the shares are taken from features that aren't centred": (
+                    raw[1][:2] ** 2 / (raw[1] ** 2).sum()
+                ),
+            },
+        ),
+    )
+### BEGIN HIDDEN TESTS
+rng = np.random.default_rng(reference.seed)
+for N, D, count in [(20, 6, 3), (5, 12, 2), (8, 8, 1), (30, 4, 4)]:
+    features_test = rng.normal(size=(N, D)) * 1.5 ** -np.arange(D) + 3
+    expected = reference.pca(features_test, count)
+    name = f"pca for features ({N}, {D}), {count} components"
+    check_pca(pca(features_test.copy(), count), features_test, count, expected, name)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# Features of 400 scenes, from `base` and from the untrained network, and the pixels themselves. In
+# these maps every class has its own colour and, where there is one, its own likeness for a mark.
+
+# %%
+MARKS = {
+    "disc": ("o", "#0072B2"),
+    "square": ("s", "#E69F00"),
+    "triangle": ("^", "#009E73"),
+    "star": ("*", "#CC79A7"),
+    "cross": ("P", "#D55E00"),
+    "ring": ("$\\bigcirc$", "black"),
+    "heart": ("$\\heartsuit$", "#B22222"),
+    "crescent": ("$\\supset$", "#8A6D00"),
+    "flower": ((8, 2, 0), "#56B4E9"),
+    "fish": ("$\\propto$", "0.45"),
+}
+
+
+def scatter(ax, points, title):
+    """Draw points (N, 2) of the scenes, each with the mark of its class."""
+    for number, (mark, colour) in enumerate(MARKS.values()):
+        own = points[labels == number]
+        ax.scatter(*own.T, marker=mark, color=colour, s=22, linewidth=0.6)
+    ax.set_title(title)
+    ax.set_xticks([])
+    ax.set_yticks([])
+
+
+pooled = "classifier.flatten"
+representations = {"features of base": base, "features, untrained": untrained}
+representations = {
+    name: to_numpy(record_activations(X.clone(), model, [pooled])[pooled]).astype(float)
+    for name, model in representations.items()
+}
+representations["pixels"] = to_numpy(X.flatten(1)).astype(float)
+features, untrained_features, pixels = representations.values()
+
+figure, axes = plt.subplots(1, 4, figsize=(13, 3.5), layout="constrained")
+figure.suptitle("PCA: the features of base lie in classes, pixels and random features don't")
+for ax, (name, values), style in zip(axes, representations.items(), "-:-", strict=False):
+    projected, _, explained = pca(values, 30)
+    scatter(ax, projected[:, :2], f"{name}\n2 components: {explained[:2].sum():.0%} of variance")
+    colour = {"pixels": "0.6"}.get(name, "#0072B2")
+    axes[3].plot(range(1, 31), explained.cumsum(), style, color=colour, label=name)
+axes[3].axvline(9, color="0.85", zorder=0)
+axes[3].annotate("9", (9.3, 0.05))
+axes[3].set(ylim=(0, 1.02), xlabel="components", title="share of the variance")
+axes[3].legend(loc="lower right", frameon=False, fontsize=8)
+handles = [
+    plt.Line2D([], [], marker=mark, color=colour, linestyle="", label=name)
+    for name, (mark, colour) in MARKS.items()
+]
+figure.legend(handles=handles, ncols=10, loc="outside lower center", frameon=False)
+plt.show()
+print(f"nine components hold {pca(features, 9)[2].sum():.0%} of the variance of base's features")
+brightness = np.corrcoef(pca(pixels, 1)[0][:, 0], pixels.mean(axis=1))[0, 1]
+print(f"first component of the pixels: correlation {abs(brightness):.2f} with mean brightness")
+
+# %% [markdown]
+# Nobody told PCA the classes, and yet `base`'s scenes lie by class, while pixels and random
+# features lie in one heap. The curve on the right has a corner: nine directions hold about 97% of
+# the variance of `base`'s features. Nine is no accident. Ten classes that are to be told apart by a
+# linear layer need ten corners, and ten corners span nine dimensions.
+#
+# Where it misleads: two components are a third of the variance, so classes that overlap in this
+# plane may be well apart in the third direction, and they are. And *much variance* isn't *much
+# meaning*: the first component of the pixels is little more than bright against dark, as the last
+# line printed says.
+#
+# ## 6. Another map: t-SNE
+#
+# A plane can't show nine dimensions. t-SNE (van der Maaten and Hinton, 2008) gives up on planes. It
+# asks of every point: *who are my neighbours?*, turns distances into probabilities, and then moves
+# points about on a sheet of paper until the neighbours on the paper are the same. It is non-linear,
+# and what it keeps of the pairwise distances is the short ones: near points stay near. From point
+# $i$, point $j$ is seen with
+#
+# $$p_{j|i} = \frac{\exp\left(-d_{ij}^2 / 2\sigma_i^2\right)}
+#   {\sum_{k \ne i} \exp\left(-d_{ik}^2 / 2\sigma_i^2\right)}, \qquad p_{i|i} = 0$$
+#
+# and on the paper with $q_{ij} \propto 1 / (1 + \lVert y_i - y_j \rVert^2)$; gradient descent makes
+# the divergence $\sum p \log (p / q)$ small. Each point has its own width $\sigma_i$, chosen so
+# that every point has the same number of neighbours, which you set: the **perplexity**. As a
+# point's probabilities fade slowly, "number of neighbours" is made precise by the entropy, in bits:
+#
+# $$\text{perplexity}_i = 2^{H_i}, \qquad H_i = -\sum_{j \ne i} p_{j|i} \log_2 p_{j|i}$$
+#
+# Check: if $m$ points have $p = 1/m$ each and the others 0, the perplexity is $m$.
+#
+# ### Exercise: `perplexity`
+# ★★☆ · 20 minutes
+#
+# <details><summary>Hint 1: when everything underflows</summary>
+#
+# If $\sigma_i$ is small, all the exponentials may round to 0, and 0/0 is no probability. The
+# formula stays the same if you subtract the smallest $d_{ij}^2$, over $j \ne i$, from all of a row:
+# the largest exponential is then 1.
+#
+# </details>
+# <details><summary>Hint 2: 0 · log 0</summary>
+#
+# It counts as 0, as $p \log p \to 0$; NumPy makes it NaN. `np.log2(np.where(p > 0, p, 1))` is one
+# way out.
+#
+# </details>
+
+
+# %% exercise="perplexity"
+def perplexity(squared_distances, sigma):
+    """How many neighbours each point has in effect, as t-SNE counts them.
+
+        p(j|i) = exp(−d²_ij / 2σ_i²) / Σ_{k≠i} exp(−d²_ik / 2σ_i²),   p(i|i) = 0
+        perplexity_i = 2^H_i,   H_i = −Σ_{j≠i} p(j|i) log2 p(j|i)
+
+    Args:
+        squared_distances: d²_ij, float array (N, N), symmetric; its values stay as they are. All
+            are positive, but those on the diagonal, which are 0.
+        sigma: σ_i, float array (N,), positive, of any size: also where exp underflows.
+
+    Returns:
+        perplexity: float array (N,), from 1 to N − 1.
+    """
+    ### BEGIN SOLUTION
+    others = squared_distances + np.diag(np.full(len(sigma), np.inf))  # exp(−∞) = 0
+    exponent = (others.min(axis=1, keepdims=True) - others) / (2 * sigma[:, None] ** 2)
+    p = np.exp(exponent)
+    p /= p.sum(axis=1, keepdims=True)
+    entropy = -(p * np.log2(np.where(p > 0, p, 1))).sum(axis=1)
+    return 2**entropy
+    ### END SOLUTION
+
+
+# %% test="perplexity" points=4
+rng = np.random.default_rng(4)
+points = rng.normal(size=(6, 2))
+d2 = ((points[:, None] - points) ** 2).sum(-1)
+sigma_test = rng.uniform(0.5, 1.5, 6)
+
+
+def entropy_in_bits(p):
+    """−Σ p log2 p over the last axis, for positive p."""
+    return -(p * np.log2(p)).sum(-1)
+
+
+def without_self(matrix):
+    """The rows of (N, N) without the diagonal, (N, N − 1)."""
+    return matrix[~np.eye(len(matrix), dtype=bool)].reshape(len(matrix), -1)
+
+
+def shares(matrix):
+    return matrix / matrix.sum(-1, keepdims=True)
+
+
+kernel = np.exp(-d2 / (2 * sigma_test[:, None] ** 2))
+p = shares(without_self(kernel))
+H = entropy_in_bits(p)
+with check_unchanged(squared_distances=d2, sigma=sigma_test):
+    result = perplexity(d2, sigma_test)
+check_close(
+    result,
+    2**H,
+    "perplexity(squared_distances, sigma)",
+    tolerance=1e-6,
+    mistakes={
+        "a point counts as its own neighbour": 2 ** entropy_in_bits(shares(kernel)),
+        "a point counts as its own neighbour in the sum beneath the fraction": (
+            2 ** entropy_in_bits(without_self(shares(kernel)))
+        ),
+        "the 2 of 2σ² is missing": 2
+        ** entropy_in_bits(shares(without_self(np.exp(-d2 / sigma_test[:, None] ** 2)))),
+        "sigma isn't squared": 2
+        ** entropy_in_bits(shares(without_self(np.exp(-d2 / (2 * sigma_test[:, None]))))),
+        "the distances are squared once more: they are squared already": 2
+        ** entropy_in_bits(shares(without_self(np.exp(-(d2**2) / (2 * sigma_test[:, None] ** 2))))),
+        "the root of the squared distances is taken: the formula wants d²": 2
+        ** entropy_in_bits(
+            shares(without_self(np.exp(-np.sqrt(d2) / (2 * sigma_test[:, None] ** 2))))
+        ),
+        "the entropy is in natural units where it should be in bits: 2 to the power of log2": (
+            2 ** (H * np.log(2))
+        ),
+        "e is raised to an entropy in bits: it should be 2": np.exp(H),
+        "the entropy is returned: 2 is to be raised to it": H,
+        "the entropy is returned, in natural units": H * np.log(2),
+        "the minus sign of the entropy is missing": 2**-H,
+        "sigma belongs to the column j: it is that of the row i": 2
+        ** entropy_in_bits(shares(without_self(np.exp(-d2 / (2 * sigma_test**2))))),
+        "all rows are normalised together: each point has probabilities that sum to 1": 2
+        ** entropy_in_bits(without_self(kernel) / without_self(kernel).sum()),
+        "the probabilities are normalised over i, not over j": 2
+        ** entropy_in_bits(without_self(kernel / (kernel - np.eye(6)).sum(axis=0))),
+        "one width is used for all points": 2
+        ** entropy_in_bits(shares(without_self(np.exp(-d2 / (2 * sigma_test[0] ** 2))))),
+        "the probabilities aren't normalised": 2 ** entropy_in_bits(without_self(kernel)),
+        "one number is returned: each point has its own": (2**H).mean(),
+    },
+)
+check_close(
+    perplexity(d2.copy(), np.full(6, 1e-4)),
+    np.ones(6),
+    "perplexity for tiny sigma, where one neighbour is left and exp underflows,",
+    tolerance=1e-6,
+)
+check_close(
+    perplexity(d2.copy(), np.full(6, 1e6)),
+    np.full(6, 5.0),
+    "perplexity for huge sigma, where all 5 others are neighbours,",
+    tolerance=1e-6,
+)
+### BEGIN HIDDEN TESTS
+rng = np.random.default_rng(reference.seed)
+for N, D in [(2, 3), (7, 1), (15, 4)]:
+    points = rng.normal(size=(N, D))
+    d2 = ((points[:, None] - points) ** 2).sum(-1)
+    sigma_test = np.exp(rng.uniform(-7, 3, N))
+    check_close(
+        perplexity(d2.copy(), sigma_test.copy()),
+        reference.perplexity(d2, sigma_test),
+        f"perplexity for {N} points",
+        tolerance=1e-6,
+    )
+### END HIDDEN TESTS
+
+# %% [markdown]
+# What a perplexity means for our features: for each of three values, find every point's $\sigma_i$
+# by bisection with your function, and plot the probability of a point's neighbours by their rank.
+
+
+# %%
+def squared_distances_of(points):
+    lengths = (points**2).sum(axis=1)
+    distances = np.maximum(lengths[:, None] + lengths - 2 * points @ points.T, 1e-12)
+    np.fill_diagonal(distances, 0)
+    return distances
+
+
+def widths_for(squared_distances, wanted):
+    """σ for each point such that its perplexity is as wanted, found by halving an interval."""
+    low, high = np.full(len(features), -10.0), np.full(len(features), 10.0)
+    for _ in range(30):
+        middle = (low + high) / 2
+        too_wide = perplexity(squared_distances, np.exp(middle)) > wanted
+        low, high = np.where(too_wide, low, middle), np.where(too_wide, middle, high)
+    return np.exp((low + high) / 2)
+
+
+d2_features = squared_distances_of(features)
+sorted_d2 = np.sort(d2_features, axis=1)[:, 1:]
+figure, ax = plt.subplots(figsize=(8, 3.8), layout="constrained")
+for wanted, style in [(2, ":"), (30, "-"), (100, "--")]:
+    sigma = widths_for(d2_features, wanted)[:, None]
+    p = np.exp((sorted_d2[:, :1] - sorted_d2) / (2 * sigma**2))
+    within = (p / p.sum(axis=1, keepdims=True)).cumsum(axis=1).mean(axis=0)
+    label = f"perplexity {wanted}: {within[38]:.0%} on the nearest 39"
+    ax.plot(range(1, 151), within[:150], style, color="#0072B2", label=label)
+ax.axvline(39, color="0.8", zorder=0)
+ax.annotate("a scene's class has\n39 other scenes", (41, 0.1), color="0.4")
+ax.set(
+    xlim=(0, 150), ylim=(0, 1.03), xlabel="nearest neighbours", ylabel="their share of $p_{j|i}$"
+)
+ax.set_title("Perplexity sets how far around itself each point looks")
+ax.legend(loc="lower right", frameon=False)
+ax.spines[["top", "right"]].set_visible(False)
+plt.show()
+
+# %% [markdown]
+# With perplexity 2 a point knows its two or three closest neighbours and nobody else. With 100 it
+# has to find 100 neighbours although its class has only 39 others, so strangers are made
+# neighbours. Neither number is in the data: you put it there.
+#
+# Before the scenes, a toy whose truth is plain to see: three groups of points on a plane, one
+# tight, one wide, one far away. t-SNE gets the two coordinates and has nothing to do but to leave
+# the points where they are.
+
+# %%
+from sklearn.manifold import TSNE
+
+
+def tsne(points, perplexity, seed=0):
+    """scikit-learn's t-SNE: a map (N, 2) of the points."""
+    return TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(points)
+
+
+rng = np.random.default_rng(0)
+toy = np.concatenate(
+    [rng.normal(centre, spread, (50, 2)) for centre, spread in [(0, 0.3), (8, 2.0), (40, 0.3)]]
+)
+figure, axes = plt.subplots(1, 4, figsize=(12, 3.2), layout="constrained")
+figure.suptitle("t-SNE keeps neighbours: not the size of a group, not the distance between groups")
+maps = {"the truth": toy} | {f"perplexity {p}": tsne(toy, p) for p in (2, 30, 100)}
+for ax, (title, points) in zip(axes, maps.items(), strict=True):
+    for group, (mark, colour) in enumerate([("o", "#0072B2"), ("s", "#E69F00"), ("^", "0.4")]):
+        ax.scatter(*points[50 * group : 50 * (group + 1)].T, marker=mark, color=colour, s=12)
+    ax.set_title(title)
+    ax.set_aspect("equal", "datalim")
+    ax.set_xticks([])
+    ax.set_yticks([])
+plt.show()
+
+# %% [markdown]
+# The toy is *easy*, and no map is right. Perplexity 2 tears each group into shreds. Perplexity 30
+# finds the three groups and makes them the same size, at about the same distance from one another:
+# each point's own $\sigma_i$ takes the density out. Perplexity 100, two thirds of all points, makes
+# shapes up. So neither the size of a cluster, nor the gap between two, nor its form means
+# anything by itself.
+#
+# So a map needs a judge that doesn't look at its beauty. Venna and Kaski's (2001)
+# **trustworthiness** asks of every point: are the $k$ neighbours that you have *on the map* really
+# neighbours? If one of them is only the $r$-th nearest in the original space, with $r > k$, it
+# costs $r - k$:
+#
+# $$T = 1 - \frac{2}{N k\, (2N - 3k - 1)} \sum_{i=1}^{N} \sum_{j \in \mathcal{M}_k(i)}
+#   \max\left(0,\; r(i, j) - k\right)$$
+#
+# $\mathcal{M}_k(i)$ are the $k$ nearest points to $i$ on the map, $i$ itself not counted; $r(i, j)$
+# is $j$'s rank among $i$'s neighbours in the original space, 1 for the nearest. The factor brings
+# the worst possible map to 0, and a map without false neighbours has 1.
+#
+# ### Exercise: `trustworthiness`
+# ★★★ · 25 minutes
+#
+# <details><summary>Hint: ranks from distances</summary>
+#
+# `np.argsort` of a row lists the points from the nearest to the farthest. What you need is the
+# inverse: for each point, its position in that list. An argsort of the argsort does it, and it
+# gives the point itself the rank 0, for nothing is nearer.
+#
+# </details>
+
+
+# %% exercise="trustworthiness"
+def trustworthiness(features, points, k):
+    """Venna and Kaski's trustworthiness of a map: whether neighbours on it are neighbours.
+
+        T = 1 − 2 / (N k (2N − 3k − 1)) · Σ_i Σ_{j in M_k(i)} max(0, r(i, j) − k)
+
+    M_k(i): the k points nearest to i on the map, without i. r(i, j): the rank of j by its distance
+    from i in the original space, 1 for the nearest. Distances are Euclidean.
+
+    Args:
+        features: the original space, float array (N, D).
+        points: the map, float array (N, 2), or of any other dimension. No two distances from a
+            point are equal, in neither space.
+        k: how many neighbours are asked for, int < N / 2.
+
+    Returns:
+        T, a float from 0 to 1.
+    """
+    ### BEGIN SOLUTION
+    N = len(features)
+    in_space = np.linalg.norm(features[:, None] - features, axis=-1)
+    on_map = np.linalg.norm(points[:, None] - points, axis=-1)
+    rank = in_space.argsort(axis=1).argsort(axis=1)  # 0 for the point itself
+    neighbours = on_map.argsort(axis=1)[:, 1 : k + 1]
+    excess = np.take_along_axis(rank, neighbours, axis=1) - k
+    return float(1 - 2 / (N * k * (2 * N - 3 * k - 1)) * np.maximum(excess, 0).sum())
+    ### END SOLUTION
+
+
+# %% test="trustworthiness" points=5
+rng = np.random.default_rng(5)
+N, k = 11, 3
+space, flat_map = rng.normal(size=(N, 4)), rng.normal(size=(N, 2))
+
+
+def cost(space, flat_map, k, first=1, penalty=lambda rank, k: max(0, rank - k)):
+    """The double sum, where lists of neighbours begin `first` places from the point itself."""
+    total = 0
+    for i in range(N):
+        nearest, mapped = (
+            sorted(range(N), key=lambda j, of=of: ((of[j] - of[i]) ** 2).sum())
+            for of in (space, flat_map)
+        )
+        total += sum(penalty(nearest.index(j), k) for j in mapped[first : first + k])
+    return total
+
+
+factor = 2 / (N * k * (2 * N - 3 * k - 1))
+with check_unchanged(features=space, points=flat_map):
+    result = trustworthiness(space, flat_map, k)
+expected = 1 - factor * cost(space, flat_map, k)
+check_close(
+    result,
+    expected,
+    "trustworthiness(features, points, 3)",
+    tolerance=1e-6,
+    mistakes={
+        "the two spaces are exchanged, which measures continuity": (
+            1 - factor * cost(flat_map, space, k)
+        ),
+        "each point counts as its own neighbour on the map": (
+            1 - factor * cost(space, flat_map, k, first=0)
+        ),
+        "ranks begin with 0: the nearest has rank 1": 1
+        - factor * cost(space, flat_map, k, penalty=lambda rank, k: max(0, rank - 1 - k)),
+        "ranks begin with 2 for the nearest: the point itself should have 0": 1
+        - factor * cost(space, flat_map, k, penalty=lambda rank, k: max(0, rank + 1 - k)),
+        "ranks beyond k cost their whole rank: they cost r − k": 1
+        - factor * cost(space, flat_map, k, penalty=lambda rank, k: rank if rank > k else 0),
+        "false neighbours are counted, each as 1: they cost r − k": 1
+        - factor * cost(space, flat_map, k, penalty=lambda rank, k: rank > k),
+        "the share of true neighbours is returned: false ones should cost r − k": 1
+        - cost(space, flat_map, k, penalty=lambda rank, k: rank > k) / (N * k),
+        "the max(0, …) is missing: true neighbours earn nothing": 1
+        - factor * cost(space, flat_map, k, penalty=lambda rank, k: rank - k),
+        "it isn't subtracted from 1": factor * cost(space, flat_map, k),
+        "the 2 of the factor is missing": 1 - factor / 2 * cost(space, flat_map, k),
+        "the cost is averaged over the N·k neighbours: the factor differs": (
+            1 - cost(space, flat_map, k) / (N * k)
+        ),
+        "the factor is missing": 1 - cost(space, flat_map, k),
+        "the neighbours in the original space are looked up: those on the map should be": 1.0,
+    },
+)
+check_close(trustworthiness(space, 7 * space - 1, k), 1.0, "trustworthiness of a perfect map")
+### BEGIN HIDDEN TESTS
+rng = np.random.default_rng(reference.seed)
+for N, D, k in [(5, 3, 2), (12, 2, 1), (20, 6, 9), (9, 1, 4)]:
+    space, flat_map = rng.normal(size=(N, D)), rng.normal(size=(N, 2))
+    check_close(
+        trustworthiness(space.copy(), flat_map.copy(), k),
+        reference.trustworthiness(space, flat_map, k),
+        f"trustworthiness for {N} points and k = {k}",
+        tolerance=1e-6,
+    )
+### END HIDDEN TESTS
+
+# %% [markdown]
+# Now the scenes. Above, `base`'s features with three perplexities. Below, the pixels, and 400
+# points of **pure noise**, drawn in 128 dimensions without any structure, twice. T is your
+# trustworthiness with $k = 10$.
+
+# %%
+from scipy.spatial.distance import pdist
+from scipy.stats import spearmanr
+from sklearn.metrics import silhouette_score
+
+noise = np.random.default_rng(1).normal(size=features.shape)
+pixel_components = pca(pixels, 50)[0]  # nearly the same distances, in a fraction of the time
+panels = [
+    ("features of base", features, 2),
+    ("features of base", features, 30),
+    ("features of base", features, 120),
+    ("pixels", pixel_components, 30),
+    ("noise", noise, 2),
+    ("noise", noise, 30),
+]
+figure, axes = plt.subplots(2, 3, figsize=(12, 7.4), layout="constrained")
+figure.suptitle("t-SNE: clear classes in the features; and clumps in noise, if you ask for them")
+scores = {}
+for ax, (name, values, wanted) in zip(axes.flat, panels, strict=True):
+    points = tsne(values, wanted)
+    scores[name, wanted] = points, trustworthiness(values, points, 10)
+    title = f"{name}, perplexity {wanted}: T = {scores[name, wanted][1]:.3f}"
+    if name == "noise":
+        ax.scatter(*points.T, s=12, color="0.35")
+        ax.set_title(title)
+        ax.set_xticks([])
+        ax.set_yticks([])
+    else:
+        scatter(ax, points, title)
+figure.legend(handles=handles, ncols=10, loc="outside lower center", frameon=False)
+plt.show()
+
+best_map = scores["features of base", 30][0]
+plane = pca(features, 2)[0]
+for name, points in {"features": best_map, "pixels": scores["pixels", 30][0]}.items():
+    print(f"silhouette of the classes on the map of {name}: {silhouette_score(points, labels):.2f}")
+print("                      trustworthiness, k = 10     all distances, rank correlation")
+for name, points in {"PCA, 2 components": plane, "t-SNE, perplexity 30": best_map}.items():
+    correlation = spearmanr(pdist(features), pdist(points)).statistic
+    print(f"{name:20} {trustworthiness(features, points, 10):20.3f} {correlation:30.2f}")
+
+# %% [markdown]
+# In the features there are ten islands, one for each class, at any reasonable perplexity, with a
+# trustworthiness above 0.99 and a silhouette near 0.9 (1 would be points on top of one another, 0
+# classes that lie mixed). The pixels give no class away. And the noise shows what a map is worth
+# without a judge: with perplexity 2 it falls into dozens of neat clumps that aren't there. Its
+# trustworthiness is far below 0.9, and it should have told you.
+#
+# Two things that trustworthiness doesn't see. Perplexity 2 tears classes apart, and T is high all
+# the same, because neighbours *on the map* are true ones: it never asks who is missing. And it
+# looks at $k$ neighbours only. Of *all* distances, as the rank correlation says, the flat plane of
+# PCA keeps more than t-SNE does, though it is far behind among neighbours. If somebody says that
+# t-SNE keeps pairwise distances, ask: which?
+#
+# ### Question: reading a map
+# ★★☆ · 10 minutes
+
+# %% [markdown] question="reading_a_map" points=4
+# A colleague shows you a t-SNE map of the features of 300 X-ray images, made with perplexity 2. She
+# says: "There are about forty groups of patients. The group on the left is far from all others, so
+# these images are the most unusual. And this group is much larger on paper than that one, so its
+# patients vary more."
+#
+# 1. Which of her three conclusions does the map support? Say for each why, or why not, and which
+#    figure of this lab shows it.
+# 2. What would you have her do before anybody acts on the map? Name two things.
+#
+# ### BEGIN SOLUTION
+# 1 (2.5 points). None of them. Groups: with perplexity 2 even noise breaks up into small clumps
+# (noise at perplexity 2 against 30), so forty clumps may be an artefact of the setting (1 point).
+# Far away: t-SNE keeps short distances only, gaps between groups mean little; in the toy the far
+# group isn't far on the map, or the rank correlation of all distances is no better than PCA's (0.75
+# points). Size: each point has its own σ, so dense groups are spread out and wide ones drawn
+# together; in the toy the tight and the wide group come out alike (0.75 points).
+#
+# 2 (1.5 points). Any two of (0.75 each): repeat with several perplexities and seeds and keep what
+# stays; compute trustworthiness; make a control, such as the same map of shuffled or random
+# features or of an untrained network; go back to the original space: nearest neighbours, distances
+# or clustering there, PCA; look at the images of a group, blind; check whether the clumps follow
+# something technical (hospital, scanner) rather than the patients.
+# ### END SOLUTION
+
+# %% [markdown]
+# ## 7. Nearest neighbours
+#
+# The plainest view of a space uses no map at all: take a point and look at who lives next to it.
+#
+# $$d(q, g) = \lVert q - g \rVert_2 = \sqrt{\textstyle\sum_i (q_i - g_i)^2}$$
+#
+# ### Exercise: `nearest_neighbours`
+# ★☆☆ · 10 minutes
+
+
+# %% exercise="nearest_neighbours"
+def nearest_neighbours(queries, gallery, count):
+    """The rows of a gallery that are nearest to each query, by Euclidean distance.
+
+    Args:
+        queries: float array (Q, D).
+        gallery: float array (N, D).
+        count: how many neighbours are wanted, int ≤ N.
+
+    Returns:
+        indices: int array (Q, count), rows of the gallery, the nearest first.
+    """
+    ### BEGIN SOLUTION
+    squared = (queries**2).sum(axis=1)[:, None] + (gallery**2).sum(axis=1) - 2 * queries @ gallery.T
+    return squared.argsort(axis=1)[:, :count]
+    ### END SOLUTION
+
+
+# %% test="nearest_neighbours" points=3
+rng = np.random.default_rng(6)
+gallery = rng.normal(1, 1, (9, 3)) * rng.uniform(0.5, 2, (9, 1))
+queries = rng.normal(1, 1, (4, 3))
+with check_unchanged(queries=queries, gallery=gallery):
+    indices = nearest_neighbours(queries, gallery, 3)
+differences = queries[:, None] - gallery
+distances = np.sqrt((differences**2).sum(-1))
+expected = distances.argsort(1)[:, :3]
+product = queries @ gallery.T
+cosine = product / np.linalg.norm(gallery, axis=1)
+check_close(
+    indices,
+    expected,
+    "nearest_neighbours(queries, gallery, 3)",
+    mistakes={
+        "the farthest come first": distances.argsort(1)[:, ::-1][:, :3],
+        "the neighbours are right but not in order: the nearest comes first": expected[:, ::-1],
+        "the nearest is left out, as if each query were in the gallery": (
+            distances.argsort(1)[:, 1:4]
+        ),
+        "absolute differences are added up: the Euclidean distance squares them": (
+            np.abs(differences).sum(-1).argsort(1)[:, :3]
+        ),
+        "the largest difference is compared: the Euclidean distance sums all squares": (
+            np.abs(differences).max(-1).argsort(1)[:, :3]
+        ),
+        "inner products are compared, the largest first": (-product).argsort(1)[:, :3],
+        "angles (cosine similarity) are compared": (-cosine).argsort(1)[:, :3],
+        "signed differences are added up": differences.sum(-1).argsort(1)[:, :3],
+        "queries and gallery are exchanged": distances.T.argsort(1)[:, :3],
+        "the distances are returned, not the rows": np.sort(distances, 1)[:, :3],
+        "squared distances are returned, not the rows": np.sort(distances**2, 1)[:, :3],
+    },
+)
+### BEGIN HIDDEN TESTS
+rng = np.random.default_rng(reference.seed)
+for Q, N, D, count in [(1, 12, 5, 4), (6, 3, 2, 3), (5, 20, 9, 1)]:
+    queries, gallery = rng.normal(size=(Q, D)), rng.normal(size=(N, D))
+    check_close(
+        nearest_neighbours(queries.copy(), gallery.copy(), count),
+        reference.nearest_neighbours(queries, gallery, count),
+        f"nearest_neighbours for {Q} queries in a gallery of {N}",
+    )
+### END HIDDEN TESTS
+
+# %% [markdown]
+# Each query is a scene among the 400, so its nearest neighbour is itself and is skipped. For a
+# harder question, 100 scenes of five classes that `base` has never seen, hexagons and arrows and
+# drops, look for neighbours among each other.
+
+# %%
+new = make_scenes(100, np.random.default_rng(9), "held_out")
+X_new = new.tensors()[0].to(device)
+new_representations = {
+    name: to_numpy(record_activations(X_new.clone(), model, [pooled])[pooled])
+    for name, model in {"features of base": base, "features, untrained": untrained}.items()
+} | {"pixels": to_numpy(X_new.flatten(1))}
+
+figure, axes = plt.subplots(4, 12, figsize=(12.5, 5))
+figure.subplots_adjust(left=0.01, right=0.99, bottom=0.01, top=0.8, wspace=0.06, hspace=0.2)
+figure.suptitle("Neighbours in pixels share a background, neighbours in features share a class")
+chosen = [int(np.flatnonzero(labels == c)[1]) for c in (1, 3, 5, 8)]
+neighbours = {
+    name: nearest_neighbours(representations[name][chosen], representations[name], 6)[:, 1:]
+    for name in ("pixels", "features of base")
+}
+for row, query, in_pixels, in_features in zip(axes, chosen, *neighbours.values(), strict=True):
+    for ax, image in zip(row, [query, *in_pixels, None, *in_features], strict=True):
+        ax.axis("off")
+        if image is not None:
+            ax.imshow(scenes.images[image])
+            name = CLASS_NAMES[labels[image]]
+            ax.set_title(name if labels[image] == labels[query] else f"({name})", fontsize=9, pad=2)
+axes[0, 0].annotate("query", (0.5, 1.3), xycoords="axes fraction", ha="center")
+axes[0, 3].annotate("nearest in pixels", (0.5, 1.3), xycoords="axes fraction", ha="center")
+axes[0, 9].annotate("nearest in features", (0.5, 1.3), xycoords="axes fraction", ha="center")
+plt.show()
+
+print("of the 5 nearest, share the class      ten classes    five new classes")
+for name in representations:
+    same = []
+    for values, truth in [
+        (representations[name], labels),
+        (new_representations[name], new.shape_class),
+    ]:
+        indices = nearest_neighbours(values, values, 6)[:, 1:]
+        same.append((truth[indices] == truth[:, None]).mean())
+    print(f"{name:38} {same[0]:8.0%} {same[1]:18.0%}")
+print(f"{'by chance':38} {'10%':>8} {'20%':>18}")
+
+# %% [markdown]
+# Names in brackets are of another class than the query's. In pixels a scene's neighbour is whatever
+# has a similar background, since most pixels are background, and a disc that has moved by ten
+# pixels is a stranger; the share of the right class is that of chance. In features the neighbours
+# are right, wherever the object lies and whatever is behind it. What is more, they are mostly right
+# for classes that nobody told the network about: this is why features can be reused, which is lab
+# 04.
+#
+# Where it misleads: "nearest" is relative. Something is always nearest, even to a picture unlike
+# any other, and the figure doesn't show how far away it is.
+#
+# ## 8. One channel, one concept?
+#
+# It is tempting to give channels names: the ring channel, the face neuron. So measure how far a
+# channel is devoted to one class. Morcos et al. (2018) compare its mean activation for the class it
+# likes most with that for all others:
+#
+# $$\text{selectivity}_m = \frac{\mu_{\max} - \mu_{-\max}}{\mu_{\max} + \mu_{-\max}}$$
+#
+# With $\mu_c$ the mean of channel $m$'s activation over the images of class $c$, $\mu_{\max}$ is
+# the largest of the $\mu_c$, and $\mu_{-\max}$ the mean of the *other* classes' $\mu_c$. It is 0
+# for a channel that likes all classes alike and 1 for one that answers to a single class.
+#
+# ### Exercise: `selectivity`
+# ★★☆ · 15 minutes
+
+
+# %% exercise="selectivity"
+def selectivity(activations, labels):
+    """How far each channel is devoted to one class (Morcos et al., 2018).
+
+        (μ_max − μ_−max) / (μ_max + μ_−max)
+
+    μ_max: the channel's largest mean over a class. μ_−max: the mean of its means over the *other*
+    classes, each class counting alike, however many images it has.
+
+    Args:
+        activations: float array (N, C), not negative: C channels for each of N images.
+        labels: the images' classes, int array (N,), from 0 to K − 1; each occurs at least once.
+
+    Returns:
+        selectivity: float array (C,), from 0 to 1; 0 for a channel that is zero for all images.
+    """
+    ### BEGIN SOLUTION
+    classes = labels.max() + 1
+    means = np.stack([activations[labels == c].mean(axis=0) for c in range(classes)])
+    largest = means.max(axis=0)
+    others = (means.sum(axis=0) - largest) / (classes - 1)
+    total = largest + others
+    return (largest - others) / np.where(total > 0, total, 1)
+    ### END SOLUTION
+
+
+# %% test="selectivity" points=4
+rng = np.random.default_rng(7)
+labels_test = np.array([2, 0, 1, 0, 2, 3, 0, 0, 3, 0, 1, 0])  # class 0 is half of them
+activations_test = rng.gamma(1, 1, (12, 5)) * (1 + rng.integers(0, 3, (4, 5))[labels_test])
+means = np.stack([activations_test[labels_test == c].mean(0) for c in range(4)])
+ordered = np.sort(means, axis=0)
+
+
+def index(largest, others):
+    return (largest - others) / (largest + others)
+
+
+def over_images(part):
+    """A statistic over the images outside of each channel's favourite class."""
+    favourite = means.argmax(0)
+    return np.array([part(activations_test[labels_test != favourite[m], m]) for m in range(5)])
+
+
+maxima = np.stack([activations_test[labels_test == c].max(0) for c in range(4)])
+maxima.sort(axis=0)
+largest, others = ordered[-1], ordered[:-1].mean(0)
+with check_unchanged(activations=activations_test, labels=labels_test):
+    result = selectivity(activations_test, labels_test)
+check_close(
+    result,
+    index(largest, others),
+    "selectivity(activations, labels)",
+    tolerance=1e-6,
+    mistakes={
+        "all other images are averaged together: each class should count alike": (
+            index(largest, over_images(np.mean))
+        ),
+        "the mean over all classes is used: the favourite should be left out of it": (
+            index(largest, means.mean(0))
+        ),
+        "the mean over all images is used: the favourite should be left out of it": (
+            index(largest, activations_test.mean(0))
+        ),
+        "the second largest mean is used, not the mean of all others": index(largest, ordered[-2]),
+        "the smallest mean is used, not the mean of all others": index(largest, ordered[0]),
+        "the other classes' means are added up, not averaged": (
+            index(largest, ordered[:-1].sum(0))
+        ),
+        "the median of the others is used, not the mean": (
+            index(largest, np.median(ordered[:-1], 0))
+        ),
+        "largest activations are compared: they should be means over a class": (
+            index(maxima[-1], maxima[:-1].mean(0))
+        ),
+        "only the difference is returned: divide it by the sum": largest - others,
+        "the difference is divided by the largest mean, not by the sum": (
+            (largest - others) / largest
+        ),
+        "the ratio of the two is returned": others / largest,
+        "the favourite class is returned, not the selectivity": means.argmax(0),
+    },
+)
+activations_test[:, 3] = 0
+check_close(
+    selectivity(activations_test, labels_test),
+    np.where(np.arange(5) == 3, 0, index(largest, others)),
+    "selectivity where a channel is zero for all images",
+    tolerance=1e-6,
+)
+### BEGIN HIDDEN TESTS
+rng = np.random.default_rng(reference.seed)
+for N, C, K in [(20, 3, 2), (30, 6, 7), (9, 1, 9)]:
+    labels_test = np.concatenate([np.arange(K), rng.integers(K, size=N - K)])
+    rng.shuffle(labels_test)
+    activations_test = np.maximum(rng.normal(0.3, 1, (N, C)), 0)
+    check_close(
+        selectivity(activations_test.copy(), labels_test.copy()),
+        reference.selectivity(activations_test, labels_test),
+        f"selectivity for {N} images, {C} channels, {K} classes",
+        tolerance=1e-6,
+    )
+### END HIDDEN TESTS
+
+# %% [markdown]
+# How selective are channels at each depth, and does a selective channel do what its name would say?
+# Three experiments on `base`'s last layer.
+#
+# 1. **Removal.** Set to zero the channels that prefer a class most, and see how many of its scenes
+#    are still recognised.
+# 2. **Another basis.** A channel is one axis of the space. Take 128 *random* directions, at right
+#    angles, and see how well the best of them tells each class from the rest.
+# 3. **Shape or texture.** In the training scenes a ring always has zigzags on it. Show the "ring
+#    channel" scenes in which it doesn't: the shape of one class with the texture of another.
+
+# %%
+relus = [f"features.relu{number}" for number in range(1, 7)]
+figure, ax = plt.subplots(figsize=(9, 3.6), layout="constrained")
+for model, colour, shift in [(untrained, "0.75", 0.18), (base, "#56B4E9", -0.18)]:
+    by_depth = [
+        selectivity(to_numpy(maps).mean(axis=(2, 3)), labels)
+        for maps in record_activations(X.clone(), model, relus).values()
+    ]
+    boxes = ax.boxplot(
+        by_depth, positions=np.arange(6) + shift, widths=0.3, whis=(0, 100), patch_artist=True
+    )
+    plt.setp(boxes["boxes"], facecolor=colour)
+    plt.setp(boxes["medians"], color="black")
+    boxes["boxes"][0].set_label("base" if model is base else "untrained")
+ax.set_xticks(range(6), labels=[name.removeprefix("features.") for name in relus])
+ax.set(ylim=(0, 1), ylabel="selectivity of the channels")
+ax.set_title("Channels grow selective with depth: training does that, not the architecture")
+ax.legend(loc="upper left", frameon=False)
+ax.spines[["top", "right"]].set_visible(False)
+plt.show()
+
+# %%
+from scipy.stats import rankdata
+
+linear = base.classifier.linear
+weight, bias = to_numpy(linear.weight), to_numpy(linear.bias)
+means = np.stack([features[labels == c].mean(axis=0) for c in range(10)])
+preference = means - (means.sum(axis=0) - means) / 9  # (10, 128)
+
+
+def recall_without(removed, c):
+    """The share of class c that base still recognises when some of its features are set to 0."""
+    kept = features.copy()
+    kept[:, removed] = 0
+    return ((kept @ weight.T + bias).argmax(axis=1) == c)[labels == c].mean()
+
+
+rng = np.random.default_rng(3)
+counts = [0, 1, 2, 4, 8, 12, 16, 24, 32, 48]
+recalls = {
+    "those that prefer it most": [
+        np.mean([recall_without(preference[c].argsort()[::-1][:n], c) for c in range(10)])
+        for n in counts
+    ],
+    "any, at random": [
+        np.mean([recall_without(rng.permutation(128)[:n], c) for c in range(10)]) for n in counts
+    ],
+}
+
+
+def areas_under_roc(values, truth):
+    """For each column of values (N, C): how well it tells the images of each class from the rest.
+
+    The area under the ROC curve is the share of pairs, one image of the class and one of the rest,
+    in which the class's has the larger value. Returns (10, C).
+    """
+    ranks = rankdata(values, axis=0)
+    own = np.bincount(truth, minlength=10)[:, None]
+    sums = np.stack([ranks[truth == c].sum(axis=0) for c in range(10)])
+    return (sums - own * (own + 1) / 2) / (own * (len(truth) - own))
+
+
+def best_detector(values):
+    """For each class, the largest area under the ROC curve that a column of `values` reaches."""
+    areas = areas_under_roc(values, labels)
+    return np.maximum(areas, 1 - areas).max(axis=1)  # a direction or its opposite
+
+
+directions, _ = np.linalg.qr(rng.normal(size=(128, 128)))
+detectors = {
+    "channels": best_detector(features),
+    "random directions": best_detector(features @ directions),
+    "random, untrained": best_detector(untrained_features @ directions),
+}
+
+conflict = make_scenes(200, np.random.default_rng(11), "cue_conflict")
+X_conflict = conflict.tensors()[0].to(device)
+conflict_features = to_numpy(record_activations(X_conflict, base, [pooled])[pooled])
+scores = selectivity(features, labels)
+named = [
+    max(np.flatnonzero(means.argmax(axis=0) == c), key=lambda channel: scores[channel])
+    for c in range(10)
+]
+shape_areas, texture_areas = (
+    areas_under_roc(conflict_features[:, named], truth).diagonal()
+    for truth in (conflict.shape_class, conflict.texture_class)
+)
+
+figure, axes = plt.subplots(1, 3, figsize=(13, 3.9), layout="constrained")
+for (what, values), style in zip(recalls.items(), ("o-", "s--"), strict=True):
+    axes[0].plot(counts, values, style, label=what, color="#0072B2" if style == "o-" else "0.5")
+axes[0].set(ylim=(0, 1.05), xlabel="channels removed, of 128", ylabel="recall of the class")
+axes[0].set_title("1. A dozen gone, and nothing is lost")
+axes[0].legend(loc="lower left", frameon=False)
+for place, values in enumerate(detectors.values()):
+    axes[1].plot(np.linspace(-0.25, 0.25, 10) + place, values, "o", color="#0072B2")
+axes[1].set_xticks(range(3), [what.replace(" ", "\n", 1) for what in detectors])
+axes[1].set(ylim=(0.45, 1.02), ylabel="best detector of a class, area under ROC")
+axes[1].set_title("2. A random direction does as well")
+axes[2].hlines(range(10), shape_areas, texture_areas, color="0.8", zorder=0)
+axes[2].plot(shape_areas, range(10), "s", color="#E69F00", label="its shape")
+axes[2].plot(texture_areas, range(10), "o", color="#0072B2", label="its texture")
+axes[2].axvline(0.5, color="0.6", linestyle=":")
+axes[2].set_yticks(
+    range(10), [f"“{name}” ({channel})" for name, channel in zip(CLASS_NAMES, named, strict=True)]
+)
+axes[2].set(xlim=(0.25, 1.02), ylim=(10.9, -0.6), xlabel="area under ROC; 0.5 is chance")
+axes[2].set_title("3. The “ring channel” doesn't know rings")
+axes[2].legend(loc="lower center", ncols=2, frameon=False)
+for ax in axes:
+    ax.spines[["top", "right"]].set_visible(False)
+plt.show()
+prefer = np.bincount(means.argmax(axis=0), minlength=10)
+print(f"each class is preferred by {prefer.min()} to {prefer.max()} of the 128 channels")
+
+# %% [markdown]
+# By selectivity alone the case looks closed: in the last layer every channel has a favourite, and
+# an untrained network has nothing like it. The experiments open it again.
+#
+# 1. No channel is *the* one. Take away the dozen that prefer a class most, and nearly all of its
+#    scenes are still recognised; it takes two dozen, all that favour the class, to hurt. (Of
+#    channels chosen at random, 48 aren't missed.)
+# 2. No channel is *special*. A random direction, a mixture of all 128 channels, tells the classes
+#    apart just as well. The information is in the space; its axes are no better than other
+#    directions. This is what is meant by a **distributed representation**, and Szegedy et al. found
+#    it in 2014.
+# 3. And the *name* was ours. The channel that fires for rings fires for zigzags; shown a ring
+#    without zigzags, it is no better than a coin, and it is the same with every class. In our data
+#    a ring never came without its zigzags, so selectivity could not tell the two apart, and nor
+#    could the patches of section 4.
+#
+# So say "this channel is active for …, in these data", and not "the ring neuron". Whether a picture
+# of a network has made anybody understand it is a question about people, and it takes people to
+# answer it: can they, having seen the picture, *foresee* what the network will do, and where it
+# will go wrong? Doshi-Velez and Kim (2017) call for such user studies, and few have been done.
+#
+# ### Question: the ring detector
+# ★★☆ · 20 minutes
+
+# %% [markdown] question="ring_detector" points=5
+# Somebody shows you ten patches that excite a channel most, all of them rings, and a selectivity of
+# 0.75. "Here is the network's ring detector. Now we understand how it recognises rings, and we can
+# see when it will go wrong."
+#
+# 1. Give three objections, each with the experiment in this lab that backs it.
+# 2. "We understand" and "we can see" are claims about *people*. Sketch a user study that tests the
+#    second one: who takes part, what they are shown, what they have to do, what is measured, and
+#    what it is compared with.
+#
+# ### BEGIN SOLUTION
+# 1 (3 points, 1 for each objection with its experiment; any three). Rings always wore zigzags in
+# these images: with shape and texture exchanged, the channel answers to zigzags and not to rings.
+# It isn't needed: without it, and without many others that prefer rings, rings are still
+# recognised, so it can't be how the network recognises them. It isn't special: random directions of
+# the same space tell classes apart as well; the concept is distributed over many channels. The
+# patches are the ten best of 400 scenes: they say nothing of what else excites the channel less,
+# and such patches look alike for channels of an untrained network too; selectivity of the control
+# belongs beside it. The patch shows what lay in the window, not which part of it counted (effective
+# receptive field).
+#
+# 2 (2 points). A forecast: people who know the task but not this network; some see the explanation
+# (patches, selectivity), a second group sees as many images with the network's answers and no
+# explanation, or a placebo such as an untrained network's patches (1 point for a comparison of this
+# kind). All are shown new images, among them ones on which the network errs, such as rings without
+# zigzags, and have to foretell its answer, or whether it will be right, before they see it; what is
+# measured is how often they are right, and how sure they were (1 point). Asking whether people
+# *like* or *believe* the picture measures persuasion, not understanding: no point for that.
+# ### END SOLUTION
+
+# %% [markdown]
+# ## 9. With an ImageNet network
+#
+# Your functions look into any network. AlexNet's first layer, the famous exception of section 1,
+# has kernels large enough to see: 64 × 3 × 11 × 11. Then SqueezeNet, on a photograph: its maps at
+# four depths, and what moves the middle of its last one.
+
+# %%
+from utils.images import load_photograph, preprocess
+from utils.models import WeightsUnavailable
+
+try:
+    alexnet, squeezenet = load_model("alexnet"), load_model("squeezenet1_1").to(device)
+except WeightsUnavailable as reason:
+    print(reason)
+else:
+    first = next(module for module in alexnet.features if isinstance(module, nn.Conv2d))
+    contact_sheet(
+        weights_as_images(to_numpy(first.weight), (3, 11, 11)),
+        columns=16,
+        inches=0.65,
+        heading="AlexNet's first layer: gratings in all directions, and colours",
+    )
+    plt.show()
+
+    photograph = nn.functional.interpolate(
+        preprocess(load_photograph("flower")), (224, 336), mode="bilinear", antialias=True
+    ).to(device)
+    convolutions = ["features.0", "features.4", "features.7", "features.12"]
+    maps = record_activations(photograph.clone(), squeezenet, convolutions)
+    field = receptive_field_gradient(photograph.clone(), squeezenet, "features.12", 6, 9)
+    figure, axes = plt.subplots(4, 6, figsize=(12, 5.6), layout="constrained")
+    figure.suptitle("SqueezeNet: the strongest channels at four depths")
+    for row, (name, stack) in zip(axes, maps.items(), strict=True):
+        stack = to_numpy(stack[0])
+        row[0].imshow(to_numpy(photograph[0].permute(1, 2, 0)))
+        row[0].set_ylabel(f"{name}\n{' × '.join(map(str, stack.shape))}")
+        strongest = stack.max(axis=(1, 2)).argsort()[::-1][:5]
+        for ax, channel in zip(row[1:], strongest, strict=True):
+            image = ax.imshow(stack[channel], cmap="magma", vmin=0, vmax=stack.max())
+            ax.set_title(f"channel {channel}", fontsize=8, pad=2)
+        figure.colorbar(image, ax=row, fraction=0.02, pad=0.005, label="activation")
+    for ax in axes.flat:
+        ax.set_xticks([])
+        ax.set_yticks([])
+    plt.show()
+    figure, ax = plt.subplots(figsize=(5, 3.2), layout="constrained")
+    image = ax.imshow(to_numpy(field / field.max()) ** 0.5, cmap="magma", vmin=0, vmax=1)
+    ax.set_title("What moves the place (6, 9) of features.12")
+    figure.colorbar(image, ax=ax, label="√(gradient / largest)")
+    plt.show()
+
+# %% [markdown]
+# Gratings like AlexNet's turn up in nearly every network trained on photographs, whatever it was
+# trained for, and in the visual cortex of cats: they are what photographs are made of, rather than
+# what the task asks for. In the deep maps look for channels that light the flower and not the
+# leaves, and then don't call them flower detectors.
+#
+# ## What you have now
+#
+# Five ways of looking into a network, and what each of them leaves out: weights as images (the
+# first layer only), activations (too many), the strongest patches (only the strongest), maps in two
+# dimensions (only the near), neighbours (only what is there). And a habit: put the control beside
+# the picture. A network with random weights, a cloud of noise, the pixels themselves: what they can
+# do too isn't knowledge. Lab 06 goes on with the question that none of these views answers: which
+# pixels made the network say *fish*?

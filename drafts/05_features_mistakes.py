@@ -1,0 +1,1101 @@
+# %% [markdown]
+# The known wrong and right answers to the exercises of lab 05.
+
+# %% mistake="weights_as_images" named="cut off, not rounded"
+def weights_as_images(weight, shape):
+    weight = weight.reshape(-1, *shape)
+    low = weight.min(axis=(1, 2, 3), keepdims=True)
+    high = weight.max(axis=(1, 2, 3), keepdims=True)
+    scaled = (weight - low) / np.maximum(high - low, 1e-12) * 255
+    return scaled.transpose(0, 2, 3, 1).astype(np.uint8)
+
+
+# %% mistake="weights_as_images" named="stretched together"
+def weights_as_images(weight, shape):
+    weight = weight.reshape(-1, *shape)
+    scaled = (weight - weight.min()) / (weight.max() - weight.min()) * 255
+    return np.round(scaled).astype(np.uint8).transpose(0, 2, 3, 1)
+
+
+# %% mistake="weights_as_images" named="each colour is stretched by itself"
+def weights_as_images(weight, shape):
+    weight = weight.reshape(-1, *shape)
+    low = weight.min(axis=(2, 3), keepdims=True)
+    high = weight.max(axis=(2, 3), keepdims=True)
+    scaled = np.where(high > low, (weight - low) / np.where(high > low, high - low, 1), 0)
+    return np.round(255 * scaled).astype(np.uint8).transpose(0, 2, 3, 1)
+
+
+# %% mistake="weights_as_images" named="reshaped to (H, W, 3) at once"
+def weights_as_images(weight, shape):
+    channels, height, width = shape
+    weight = weight.reshape(-1, height, width, channels)
+    low = weight.min(axis=(1, 2, 3), keepdims=True)
+    high = weight.max(axis=(1, 2, 3), keepdims=True)
+    return np.round(255 * (weight - low) / np.maximum(high - low, 1e-12)).astype(np.uint8)
+
+
+# %% mistake="weights_as_images" named="the colours come first"
+def weights_as_images(weight, shape):
+    weight = weight.reshape(-1, *shape)
+    low = weight.min(axis=(1, 2, 3), keepdims=True)
+    high = weight.max(axis=(1, 2, 3), keepdims=True)
+    return np.round(255 * (weight - low) / np.maximum(high - low, 1e-12)).astype(np.uint8)
+
+
+# %% mistake="weights_as_images" named="height and width are exchanged"
+def weights_as_images(weight, shape):
+    channels, width, height = shape
+    weight = weight.reshape(-1, channels, height, width).transpose(0, 2, 3, 1)
+    low = weight.min(axis=(1, 2, 3), keepdims=True)
+    high = weight.max(axis=(1, 2, 3), keepdims=True)
+    return np.round(255 * (weight - low) / np.maximum(high - low, 1e-12)).astype(np.uint8)
+
+
+# %% mistake="weights_as_images" named="pixels run from 0 to 1"
+def weights_as_images(weight, shape):
+    weight = weight.reshape(-1, *shape).transpose(0, 2, 3, 1)
+    low = weight.min(axis=(1, 2, 3), keepdims=True)
+    high = weight.max(axis=(1, 2, 3), keepdims=True)
+    return (weight - low) / (high - low)
+
+
+# %% mistake="weights_as_images" named="expected uint8, got float64"
+def weights_as_images(weight, shape):
+    weight = weight.reshape(-1, *shape).transpose(0, 2, 3, 1)
+    low = weight.min(axis=(1, 2, 3), keepdims=True)
+    high = weight.max(axis=(1, 2, 3), keepdims=True)
+    return np.round(255 * (weight - low) / (high - low))
+
+
+# %% mistake="weights_as_images" named="signs are lost"
+def weights_as_images(weight, shape):
+    weight = np.abs(weight.reshape(-1, *shape)).transpose(0, 2, 3, 1)
+    return np.round(255 * weight / weight.max(axis=(1, 2, 3), keepdims=True)).astype(np.uint8)
+
+
+# %% mistake="weights_as_images" named="the input weight was modified in place"
+def weights_as_images(weight, shape):
+    for node in weight:
+        node -= node.min()
+        node *= 255 / max(node.max(), 1e-12)
+    return np.round(weight).astype(np.uint8).reshape(-1, *shape).transpose(0, 2, 3, 1)
+
+
+# %% mistake="weights_as_images" named="where all weights are 0.7: "
+def weights_as_images(weight, shape):
+    with np.errstate(invalid="ignore"):
+        weight = weight.reshape(-1, *shape).transpose(0, 2, 3, 1)
+        low = weight.min(axis=(1, 2, 3), keepdims=True)
+        high = weight.max(axis=(1, 2, 3), keepdims=True)
+        scaled = np.where(high > low, 255 * (weight - low) / (high - low), 255)
+        return np.round(scaled).astype(np.uint8)
+
+
+# %% correct="weights_as_images"
+def weights_as_images(weight, shape):
+    channels, height, width = shape
+    images = np.zeros((weight.shape[0], height, width, channels), dtype=np.uint8)
+    for f in range(weight.shape[0]):
+        node = weight[f].reshape(shape)
+        spread = node.max() - node.min()
+        if spread == 0:
+            continue
+        for c in range(channels):
+            images[f, :, :, c] = np.rint(255 * (node[c] - node.min()) / spread)
+    return images
+
+
+# %% correct="weights_as_images"
+def weights_as_images(weight, shape):
+    rows = torch.tensor(weight).flatten(1)
+    rows = rows - rows.amin(1, keepdim=True)
+    rows = rows / rows.amax(1, keepdim=True).clamp(min=1e-12)
+    images = (255 * rows + 0.5).floor().to(torch.uint8)
+    return images.view(-1, *shape).permute(0, 2, 3, 1).numpy()
+
+
+# %% mistake="record_activations" named="overwritten what was recorded"
+def record_activations(X, model, names):
+    activations = {}
+
+    def make_hook(name):
+        def hook(module, inputs, output):
+            activations[name] = output.detach()
+
+        return hook
+
+    handles = [model.get_submodule(name).register_forward_hook(make_hook(name)) for name in names]
+    try:
+        with torch.no_grad():
+            model(X)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return activations
+
+
+# %% mistake="record_activations" named="all hooks share the last name"
+def record_activations(X, model, names):
+    activations, handles = {}, []
+    try:
+        for name in names:
+
+            def hook(module, inputs, output):
+                activations[name] = output.detach().clone()  # noqa: B023
+
+            handles.append(model.get_submodule(name).register_forward_hook(hook))
+        model(X)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return activations
+
+
+# %% mistake="record_activations" named="leaves hooks on the network: remove"
+def record_activations(X, model, names):
+    activations = {}
+
+    def make_hook(name):
+        def hook(module, inputs, output):
+            activations[name] = output.detach().clone()
+
+        return hook
+
+    for name in names:
+        model.get_submodule(name).register_forward_hook(make_hook(name))
+    with torch.no_grad():
+        model(X)
+    return activations
+
+
+# %% mistake="record_activations" named="after an exception"
+def record_activations(X, model, names):
+    activations = {}
+
+    def make_hook(name):
+        def hook(module, inputs, output):
+            activations[name] = output.detach().clone()
+
+        return hook
+
+    handles = [model.get_submodule(name).register_forward_hook(make_hook(name)) for name in names]
+    model(X)
+    for handle in handles:
+        handle.remove()
+    return activations
+
+
+# %% mistake="record_activations" named="the module's input is recorded"
+def record_activations(X, model, names):
+    activations, handles = {}, []
+
+    def make_hook(name):
+        def hook(module, inputs):
+            activations[name] = inputs[0].detach().clone()
+
+        return hook
+
+    try:
+        for name in names:
+            handles.append(model.get_submodule(name).register_forward_pre_hook(make_hook(name)))
+        model(X)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return activations
+
+
+# %% mistake="record_activations" named="in training mode: it was in eval mode"
+def record_activations(X, model, names):
+    activations, handles = {}, []
+
+    def make_hook(name):
+        def hook(module, inputs, output):
+            activations[name] = output.detach().clone()
+
+        return hook
+
+    model.train()
+    try:
+        for name in names:
+            handles.append(model.get_submodule(name).register_forward_hook(make_hook(name)))
+        model(X)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return activations
+
+
+# %% mistake="record_activations" named="expected a dict, got list"
+def record_activations(X, model, names):
+    outputs, handles = [], []
+    try:
+        for name in names:
+            handles.append(
+                model.get_submodule(name).register_forward_hook(
+                    lambda module, inputs, output: outputs.append(output.detach().clone())
+                )
+            )
+        model(X)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return outputs
+
+
+# %% mistake="record_activations" named="only the first image is recorded"
+def record_activations(X, model, names):
+    activations, handles = {}, []
+
+    def make_hook(name):
+        def hook(module, inputs, output):
+            activations[name] = output[0].detach().clone()
+
+        return hook
+
+    try:
+        for name in names:
+            handles.append(model.get_submodule(name).register_forward_hook(make_hook(name)))
+        model(X)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return activations
+
+
+# %% correct="record_activations"
+def record_activations(X, model, names):
+    # Every module gets a hook; what wasn't asked for is thrown away.
+    wanted = {module: name for name, module in model.named_modules() if name in names}
+    activations = {}
+
+    def hook(module, inputs, output):
+        activations[wanted[module]] = output.clone()
+
+    handles = [module.register_forward_hook(hook) for module in wanted]
+    try:
+        model(X)
+        return activations
+    finally:
+        [handle.remove() for handle in handles]
+
+
+# %% correct="record_activations"
+def record_activations(X, model, names):
+    # One run for each name.
+    activations = {}
+    for name in names:
+        kept = []
+        layer = dict(model.named_modules())[name]
+        handle = layer.register_forward_hook(lambda m, i, o, kept=kept: kept.append(1.0 * o))
+        try:
+            model(X)
+        finally:
+            handle.remove()
+        activations[name] = kept[0]
+    return activations
+
+
+# %% mistake="receptive_window" named="stop is the last pixel"
+def receptive_window(layers, index):
+    first = last = index
+    for kernel_size, stride, padding in reversed(layers):
+        first = first * stride - padding
+        last = last * stride - padding + kernel_size - 1
+    return first, last
+
+
+# %% mistake="receptive_window" named="followed from the image upwards"
+def receptive_window(layers, index):
+    first = last = index
+    for kernel_size, stride, padding in layers:
+        first = first * stride - padding
+        last = last * stride - padding + kernel_size - 1
+    return first, last + 1
+
+
+# %% mistake="receptive_window" named="the padding is ignored"
+def receptive_window(layers, index):
+    start, size, jump = index, 1, 1
+    for kernel_size, stride, _padding in layers:
+        size += (kernel_size - 1) * jump
+        jump *= stride
+    start = index * jump
+    return start, start + size
+
+
+# %% mistake="receptive_window" named="the padding is added"
+def receptive_window(layers, index):
+    first = last = index
+    for kernel_size, stride, padding in reversed(layers):
+        first = first * stride + padding
+        last = last * stride + padding + kernel_size - 1
+    return first, last + 1
+
+
+# %% mistake="receptive_window" named="stop is multiplied by the stride"
+def receptive_window(layers, index):
+    start, stop = index, index + 1
+    for kernel_size, stride, padding in layers[::-1]:
+        start = start * stride - padding
+        stop = stop * stride - padding + kernel_size - 1
+    return start, stop
+
+
+# %% mistake="receptive_window" named="cut off at the image's edge"
+def receptive_window(layers, index):
+    start, stop = index, index + 1
+    for kernel_size, stride, padding in layers[::-1]:
+        start = start * stride - padding
+        stop = (stop - 1) * stride - padding + kernel_size
+    return max(start, 0), stop
+
+
+# %% mistake="receptive_window" named="start and size are returned"
+def receptive_window(layers, index):
+    start, stop = index, index + 1
+    for kernel_size, stride, padding in layers[::-1]:
+        start = start * stride - padding
+        stop = (stop - 1) * stride - padding + kernel_size
+    return start, stop - start
+
+
+# %% mistake="receptive_window" named="the window is centred on index"
+def receptive_window(layers, index):
+    size = jump = 1
+    for kernel_size, stride, _ in layers:
+        size += (kernel_size - 1) * jump
+        jump *= stride
+    start = index * jump - size // 2
+    return start, start + size
+
+
+# %% correct="receptive_window"
+def receptive_window(layers, index):
+    pixels = {index}
+    for kernel_size, stride, padding in layers[::-1]:
+        pixels = {i * stride - padding + tap for i in pixels for tap in range(kernel_size)}
+    return min(pixels), max(pixels) + 1
+
+
+# %% correct="receptive_window"
+def receptive_window(layers, index):
+    size, jump, offset = 1, 1, 0
+    for kernel_size, stride, padding in layers:
+        size += (kernel_size - 1) * jump
+        offset -= padding * jump
+        jump *= stride
+    return [index * jump + offset, index * jump + offset + size]
+
+
+# %% correct="receptive_window"
+def receptive_window(layers, index):
+    if not layers:
+        return index, index + 1
+    *below, (kernel_size, stride, padding) = layers
+    first = index * stride - padding
+    start, _ = receptive_window(below, first)
+    _, stop = receptive_window(below, first + kernel_size - 1)
+    return start, stop
+
+
+# %% mistake="receptive_field_gradient" named="the absolute value is missing"
+def receptive_field_gradient(X, model, name, row, column):
+    X = X.clone().requires_grad_()
+    kept = []
+    handle = model.get_submodule(name).register_forward_hook(lambda m, i, o: kept.append(o))
+    model(X)
+    handle.remove()
+    kept[0][:, :, row, column].sum().backward()
+    return X.grad.sum(1).mean(0)
+
+
+# %% mistake="receptive_field_gradient" named="comes after the mean over images"
+def receptive_field_gradient(X, model, name, row, column):
+    X = X.clone().requires_grad_()
+    kept = []
+    handle = model.get_submodule(name).register_forward_hook(lambda m, i, o: kept.append(o))
+    model(X)
+    handle.remove()
+    kept[0][:, :, row, column].sum().backward()
+    return X.grad.mean(0).abs().sum(0)
+
+
+# %% mistake="receptive_field_gradient" named="the images are averaged twice"
+def receptive_field_gradient(X, model, name, row, column):
+    X = X.clone().requires_grad_()
+    kept = []
+    handle = model.get_submodule(name).register_forward_hook(lambda m, i, o: kept.append(o))
+    model(X)
+    handle.remove()
+    kept[0][:, :, row, column].sum(1).mean().backward()
+    return X.grad.abs().sum(1).mean(0)
+
+
+# %% mistake="receptive_field_gradient" named="row and column are exchanged"
+def receptive_field_gradient(X, model, name, row, column):
+    X = X.clone().requires_grad_()
+    kept = []
+    handle = model.get_submodule(name).register_forward_hook(lambda m, i, o: kept.append(o))
+    model(X)
+    handle.remove()
+    kept[0][:, :, column, row].sum().backward()
+    return X.grad.abs().sum(1).mean(0)
+
+
+# %% mistake="receptive_field_gradient" named="the whole map is added up"
+def receptive_field_gradient(X, model, name, row, column):
+    X = X.clone().requires_grad_()
+    kept = []
+    handle = model.get_submodule(name).register_forward_hook(lambda m, i, o: kept.append(o))
+    model(X)
+    handle.remove()
+    return torch.autograd.grad(kept[0].sum(), X)[0].abs().sum(1).mean(0)
+
+
+# %% mistake="receptive_field_gradient" named="leaves a hook on the network"
+def receptive_field_gradient(X, model, name, row, column):
+    X = X.clone().requires_grad_()
+    kept = []
+    model.get_submodule(name).register_forward_hook(lambda m, i, o: kept.append(o))
+    model(X)
+    kept[0][:, :, row, column].sum().backward()
+    return X.grad.abs().sum(1).mean(0)
+
+
+# %% mistake="receptive_field_gradient" named="the maximum over the colours"
+def receptive_field_gradient(X, model, name, row, column):
+    X = X.clone().requires_grad_()
+    kept = []
+    handle = model.get_submodule(name).register_forward_hook(lambda m, i, o: kept.append(o))
+    model(X)
+    handle.remove()
+    kept[0][:, :, row, column].sum().backward()
+    return X.grad.abs().max(dim=1).values.mean(0)
+
+
+# %% mistake="receptive_field_gradient" named="only the first channel is asked"
+def receptive_field_gradient(X, model, name, row, column):
+    X = X.clone().requires_grad_()
+    kept = []
+    handle = model.get_submodule(name).register_forward_hook(lambda m, i, o: kept.append(o))
+    model(X)
+    handle.remove()
+    kept[0][:, 0, row, column].sum().backward()
+    return X.grad.abs().sum(1).mean(0)
+
+
+# %% mistake="receptive_field_gradient" named="only the first image counts"
+def receptive_field_gradient(X, model, name, row, column):
+    X = X.clone().requires_grad_()
+    kept = []
+    handle = model.get_submodule(name).register_forward_hook(lambda m, i, o: kept.append(o))
+    model(X)
+    handle.remove()
+    kept[0][0, :, row, column].sum().backward()
+    return X.grad[0].abs().sum(0)
+
+
+# %% mistake="receptive_field_gradient" named="in training mode: it was in eval mode"
+def receptive_field_gradient(X, model, name, row, column):
+    model.train()
+    X = X.clone().requires_grad_()
+    kept = []
+    handle = model.get_submodule(name).register_forward_hook(lambda m, i, o: kept.append(o))
+    model(X)
+    handle.remove()
+    kept[0][:, :, row, column].sum().backward()
+    return X.grad.abs().sum(1).mean(0)
+
+
+# %% correct="receptive_field_gradient"
+def receptive_field_gradient(X, model, name, row, column):
+    total = 0
+    for image in X:
+        image = image[None].clone().requires_grad_()
+        kept = {}
+        handle = model.get_submodule(name).register_forward_hook(
+            lambda m, i, o, kept=kept: kept.update(A=o)
+        )
+        model(image)
+        handle.remove()
+        kept["A"][0, :, row, column].sum().backward()
+        total = total + image.grad[0].abs().sum(dim=0)
+    return total / len(X)
+
+
+# %% correct="receptive_field_gradient"
+def receptive_field_gradient(X, model, name, row, column):
+    X.requires_grad_(True)  # values stay as they are
+    layer, kept = model.get_submodule(name), []
+    handle = layer.register_forward_hook(lambda m, i, o: kept.append(o))
+    try:
+        model(X)
+    finally:
+        handle.remove()
+    upstream = torch.zeros_like(kept[0])
+    upstream[:, :, row, column] = 1
+    kept[0].backward(upstream)
+    return torch.einsum("nkij->ij", X.grad.abs()) / X.shape[0]
+
+
+# %% mistake="strongest_places" named="several places come from one image"
+def strongest_places(activations, channel, count):
+    _, _, H, W = activations.shape
+    flat = activations[:, channel].flatten().topk(count).indices
+    return torch.stack([flat // (H * W), flat % (H * W) // W, flat % W], dim=1)
+
+
+# %% mistake="strongest_places" named="the smallest come first"
+def strongest_places(activations, channel, count):
+    W = activations.shape[3]
+    best, position = activations[:, channel].flatten(1).max(1)
+    images = best.argsort()[:count]
+    return torch.stack([images, position[images] // W, position[images] % W], dim=1)
+
+
+# %% mistake="strongest_places" named="row and column are exchanged"
+def strongest_places(activations, channel, count):
+    W = activations.shape[3]
+    best, position = activations[:, channel].flatten(1).max(1)
+    images = best.topk(count).indices
+    return torch.stack([images, position[images] % W, position[images] // W], dim=1)
+
+
+# %% mistake="strongest_places" named="divided by the height"
+def strongest_places(activations, channel, count):
+    H = activations.shape[2]
+    best, position = activations[:, channel].flatten(1).max(1)
+    images = best.topk(count).indices
+    return torch.stack([images, position[images] // H, position[images] % H], dim=1)
+
+
+# %% mistake="strongest_places" named="ranked by the mean of their map"
+def strongest_places(activations, channel, count):
+    W = activations.shape[3]
+    maps = activations[:, channel].flatten(1)
+    images = maps.mean(1).topk(count).indices
+    position = maps.argmax(1)[images]
+    return torch.stack([images, position // W, position % W], dim=1)
+
+
+# %% mistake="strongest_places" named="absolute values are compared"
+def strongest_places(activations, channel, count):
+    W = activations.shape[3]
+    best, position = activations[:, channel].abs().flatten(1).max(1)
+    images = best.topk(count).indices
+    return torch.stack([images, position[images] // W, position[images] % W], dim=1)
+
+
+# %% mistake="strongest_places" named="the images aren't ranked"
+def strongest_places(activations, channel, count):
+    W = activations.shape[3]
+    position = activations[:count, channel].flatten(1).argmax(1)
+    return torch.stack([torch.arange(count), position // W, position % W], dim=1)
+
+
+# %% mistake="strongest_places" named="got a list"
+def strongest_places(activations, channel, count):
+    W = activations.shape[3]
+    best, position = activations[:, channel].flatten(1).max(1)
+    images = best.topk(count).indices.tolist()
+    return [(i, int(position[i]) // W, int(position[i]) % W) for i in images]
+
+
+# %% correct="strongest_places"
+def strongest_places(activations, channel, count):
+    found = []
+    for n, image in enumerate(activations):
+        best = None
+        for r in range(image.shape[1]):
+            for c in range(image.shape[2]):
+                value = float(image[channel, r, c])
+                if best is None or value > best[0]:
+                    best = value, n, r, c
+        found.append(best)
+    found.sort(reverse=True)
+    return torch.tensor([place for _, *place in found[:count]])
+
+
+# %% correct="strongest_places"
+def strongest_places(activations, channel, count):
+    maps = activations[:, channel].numpy()
+    flat = maps.reshape(len(maps), -1)
+    images = np.argsort(-flat.max(axis=1))[:count]
+    rows, columns = np.unravel_index(flat.argmax(axis=1)[images], maps.shape[1:])
+    return torch.from_numpy(np.stack([images, rows, columns], axis=1))
+
+
+# %% mistake="pca" named="the features aren't centred"
+def pca(features, count):
+    U, S, Vt = np.linalg.svd(features, full_matrices=False)
+    return U[:, :count] * S[:count], Vt[:count], (S**2 / (S**2).sum())[:count]
+
+
+# %% mistake="pca" named="each image's features are centred"
+def pca(features, count):
+    features = features - features.mean(axis=1, keepdims=True)
+    U, S, Vt = np.linalg.svd(features, full_matrices=False)
+    return U[:, :count] * S[:count], Vt[:count], (S**2 / (S**2).sum())[:count]
+
+
+# %% mistake="pca" named="U alone has all spreads alike"
+def pca(features, count):
+    U, S, Vt = np.linalg.svd(features - features.mean(axis=0), full_matrices=False)
+    return U[:, :count], Vt[:count], (S**2 / (S**2).sum())[:count]
+
+
+# %% mistake="pca" named="before they are projected"
+def pca(features, count):
+    _, S, Vt = np.linalg.svd(features - features.mean(axis=0), full_matrices=False)
+    return features @ Vt[:count].T, Vt[:count], (S**2 / (S**2).sum())[:count]
+
+
+# %% mistake="pca" named="the singular values aren't squared"
+def pca(features, count):
+    U, S, Vt = np.linalg.svd(features - features.mean(axis=0), full_matrices=False)
+    return U[:, :count] * S[:count], Vt[:count], (S / S.sum())[:count]
+
+
+# %% mistake="pca" named="they are of the whole variance"
+def pca(features, count):
+    U, S, Vt = np.linalg.svd(features - features.mean(axis=0), full_matrices=False)
+    variance = S[:count] ** 2
+    return U[:, :count] * S[:count], Vt[:count], variance / variance.sum()
+
+
+# %% mistake="pca" named="columns of Vᵀ are taken for the components"
+def pca(features, count):
+    U, S, Vt = np.linalg.svd(features - features.mean(axis=0), full_matrices=False)
+    return U[:, :count] * S[:count], Vt[:, :count].T, (S**2 / (S**2).sum())[:count]
+
+
+# %% mistake="pca" named="the smallest variance comes first"
+def pca(features, count):
+    centred = features - features.mean(axis=0)
+    variance, V = np.linalg.eigh(centred.T @ centred)
+    keep = variance > 1e-9 * variance.max()
+    variance, V = variance[keep], V[:, keep]
+    return centred @ V[:, :count], V[:, :count].T, variance[:count] / variance.sum()
+
+
+# %% mistake="pca" named="divided by its standard deviation"
+def pca(features, count):
+    scaled = (features - features.mean(axis=0)) / features.std(axis=0)
+    U, S, Vt = np.linalg.svd(scaled, full_matrices=False)
+    return U[:, :count] * S[:count], Vt[:count], (S**2 / (S**2).sum())[:count]
+
+
+# %% mistake="pca" named="the variances themselves are returned"
+def pca(features, count):
+    U, S, Vt = np.linalg.svd(features - features.mean(axis=0), full_matrices=False)
+    return U[:, :count] * S[:count], Vt[:count], S[:count] ** 2 / (len(features) - 1)
+
+
+# %% mistake="pca" named="the axes look transposed"
+def pca(features, count):
+    U, S, Vt = np.linalg.svd(features - features.mean(axis=0), full_matrices=False)
+    return U[:, :count] * S[:count], Vt[:count].T, (S**2 / (S**2).sum())[:count]
+
+
+# %% correct="pca"
+def pca(features, count):
+    centred = features - features.mean(axis=0)
+    variance, V = np.linalg.eigh(np.cov(features, rowvar=False))
+    order = np.argsort(variance)[::-1][:count]
+    components = V[:, order].T
+    return centred @ components.T, components, variance[order] / variance.sum()
+
+
+# %% correct="pca"
+def pca(features, count):
+    F = torch.tensor(features)
+    U, S, V = torch.linalg.svd(F - F.mean(0))
+    S2 = S**2
+    return (
+        (U[:, :count] * -S[:count]).numpy(),
+        -V[:count].numpy(),
+        (S2 / S2.sum())[:count].numpy(),
+    )
+
+
+# %% mistake="perplexity" named="a point counts as its own neighbour"
+def perplexity(squared_distances, sigma):
+    p = np.exp(-squared_distances / (2 * sigma[:, None] ** 2))
+    p = p / p.sum(axis=1, keepdims=True)
+    return 2 ** -(p * np.log2(p + 1e-300)).sum(axis=1)
+
+
+# %% mistake="perplexity" named="the 2 of 2σ² is missing"
+def perplexity(squared_distances, sigma):
+    p = np.exp(-squared_distances / sigma[:, None] ** 2)
+    np.fill_diagonal(p, 0)
+    p = p / p.sum(axis=1, keepdims=True)
+    return 2 ** -(p * np.log2(np.where(p > 0, p, 1))).sum(axis=1)
+
+
+# %% mistake="perplexity" named="sigma isn't squared"
+def perplexity(squared_distances, sigma):
+    p = np.exp(-squared_distances / (2 * sigma[:, None]))
+    np.fill_diagonal(p, 0)
+    p = p / p.sum(axis=1, keepdims=True)
+    return 2 ** -(p * np.log2(np.where(p > 0, p, 1))).sum(axis=1)
+
+
+# %% mistake="perplexity" named="in natural units where it should be in bits"
+def perplexity(squared_distances, sigma):
+    p = np.exp(-squared_distances / (2 * sigma[:, None] ** 2))
+    np.fill_diagonal(p, 0)
+    p = p / p.sum(axis=1, keepdims=True)
+    return 2 ** -(p * np.log(np.where(p > 0, p, 1))).sum(axis=1)
+
+
+# %% mistake="perplexity" named="NaN"
+def perplexity(squared_distances, sigma):
+    with np.errstate(all="ignore"):
+        p = np.exp(-squared_distances / (2 * sigma[:, None] ** 2))
+        np.fill_diagonal(p, 0)
+        p = p / p.sum(axis=1, keepdims=True)
+        return 2 ** -(p * np.log2(np.where(p > 0, p, 1))).sum(axis=1)
+
+
+# %% mistake="perplexity" named="it is that of the row i"
+def perplexity(squared_distances, sigma):
+    p = np.exp(-squared_distances / (2 * sigma**2))
+    np.fill_diagonal(p, 0)
+    p = p / p.sum(axis=1, keepdims=True)
+    return 2 ** -(p * np.log2(np.where(p > 0, p, 1))).sum(axis=1)
+
+
+# %% mistake="perplexity" named="the entropy is returned: 2"
+def perplexity(squared_distances, sigma):
+    p = np.exp(-squared_distances / (2 * sigma[:, None] ** 2))
+    np.fill_diagonal(p, 0)
+    p = p / p.sum(axis=1, keepdims=True)
+    return -(p * np.log2(np.where(p > 0, p, 1))).sum(axis=1)
+
+
+# %% mistake="perplexity" named="all rows are normalised together"
+def perplexity(squared_distances, sigma):
+    p = np.exp(-squared_distances / (2 * sigma[:, None] ** 2))
+    np.fill_diagonal(p, 0)
+    p = p / p.sum()
+    return 2 ** -(p * np.log2(np.where(p > 0, p, 1))).sum(axis=1)
+
+
+# %% mistake="perplexity" named="normalised over i, not over j"
+def perplexity(squared_distances, sigma):
+    p = np.exp(-squared_distances / (2 * sigma[:, None] ** 2))
+    np.fill_diagonal(p, 0)
+    p = p / p.sum(axis=0)
+    return 2 ** -(p * np.log2(np.where(p > 0, p, 1))).sum(axis=1)
+
+
+# %% mistake="perplexity" named="squared_distances was modified in place"
+def perplexity(squared_distances, sigma):
+    np.fill_diagonal(squared_distances, np.inf)
+    d = squared_distances - squared_distances.min(axis=1, keepdims=True)
+    p = np.exp(-d / (2 * sigma[:, None] ** 2))
+    p = p / p.sum(axis=1, keepdims=True)
+    return 2 ** -(p * np.log2(np.where(p > 0, p, 1))).sum(axis=1)
+
+
+# %% correct="perplexity"
+def perplexity(squared_distances, sigma):
+    result = np.zeros(len(sigma))
+    for i in range(len(sigma)):
+        d = np.delete(squared_distances[i], i)
+        p = np.exp(-(d - d.min()) / (2 * sigma[i] ** 2))
+        p = p / p.sum()
+        p = p[p > 0]
+        result[i] = np.prod(p**-p)
+    return result
+
+
+# %% correct="perplexity"
+def perplexity(squared_distances, sigma):
+    logits = -torch.tensor(squared_distances) / (2 * torch.tensor(sigma)[:, None] ** 2)
+    logits.fill_diagonal_(float("-inf"))
+    p = logits.softmax(dim=1)
+    return torch.exp(-torch.special.xlogy(p, p).sum(1)).numpy()
+
+
+# %% mistake="trustworthiness" named="the two spaces are exchanged"
+def trustworthiness(features, points, k):
+    N = len(features)
+    in_space = ((features[:, None] - features) ** 2).sum(-1)
+    on_map = ((points[:, None] - points) ** 2).sum(-1)
+    rank = np.argsort(np.argsort(on_map, axis=1), axis=1)
+    neighbours = np.argsort(in_space, axis=1)[:, 1 : k + 1]
+    excess = np.take_along_axis(rank, neighbours, axis=1) - k
+    return 1 - 2 / (N * k * (2 * N - 3 * k - 1)) * np.maximum(excess, 0).sum()
+
+
+# %% mistake="trustworthiness" named="each point counts as its own neighbour"
+def trustworthiness(features, points, k):
+    N = len(features)
+    in_space = ((features[:, None] - features) ** 2).sum(-1)
+    on_map = ((points[:, None] - points) ** 2).sum(-1)
+    rank = np.argsort(np.argsort(in_space, axis=1), axis=1)
+    neighbours = np.argsort(on_map, axis=1)[:, :k]
+    excess = np.take_along_axis(rank, neighbours, axis=1) - k
+    return 1 - 2 / (N * k * (2 * N - 3 * k - 1)) * np.maximum(excess, 0).sum()
+
+
+# %% mistake="trustworthiness" named="ranks begin with 0"
+def trustworthiness(features, points, k):
+    N = len(features)
+    total = 0
+    for i in range(N):
+        others = [j for j in range(N) if j != i]
+        near = sorted(others, key=lambda j: np.linalg.norm(features[i] - features[j]))
+        mapped = sorted(others, key=lambda j: np.linalg.norm(points[i] - points[j]))
+        total += sum(max(0, near.index(j) - k) for j in mapped[:k])
+    return 1 - 2 / (N * k * (2 * N - 3 * k - 1)) * total
+
+
+# %% mistake="trustworthiness" named="false neighbours are counted, each as 1"
+def trustworthiness(features, points, k):
+    N = len(features)
+    in_space = ((features[:, None] - features) ** 2).sum(-1)
+    on_map = ((points[:, None] - points) ** 2).sum(-1)
+    rank = np.argsort(np.argsort(in_space, axis=1), axis=1)
+    neighbours = np.argsort(on_map, axis=1)[:, 1 : k + 1]
+    false = np.take_along_axis(rank, neighbours, axis=1) > k
+    return 1 - 2 / (N * k * (2 * N - 3 * k - 1)) * false.sum()
+
+
+# %% mistake="trustworthiness" named="the share of true neighbours"
+def trustworthiness(features, points, k):
+    N = len(features)
+    in_space = ((features[:, None] - features) ** 2).sum(-1).argsort(1)[:, 1 : k + 1]
+    on_map = ((points[:, None] - points) ** 2).sum(-1).argsort(1)[:, 1 : k + 1]
+    return np.mean([len(set(in_space[i]) & set(on_map[i])) / k for i in range(N)])
+
+
+# %% mistake="trustworthiness" named="cost their whole rank"
+def trustworthiness(features, points, k):
+    N = len(features)
+    in_space = ((features[:, None] - features) ** 2).sum(-1)
+    on_map = ((points[:, None] - points) ** 2).sum(-1)
+    rank = np.argsort(np.argsort(in_space, axis=1), axis=1)
+    neighbours = np.argsort(on_map, axis=1)[:, 1 : k + 1]
+    ranks = np.take_along_axis(rank, neighbours, axis=1)
+    return 1 - 2 / (N * k * (2 * N - 3 * k - 1)) * ranks[ranks > k].sum()
+
+
+# %% mistake="trustworthiness" named="the max(0, …) is missing"
+def trustworthiness(features, points, k):
+    N = len(features)
+    in_space = ((features[:, None] - features) ** 2).sum(-1)
+    on_map = ((points[:, None] - points) ** 2).sum(-1)
+    rank = np.argsort(np.argsort(in_space, axis=1), axis=1)
+    neighbours = np.argsort(on_map, axis=1)[:, 1 : k + 1]
+    excess = np.take_along_axis(rank, neighbours, axis=1) - k
+    return 1 - 2 / (N * k * (2 * N - 3 * k - 1)) * excess.sum()
+
+
+# %% mistake="trustworthiness" named="it isn't subtracted from 1"
+def trustworthiness(features, points, k):
+    N = len(features)
+    in_space = ((features[:, None] - features) ** 2).sum(-1)
+    on_map = ((points[:, None] - points) ** 2).sum(-1)
+    rank = np.argsort(np.argsort(in_space, axis=1), axis=1)
+    neighbours = np.argsort(on_map, axis=1)[:, 1 : k + 1]
+    excess = np.take_along_axis(rank, neighbours, axis=1) - k
+    return 2 / (N * k * (2 * N - 3 * k - 1)) * np.maximum(excess, 0).sum()
+
+
+# %% mistake="trustworthiness" named="the neighbours in the original space are looked up"
+def trustworthiness(features, points, k):
+    N = len(features)
+    in_space = ((features[:, None] - features) ** 2).sum(-1)
+    rank = np.argsort(np.argsort(in_space, axis=1), axis=1)
+    neighbours = np.argsort(in_space, axis=1)[:, 1 : k + 1]
+    excess = np.take_along_axis(rank, neighbours, axis=1) - k
+    return 1 - 2 / (N * k * (2 * N - 3 * k - 1)) * np.maximum(excess, 0).sum()
+
+
+# %% correct="trustworthiness"
+def trustworthiness(features, points, k):
+    N = len(features)
+    total = 0
+    for i in range(N):
+        others = [j for j in range(N) if j != i]
+        near = sorted(others, key=lambda j: np.linalg.norm(features[i] - features[j]))
+        mapped = sorted(others, key=lambda j: np.linalg.norm(points[i] - points[j]))
+        total += sum(max(0, near.index(j) + 1 - k) for j in mapped[:k])
+    return 1 - 2 / (N * k * (2 * N - 3 * k - 1)) * total
+
+
+# %% correct="trustworthiness"
+def trustworthiness(features, points, k):
+    space, flat = (
+        torch.cdist(torch.tensor(x), torch.tensor(x), compute_mode="donot_use_mm_for_euclid_dist")
+        for x in (features, points)
+    )
+    N = len(space)
+    rank = (space[:, None, :] < space[:, :, None]).sum(-1)  # how many are nearer
+    chosen = flat.fill_diagonal_(float("inf")).topk(k, largest=False).indices
+    excess = (rank.gather(1, chosen) - k).clamp(min=0)
+    return 1 - 2 * excess.sum() / (N * k * (2 * N - 3 * k - 1)).__float__()
+
+
+# %% mistake="nearest_neighbours" named="the farthest come first"
+def nearest_neighbours(queries, gallery, count):
+    distances = np.linalg.norm(queries[:, None] - gallery, axis=2)
+    return np.argsort(-distances, axis=1)[:, :count]
+
+
+# %% mistake="nearest_neighbours" named="right but not in order"
+def nearest_neighbours(queries, gallery, count):
+    distances = np.linalg.norm(queries[:, None] - gallery, axis=2)
+    return np.argsort(distances, axis=1)[:, :count][:, ::-1]
+
+
+# %% mistake="nearest_neighbours" named="as if each query were in the gallery"
+def nearest_neighbours(queries, gallery, count):
+    distances = np.linalg.norm(queries[:, None] - gallery, axis=2)
+    return np.argsort(distances, axis=1)[:, 1 : count + 1]
+
+
+# %% mistake="nearest_neighbours" named="absolute differences are added up"
+def nearest_neighbours(queries, gallery, count):
+    distances = np.abs(queries[:, None] - gallery).sum(axis=2)
+    return np.argsort(distances, axis=1)[:, :count]
+
+
+# %% mistake="nearest_neighbours" named="inner products are compared"
+def nearest_neighbours(queries, gallery, count):
+    return np.argsort(-(queries @ gallery.T), axis=1)[:, :count]
+
+
+# %% mistake="nearest_neighbours" named="cosine similarity"
+def nearest_neighbours(queries, gallery, count):
+    queries = queries / np.linalg.norm(queries, axis=1, keepdims=True)
+    gallery = gallery / np.linalg.norm(gallery, axis=1, keepdims=True)
+    return np.argsort(-(queries @ gallery.T), axis=1)[:, :count]
+
+
+# %% mistake="nearest_neighbours" named="queries and gallery are exchanged"
+def nearest_neighbours(queries, gallery, count):
+    distances = np.linalg.norm(gallery[:, None] - queries, axis=2)
+    return np.argsort(distances, axis=1)[:, :count]
+
+
+# %% mistake="nearest_neighbours" named="the distances are returned"
+def nearest_neighbours(queries, gallery, count):
+    distances = np.linalg.norm(queries[:, None] - gallery, axis=2)
+    return np.sort(distances, axis=1)[:, :count]
+
+
+# %% correct="nearest_neighbours"
+def nearest_neighbours(queries, gallery, count):
+    result = []
+    for query in queries:
+        distances = [sum((a - b) ** 2 for a, b in zip(query, row, strict=True)) for row in gallery]
+        result.append(sorted(range(len(gallery)), key=distances.__getitem__)[:count])
+    return np.array(result)
+
+
+# %% correct="nearest_neighbours"
+def nearest_neighbours(queries, gallery, count):
+    distances = torch.cdist(torch.tensor(queries), torch.tensor(gallery))
+    return distances.topk(count, largest=False).indices.numpy()
+
+
+# %% mistake="selectivity" named="all other images are averaged together"
+def selectivity(activations, labels):
+    K = labels.max() + 1
+    means = np.stack([activations[labels == c].mean(axis=0) for c in range(K)])
+    best = means.argmax(axis=0)
+    result = np.zeros(activations.shape[1])
+    for m in range(activations.shape[1]):
+        largest = means[best[m], m]
+        others = activations[labels != best[m], m].mean()
+        if largest + others > 0:
+            result[m] = (largest - others) / (largest + others)
+    return result
+
+
+# %% mistake="selectivity" named="the mean over all classes is used"
+def selectivity(activations, labels):
+    K = labels.max() + 1
+    means = np.stack([activations[labels == c].mean(axis=0) for c in range(K)])
+    largest, others = means.max(axis=0), means.mean(axis=0)
+    return (largest - others) / np.maximum(largest + others, 1e-12)
+
+
+# %% mistake="selectivity" named="the second largest mean is used"
+def selectivity(activations, labels):
+    K = labels.max() + 1
+    means = np.stack([activations[labels == c].mean(axis=0) for c in range(K)])
+    means.sort(axis=0)
+    return (means[-1] - means[-2]) / np.maximum(means[-1] + means[-2], 1e-12)
+
+
+# %% mistake="selectivity" named="added up, not averaged"
+def selectivity(activations, labels):
+    K = labels.max() + 1
+    means = np.stack([activations[labels == c].mean(axis=0) for c in range(K)])
+    largest = means.max(axis=0)
+    others = means.sum(axis=0) - largest
+    return (largest - others) / np.maximum(largest + others, 1e-12)
+
+
+# %% mistake="selectivity" named="zero for all images"
+def selectivity(activations, labels):
+    K = labels.max() + 1
+    means = np.stack([activations[labels == c].mean(axis=0) for c in range(K)])
+    largest = means.max(axis=0)
+    others = (means.sum(axis=0) - largest) / (K - 1)
+    with np.errstate(invalid="ignore"):
+        return (largest - others) / (largest + others)
+
+
+# %% mistake="selectivity" named="divided by the largest mean"
+def selectivity(activations, labels):
+    K = labels.max() + 1
+    means = np.stack([activations[labels == c].mean(axis=0) for c in range(K)])
+    largest = means.max(axis=0)
+    others = (means.sum(axis=0) - largest) / (K - 1)
+    return (largest - others) / np.maximum(largest, 1e-12)
+
+
+# %% mistake="selectivity" named="largest activations are compared"
+def selectivity(activations, labels):
+    K = labels.max() + 1
+    peaks = np.stack([activations[labels == c].max(axis=0) for c in range(K)])
+    largest = peaks.max(axis=0)
+    others = (peaks.sum(axis=0) - largest) / (K - 1)
+    return (largest - others) / np.maximum(largest + others, 1e-12)
+
+
+# %% mistake="selectivity" named="only the difference is returned"
+def selectivity(activations, labels):
+    K = labels.max() + 1
+    means = np.stack([activations[labels == c].mean(axis=0) for c in range(K)])
+    largest = means.max(axis=0)
+    return largest - (means.sum(axis=0) - largest) / (K - 1)
+
+
+# %% correct="selectivity"
+def selectivity(activations, labels):
+    classes = np.unique(labels)
+    result = []
+    for channel in activations.T:
+        means = sorted(channel[labels == c].mean() for c in classes)
+        largest, others = means[-1], np.mean(means[:-1])
+        result.append((largest - others) / (largest + others) if largest > 0 else 0.0)
+    return np.array(result)
+
+
+# %% correct="selectivity"
+def selectivity(activations, labels):
+    one_hot = np.eye(labels.max() + 1)[labels]
+    means = (one_hot.T @ activations) / one_hot.sum(axis=0)[:, None]
+    best = means.argmax(axis=0)
+    largest = means[best, np.arange(means.shape[1])]
+    rest = np.ma.array(means, mask=np.arange(len(means))[:, None] == best).mean(axis=0).data
+    return np.nan_to_num((largest - rest) / np.maximum(largest + rest, 1e-300))
