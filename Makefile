@@ -14,7 +14,7 @@ setup: .venv/ready  ## the environment .venv, with all that labs, grading and te
 	@$(PYTHON) -m venv .venv \
 	  || { echo "Python's venv module is incomplete: install it first (Debian, Ubuntu: apt-get install python3-venv)."; exit 1; }
 	@echo "Installing the labs and their tools into .venv (several GB, a few minutes)."
-	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[grading,tests]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[grading,tests,cluster]'
 	@touch $@
 
 sandbox:  # bubblewrap, in which submissions run

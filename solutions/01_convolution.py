@@ -163,7 +163,9 @@ for shape, kernel_shape in [((6, 4), (3, 2)), ((4, 9), (1, 4)), ((3, 5), (3, 5))
 # the window yourself.
 
 # %%
-from ipywidgets import IntSlider, interact
+from ipywidgets import IntSlider
+
+from utils.figures import explore
 
 image = np.array([[0, 0, 1, 1, 1], [0, 0, 1, 1, 1], [0, 1, 1, 1, 0], [1, 1, 1, 0, 0]], dtype=float)
 edge = np.array([[-1, 0, 1], [-1, 0, 1], [-1, 0, 1]], dtype=float)
@@ -193,11 +195,12 @@ for row_of_axes, step in zip(axes, [0, 1, 5], strict=True):
 plt.show()
 
 
-@interact(step=IntSlider(value=3, min=1, max=answer.size))
 def one_step(step):
     _, axes = plt.subplots(1, 4, figsize=(10, 2.3), layout="constrained")
     draw_step(axes, step - 1)
-    plt.show()
+
+
+explore(one_step, step=IntSlider(value=3, min=1, max=answer.size))
 
 
 # %% [markdown]

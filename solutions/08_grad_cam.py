@@ -108,7 +108,7 @@ def count_hooks(model):
 import matplotlib.pyplot as plt
 import numpy as np
 
-from utils.figures import contact_sheet, overlay
+from utils.figures import contact_sheet, explore, overlay
 from utils.models import load_model
 from utils.scenes import CLASS_NAMES, make_scenes
 
@@ -1223,14 +1223,9 @@ plt.show()
 # The figure above is the same thing standing still.
 
 # %%
-from ipywidgets import Dropdown, IntSlider, interact
+from ipywidgets import Dropdown, IntSlider
 
 
-@interact(
-    layer=Dropdown(options=layers, value=base.last_conv),
-    asked=Dropdown(options=CLASS_NAMES, value=CLASS_NAMES[first[0]], description="class"),
-    scene=IntSlider(value=0, min=0, max=len(pairs) - 1),
-)
 def ask(layer, asked, scene):
     image, y = pair_images[scene : scene + 1], torch.tensor([CLASS_NAMES.index(asked)])
     overlay(
@@ -1239,8 +1234,14 @@ def ask(layer, asked, scene):
         [f"{asked} in {layer}: score {base(image)[0, y].item():.1f}"],
         inches=4,
     )
-    plt.show()
 
+
+explore(
+    ask,
+    layer=Dropdown(options=layers, value=base.last_conv),
+    asked=Dropdown(options=CLASS_NAMES, value=CLASS_NAMES[first[0]], description="class"),
+    scene=IntSlider(value=0, min=0, max=len(pairs) - 1),
+)
 
 # %% [markdown]
 # Now by numbers. For 60 scenes with two objects we count how often the peak is on the object that

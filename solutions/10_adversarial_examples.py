@@ -71,7 +71,7 @@ def tiny_network(seed, classes=4):
 # %%
 import matplotlib.pyplot as plt
 
-from utils.figures import contact_sheet
+from utils.figures import contact_sheet, explore
 from utils.images import deprocess
 
 names = ("base", "shape", "robust")
@@ -593,7 +593,7 @@ for shape, epsilon in [((4, 3, 6, 5), 0.03), ((1, 3, 4, 7), 0.2)]:
 # yourself, and choose another scene.
 
 # %%
-from ipywidgets import IntSlider, interact
+from ipywidgets import IntSlider
 
 
 def show_attack(axes, number, levels):
@@ -623,11 +623,16 @@ for row, levels in zip(axes, (0, 2, 8), strict=True):
 plt.show()
 
 
-@interact(scene=IntSlider(value=2, max=47), levels=IntSlider(value=4, max=16, description="255 ε"))
 def attack_one(scene, levels):
     _, axes = plt.subplots(1, 3, figsize=(9, 2.8), width_ratios=(1, 1.2, 1.3), layout="constrained")
     show_attack(axes, scene, levels)
-    plt.show()
+
+
+explore(
+    attack_one,
+    scene=IntSlider(value=2, max=47),
+    levels=IntSlider(value=4, max=16, description="255 ε"),
+)
 
 
 # %% [markdown]

@@ -4,12 +4,13 @@ import matplotlib
 
 matplotlib.use("Agg")
 
+import ipywidgets
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 
-from utils.figures import contact_sheet, difference_panel, overlay
+from utils.figures import contact_sheet, difference_panel, explore, overlay
 
 
 @pytest.fixture(autouse=True)
@@ -93,3 +94,26 @@ def test_difference_panel(images):
     assert np.allclose(layers[1, 2:, 2, 3, 0], [0.53, 0.8], atol=1e-5)
     titles = [axis.get_title() for axis in plt.gcf().axes]
     assert titles[1] == "first" and titles[5] == "second" and "10" in titles[3]
+
+
+def test_controls_redraw_their_figure() -> None:
+    drawn = []
+
+    def draw(size, colour):
+        drawn.append((size, colour))
+        plt.figure(figsize=(size, 1))
+
+    box = explore(
+        draw,
+        size=ipywidgets.IntSlider(value=2, description="width"),
+        colour=ipywidgets.Dropdown(options=["red", "blue"]),
+    )
+    size, colour, picture = box.children
+    assert (size.description, colour.description) == ("width", "colour")
+    first = bytes(picture.value)
+    assert first.startswith(b"\x89PNG")
+    size.value = 3
+    colour.value = "blue"
+    assert drawn == [(2, "red"), (3, "red"), (3, "blue")]
+    assert picture.value != first
+    assert not plt.get_fignums()  # or the notebook would show each of them once more

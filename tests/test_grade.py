@@ -164,6 +164,24 @@ def test_any_executor_will_do(grader: Grader, tmp_path) -> None:
     assert graded["ada"].score == 10
 
 
+@pytest.mark.slow
+def test_a_dask_cluster_is_such_an_executor(grader: Grader, tmp_path) -> None:
+    distributed = pytest.importorskip("distributed", reason="needs the extra `cluster`")
+    jobs = []
+    for student in ("ada", "zoe"):
+        path = tmp_path / f"{student}.ipynb"
+        nbformat.write(grader.notebook(), path)
+        jobs.append(Job(student, path, grader.lab.solution_path, 0))
+    with (
+        distributed.LocalCluster(
+            n_workers=1, threads_per_worker=1, dashboard_address=None
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        graded = grade_class(jobs, tmp_path / "results", executor=client.get_executor())
+    assert {name: result.score for name, result in graded.items()} == {"ada": 10, "zoe": 10}
+
+
 class _Dies(ThreadPoolExecutor):
     """A pool whose process dies of one submission, and takes those that wait with it."""
 

@@ -52,10 +52,6 @@ def test_correlation_leaves_out_maps_that_are_constant():
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(
-    strict=True,
-    reason="base keeps about 0.28 of its accuracy under PGD-10 at 4/255; the bar is 0.15",
-)
 def test_every_bar_is_met_on_fresh_scenes():
     rows = list(report.measure(seed=2))
     assert len(rows) >= 26

@@ -1,10 +1,13 @@
-"""The figures that labs share: contact sheets, maps laid over images, panels of differences.
+"""The figures that labs share: contact sheets, maps on images, panels of differences, sliders.
 
-Each draws a new pyplot figure, which a notebook shows by itself; `plt.gcf()` is that figure.
+Each but the sliders draws a new pyplot figure, which a notebook shows by itself; `plt.gcf()` is
+that figure.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from io import BytesIO
 
+import ipywidgets
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -100,6 +103,32 @@ def difference_panel(
     ]
     for axis, picture in zip(_grid(pictures, names, 4, inches, ""), pictures, strict=True):
         axis.imshow(picture)
+
+
+def explore(draw: Callable[..., None], **controls: ipywidgets.ValueWidget) -> ipywidgets.VBox:
+    """Sliders and menus above a figure that is drawn again whenever one of them changes.
+
+    `ipywidgets.interact` would do the same by an Output widget, which makes nbclient (and with it
+    nbconvert and nbgrader) wait for ever now and then: https://github.com/jupyter/nbclient/issues/312
+
+    Args:
+        draw: draws a pyplot figure; called with the controls' values under their names.
+        controls: a widget for each argument of `draw`, described by its name unless by itself.
+    """
+    picture = ipywidgets.Image(format="png")
+
+    def redraw(change: dict | None = None) -> None:
+        draw(**{name: control.value for name, control in controls.items()})
+        content = BytesIO()
+        plt.savefig(content, format="png")
+        plt.close()
+        picture.value = content.getvalue()
+
+    for name, control in controls.items():
+        control.description = control.description or name
+        control.observe(redraw, names="value")
+    redraw()
+    return ipywidgets.VBox([*controls.values(), picture])
 
 
 def _pictures(images: Images) -> np.ndarray:

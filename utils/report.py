@@ -94,6 +94,13 @@ def guided_grad_cam(
     )
 
 
+def in_batches(
+    method: Explain, model: ImageClassifier, images: torch.Tensor, classes: torch.Tensor
+) -> torch.Tensor:
+    batches = zip(images.split(250), classes.split(250), strict=True)
+    return torch.cat([method(model, *batch) for batch in batches])
+
+
 def pointing(maps: torch.Tensor, masks: np.ndarray, tolerance: float = 0) -> float:
     """Zhang et al.'s pointing game (2016): the share of maps that peak on, or near, the mask."""
     peaks = maps.flatten(1).argmax(1).numpy()
@@ -106,21 +113,22 @@ def pointing(maps: torch.Tensor, masks: np.ndarray, tolerance: float = 0) -> flo
 
 def explanations(generator: np.random.Generator) -> Iterator[Row]:
     base, robust = load_model("base"), load_model("robust")
-    yield Row("base: accuracy", accuracy(base, make_scenes(2_000, generator)), "≥", 0.97)
+    # So many, since the rows to be ranked lie as close as 0.01.
+    scenes = make_scenes(3_000, generator)
+    yield Row("base: accuracy", accuracy(base, scenes), "≥", 0.97)
 
-    scenes = make_scenes(600, generator)
     images, labels = scenes.tensors()
-    cam = grad_cam(base, images, labels)
+    cam = in_batches(grad_cam, base, images, labels)
     yield Row("Grad-CAM: pointing, 3 px tolerance", pointing(cam, scenes.masks, 3), "≥", 0.92)
     strict = pointing(cam, scenes.masks)
     yield Row("Grad-CAM: pointing, strict", strict, "≥", 0.70)
-    gradient = pointing(saliency(base, images, labels), scenes.masks)
+    gradient = pointing(in_batches(saliency, base, images, labels), scenes.masks)
     yield Row("saliency: strict pointing, below Grad-CAM's", gradient, "<", strict)
-    guided = pointing(guided_backprop(base, images, labels), scenes.masks)
+    guided = pointing(in_batches(guided_backprop, base, images, labels), scenes.masks)
     yield Row("guided backprop: strict pointing, above Grad-CAM's", guided, ">", strict)
-    both = pointing(guided_grad_cam(base, images, labels), scenes.masks)
+    both = pointing(in_batches(guided_grad_cam, base, images, labels), scenes.masks)
     yield Row("guided Grad-CAM: strict pointing, above guided backprop's", both, ">", guided)
-    robust_pointing = pointing(saliency(robust, images, labels), scenes.masks)
+    robust_pointing = pointing(in_batches(saliency, robust, images, labels), scenes.masks)
     yield Row("robust: saliency's strict pointing, above base's", robust_pointing, ">", gradient)
 
     yield from two_objects(base, make_scenes(300, generator, "two_objects"))
@@ -175,16 +183,19 @@ def sanity_check(
 
 def attacks(generator: np.random.Generator) -> Iterator[Row]:
     base, robust = load_model("base"), load_model("robust")
-    scenes = make_scenes(500, generator)
+    scenes = make_scenes(1_500, generator)
     images, labels = scenes.tensors()
     pgd = foolbox.attacks.LinfPGD(steps=10, abs_stepsize=2 / 255)
     for name, model, relation, bar in (("base", base, "≤", 0.15), ("robust", robust, "≥", 0.60)):
         with torch.random.fork_rng(devices=[]):  # foolbox draws its start from the global state
             torch.manual_seed(0)
-            *_, success = pgd(as_foolbox(model), images, labels, epsilons=4 / 255)
+            fooled = [
+                pgd(as_foolbox(model), *batch, epsilons=4 / 255)[-1]
+                for batch in zip(images.split(250), labels.split(250), strict=True)
+            ]
         yield Row(
             f"{name}: accuracy under PGD-10 at 4/255",
-            1 - success.float().mean().item(),
+            1 - torch.cat(fooled).float().mean().item(),
             relation,
             bar,
         )
@@ -197,17 +208,18 @@ def attacks(generator: np.random.Generator) -> Iterator[Row]:
 
     right = clean == labels
     target = (labels + torch.from_numpy(generator.integers(1, 10, len(labels)))) % 10
+    some = right.nonzero()[:500, 0]
     ascent = foolbox.attacks.L2PGD(steps=20, abs_stepsize=0.25, random_start=False)
-    criterion = foolbox.criteria.TargetedMisclassification(target[right])
-    *_, success = ascent(as_foolbox(base), images[right], criterion, epsilons=5.0)
+    criterion = foolbox.criteria.TargetedMisclassification(target[some])
+    *_, success = ascent(as_foolbox(base), images[some], criterion, epsilons=5.0)
     yield Row("base: targeted fooling within 20 steps", success.float().mean().item(), "≥", 0.95)
 
-    margins = (
-        base(images).detach().topk(2).values.diff(dim=1).neg()[:, 0].masked_fill(~right, torch.inf)
-    )
+    with torch.no_grad():
+        best = base(images).topk(2).values
+    margins = (best[:, 0] - best[:, 1]).masked_fill(~right, torch.inf)
     lowest = margins.argsort()[:12]
     fooled = np.mean([one_pixel_fools(base, images[i], int(labels[i])) for i in lowest])
-    yield Row("one pixel: the 12 lowest margins of 500 fooled", float(fooled), "≥", 0.50)
+    yield Row("one pixel: the 12 lowest margins of 1,500 fooled", float(fooled), "≥", 0.50)
 
 
 def as_foolbox(model: ImageClassifier) -> foolbox.PyTorchModel:
@@ -345,16 +357,26 @@ def features(generator: np.random.Generator) -> Iterator[Row]:
     )
     probe = LogisticRegression(max_iter=5_000).fit(embed(base, train_images / 255), train_labels)
     score = probe.score(embed(base, test_images / 255), test_labels)
-    fit(
-        base,
-        train_images,
-        train_labels,
-        torch.Generator().manual_seed(0),
-        epochs=10,
-        peak_learning_rate=1e-3,
-    )
+    finetune(base, train_images / 255, train_labels, torch.Generator().manual_seed(0))
     tuned = (predict(base, test_images / 255) == test_labels).float().mean().item()
     yield Row("digits: frozen features, below finetuning", score, "<", tuned)
+
+
+def finetune(
+    model: ImageClassifier,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    generator: torch.Generator,
+) -> None:
+    """Train the whole network, 20 epochs of AdamW, on images as they are: a mirrored 2 is no 2."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    model.train()
+    for _ in range(20):
+        for batch in torch.randperm(len(images), generator=generator).split(64):
+            optimizer.zero_grad()
+            F.cross_entropy(model(images[batch]), labels[batch]).backward()
+            optimizer.step()
+    model.eval()
 
 
 PARTS = (explanations, attacks, corruptions, biases, features)

@@ -313,7 +313,7 @@ def _paint_object(
     canvas *= (1 - np.float32(0.45) * shadow)[:, None]
 
     dark = _colours(generator, count, saturation=(0.3, 0.9), value=(0.0, 0.4))[:, :, None, None]
-    light = _colours(generator, count, saturation=(0.05, 0.7), value=(0.65, 1.0))[:, :, None, None]
+    light = _colours(generator, count, saturation=(0.3, 0.9), value=(0.65, 1.0))[:, :, None, None]
     slope = _uniform(generator, -0.22, 0.22, (2, count, 1, 1)) / radius
     shading = 1 + slope[0] * s + slope[1] * t
     cover = np.clip(np.float32(0.5) - distance, 0, 1)
