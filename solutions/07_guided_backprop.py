@@ -1646,9 +1646,10 @@ for channel in (3, 9):
     draw_neuron(channel)
 
 # %% [markdown]
-# Channel 3 is after curved stripes: its guided gradient follows the crescents' bands, red where the
-# image should become lighter and blue where it should become darker. Channel 9 likes the border
-# between a light and a dark blotch. Plain backprop shows the same place, but also everything that
+# Channel 9 is after curved stripes, or what it takes for some: its guided gradient follows the
+# crescents' bands, red where the image should become lighter and blue where it should become
+# darker. Channel 3 likes light beams on dark, in a grid, between blotches, on a pagoda, and is hard
+# to put a name to. Plain backprop shows the same place, but also everything that
 # *lowers* the activation, and the lines drown in it. Don't name a channel after such patches too
 # soon, though: they are the top of 300 scenes, all from one world, and most of what a channel does
 # is to answer a little to very many things.
@@ -1861,10 +1862,10 @@ print(f"guided map and the image's edges: {rank_correlation(maps['guided'][0], e
 
 # %% [markdown]
 # With a random linear layer the network is nearly always wrong, and the guided map still has a rank
-# correlation of about 0.95 with the original: as an explanation of *why the network says disc* it
+# correlation above 0.9 with the original: as an explanation of *why the network says disc* it
 # has failed, since the network doesn't say disc any more. The plain gradient falls to about 0.65 at
 # once. With all weights random, the guided map still has more than half of its correlation, and
-# the star in the figure is still a star. A good part of the map is a property of the image and of
+# the star in the figure can still be made out. A good part of the map is a property of the image and of
 # the architecture: convolutions, ReLUs and pooling, sent there and back, bring out edges, as an
 # edge detector without any network does (the last number). Nie et al. (2018) show in theory that
 # guided backprop comes close to recovering the image.
@@ -1893,7 +1894,7 @@ print(f"guided map and the image's edges: {rank_correlation(maps['guided'][0], e
 # layers where its ReLUs are active, much like an edge detector or a reconstruction of the image; it
 # doesn't show that the *decision* depends on them (1 point). One point for each measurement that is
 # used rightly, with its number: after the linear layer alone is randomised, the map keeps a rank
-# correlation of about 0.95 with the original while accuracy falls to chance or below; asked for an
+# correlation above 0.9 with the original while accuracy falls to chance or below; asked for an
 # absent class, it still puts about 60% of its weight on the two objects; with all weights random
 # its correlation with the original is still above 0.5. Only quoting the numbers of section 3 in the
 # map's favour (it lies on the object) earns nothing here: a map can lie on the object whatever the

@@ -943,8 +943,8 @@ for ax, values, label in zip(
 plt.show()
 
 # %% [markdown]
-# For the classes that are there, the undivided map typically reaches 30 to 40, for the absent ones
-# about 2. So show the score beside a Grad-CAM, or say that it was high.
+# For the classes that are there, the undivided map typically reaches about 40, for the absent ones
+# only a few. So show the score beside a Grad-CAM, or say that it was high.
 #
 # ## 5. How good is a map?
 #
@@ -1296,7 +1296,7 @@ for name, values in zip(layers, by_layer, strict=True):
 # %% [markdown]
 # In the first layer the question hardly matters: the peak is as often on the wrong object as on the
 # right one, since an edge detector serves every class. From `relu3` on it is practically never on
-# the wrong one, and the two maps part further with every layer. Yet for *pointing*, `relu4` is the
+# the wrong one, and towards the end the two maps part further. Yet for *pointing*, `relu4` is the
 # best: it has 16 × 16 places instead of 8 × 8, and knows textures already. "Always the last layer"
 # is a good habit, not a law. What a map shows is the layer as much as the network, so say which one
 # you asked.
@@ -1521,7 +1521,7 @@ for name, network in networks.items():
 plt.show()
 
 # %% [markdown]
-# The accuracies are the same, the maps are not. Network A lights the objects. Network B lights the
+# The accuracies are as good as the same, the maps are not. Network A lights the objects. Network B lights the
 # ground around them and spares the object, so it must have found out about the hue.
 # A map can't tell you *what* B sees there, only where it looks. But it tells you which test to make
 # next: scenes whose background means nothing.

@@ -1298,12 +1298,13 @@ plt.show()
 # `base` repeats the *texture* of each class all over the picture: dots for the disc, stripes for
 # the triangle, checkers for the star. There is hardly an outline. Nothing forced it to look at
 # the shape, since the texture tells the class as well, everywhere and at every rotation. `shape`,
-# which met every shape in every texture, gives *outlines*, beaded with any texture: slanted sides
-# and pointed corners for the triangle, rows of spikes for the star, the heart's tip. (Pieces of
-# outline, not whole shapes.) `robust` draws textures like `base`, in cleaner patches on empty
+# which met every shape in every texture, gives *outlines*, beaded with any texture: the triangle's
+# point, arms that meet for the star, the heart's tip, the crescent's bow. (Pieces of outline, not
+# whole shapes.) `robust` draws textures like `base`, in cleaner patches on empty
 # ground and with less colour: what a small perturbation can fake, it had to give up. And `biased`
 # paints *hues*, those of the backgrounds it was trained on (last row); of a disc or a fish there
-# is no trace.
+# is no trace. (Two pictures hardly got away from the noise they started from, the star of `robust`
+# and the disc of `biased`: ascent can get stuck, and then says nothing.)
 #
 # Why is everything there several times? The network averages its last features over all places, so
 # a second star adds to the score as much as the first. That is a fact about the architecture, not
@@ -1329,7 +1330,7 @@ plt.show()
 
 # %% [markdown]
 # `base` and `robust` recognise nearly all of each other's pictures: both go by texture. Between
-# them and `shape` much gets lost, and the pictures of `biased` mean nothing to anyone else.
+# them and `shape` more gets lost, and the pictures of `biased` mean nothing to anyone else.
 # Guessing would give one out of ten.
 #
 # ### Question: what do the four look for?

@@ -837,7 +837,7 @@ plt.show()
 # %% [markdown]
 # Random signs cost `base` nothing, up to 8/255. One step along the gradient costs it more than half
 # of its answers there, and ten smaller steps in the same ball all of them. `robust` keeps most
-# of its answers at 4/255, for which it was trained, and about a third at twice that radius. Two
+# of its answers at 4/255, for which it was trained, and about a quarter at twice that radius. Two
 # cautions. Such a curve is an upper bound: it says what *this* attack achieved, and a better one
 # may achieve more. And with 48 scenes each step of the curve is worth two per cent.
 #
@@ -1392,7 +1392,7 @@ plt.show()
 # Read it by rows, and compare with the first, since `shape` errs on some of these scenes anyway.
 # What was made on `base` harms `robust`, its finetuned sister, and what was made on `robust` harms
 # `base` even more than `robust` itself: to fool a robust network one has to change what matters to
-# others, too. What was made on `shape`, which looks at other features, hardly harms the others.
+# others, too. What was made on `shape`, which looks at other features, harms the others least.
 # Secrecy of the weights is no protection; being *different* is some.
 #
 # **Queries.** Ask, and learn the gradient from the answers. Move the image a little in some
@@ -1946,7 +1946,7 @@ ax.legend(loc="upper center", ncols=3, frameon=False)
 plt.show()
 
 # %% [markdown]
-# Against the attack that doesn't know them (orange), noise and JPEG win back a third to two thirds
+# Against the attack that doesn't know them (orange), noise and JPEG win back a fifth to a half
 # of the answers. That is the number that hopeful papers report. Against one that knows (blue), much
 # of it is gone: averaging over four draws sees through the noise better than looking at one, and
 # twenty steps straight through find their way past JPEG. Adversarial training is what it says and
