@@ -262,8 +262,9 @@ plt.show()
 # Read it from shallow to deep. Moving the picture matters less and less: two pixels are a quarter
 # of another picture to layer 2, and next to nothing to layer 6, each of whose values stands for 8 ×
 # 8 pixels. Blur matters *more* to deep layers than to the first, since it takes the texture away
-# that this network goes by. And don't take "content" for what you would call it: to the deep layers, half the light
-# is as great a change as another picture. The network was never asked to ignore that.
+# that this network goes by. And don't take "content" for what you would call it: to the deep
+# layers, half the light is as great a change as another picture. The network was never asked to
+# ignore that.
 #
 # ## 2. The image is the parameter
 #
