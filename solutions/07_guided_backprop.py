@@ -1865,9 +1865,9 @@ print(f"guided map and the image's edges: {rank_correlation(maps['guided'][0], e
 # correlation above 0.9 with the original: as an explanation of *why the network says disc* it
 # has failed, since the network doesn't say disc any more. The plain gradient falls to about 0.65 at
 # once. With all weights random, the guided map still has more than half of its correlation, and
-# the star in the figure can still be made out. A good part of the map is a property of the image and of
-# the architecture: convolutions, ReLUs and pooling, sent there and back, bring out edges, as an
-# edge detector without any network does (the last number). Nie et al. (2018) show in theory that
+# the star in the figure can still be made out. A good part of the map is a property of the image
+# and of the architecture: convolutions, ReLUs and pooling, sent there and back, bring out edges, as
+# an edge detector without any network does (the last number). Nie et al. (2018) show in theory that
 # guided backprop comes close to recovering the image.
 #
 # So the good marks of section 3 don't contradict this. The object is where a scene has most

@@ -6,7 +6,7 @@ import tomllib
 
 import yaml
 
-from autograder.lab import ROOT, lab_names
+from autograder.lab import ROOT, find_lab, lab_names
 from autograder.sandbox import WORKER_FILES
 
 
@@ -52,3 +52,38 @@ def test_every_lab_is_complete() -> None:
     for name in lab_names():
         for path in (f"labs/{name}.ipynb", f"tests/mistakes/{name}.py", f"tests/test_{name}.py"):
             assert (ROOT / path).is_file(), path
+
+
+TOPICS = {"A": 4, "B": 2, "C": 3, "D": 4, "E": 6, "F": 4, "G": 2, "H": 3}
+
+
+def test_every_topic_of_the_lecture_has_its_exercises_and_its_figure() -> None:
+    rows = re.findall(
+        r"^\| ([A-H]\d) \| [^|]+ \| (\d\d) \| ([^|]+) \| ([^|]+) \|$",
+        (ROOT / "README.md").read_text(),
+        re.M,
+    )
+    wanted = {f"{part}{number}" for part, count in TOPICS.items() for number in range(1, count + 1)}
+    assert {topic for topic, *_ in rows} == wanted
+    for topic, number, exercises, title in rows:
+        lab = find_lab(number)
+        for exercise in re.findall(r"`(\w+)`", exercises) or [""]:
+            assert exercise in lab.exercises, f"{topic}: lab {number} has no exercise {exercise}"
+        demos = [cell for cell in lab.having("demo") if not cell.markdown]
+        drawn = [cell for cell in demos if title in strings(cell.source)]
+        assert drawn, f"{topic}: lab {number} has no figure “{title}”"
+
+
+def strings(source: str) -> str:
+    """All string literals of a cell, a line each; implicitly joined ones are one."""
+    nodes = ast.walk(ast.parse(source))
+    return "\n".join(
+        node.value
+        for node in nodes
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )
+
+
+def test_readme_lists_every_lab() -> None:
+    listed = re.findall(r"^\| `(\d\d_\w+)` \|", (ROOT / "README.md").read_text(), re.M)
+    assert listed == lab_names()

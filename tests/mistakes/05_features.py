@@ -720,107 +720,6 @@ def pca(features, count):
     )
 
 
-# %% mistake="perplexity" named="a point counts as its own neighbour"
-def perplexity(squared_distances, sigma):
-    p = np.exp(-squared_distances / (2 * sigma[:, None] ** 2))
-    p = p / p.sum(axis=1, keepdims=True)
-    return 2 ** -(p * np.log2(p + 1e-300)).sum(axis=1)
-
-
-# %% mistake="perplexity" named="the 2 of 2σ² is missing"
-def perplexity(squared_distances, sigma):
-    p = np.exp(-squared_distances / sigma[:, None] ** 2)
-    np.fill_diagonal(p, 0)
-    p = p / p.sum(axis=1, keepdims=True)
-    return 2 ** -(p * np.log2(np.where(p > 0, p, 1))).sum(axis=1)
-
-
-# %% mistake="perplexity" named="sigma isn't squared"
-def perplexity(squared_distances, sigma):
-    p = np.exp(-squared_distances / (2 * sigma[:, None]))
-    np.fill_diagonal(p, 0)
-    p = p / p.sum(axis=1, keepdims=True)
-    return 2 ** -(p * np.log2(np.where(p > 0, p, 1))).sum(axis=1)
-
-
-# %% mistake="perplexity" named="in natural units where it should be in bits"
-def perplexity(squared_distances, sigma):
-    p = np.exp(-squared_distances / (2 * sigma[:, None] ** 2))
-    np.fill_diagonal(p, 0)
-    p = p / p.sum(axis=1, keepdims=True)
-    return 2 ** -(p * np.log(np.where(p > 0, p, 1))).sum(axis=1)
-
-
-# %% mistake="perplexity" named="NaN"
-def perplexity(squared_distances, sigma):
-    with np.errstate(all="ignore"):
-        p = np.exp(-squared_distances / (2 * sigma[:, None] ** 2))
-        np.fill_diagonal(p, 0)
-        p = p / p.sum(axis=1, keepdims=True)
-        return 2 ** -(p * np.log2(np.where(p > 0, p, 1))).sum(axis=1)
-
-
-# %% mistake="perplexity" named="it is that of the row i"
-def perplexity(squared_distances, sigma):
-    p = np.exp(-squared_distances / (2 * sigma**2))
-    np.fill_diagonal(p, 0)
-    p = p / p.sum(axis=1, keepdims=True)
-    return 2 ** -(p * np.log2(np.where(p > 0, p, 1))).sum(axis=1)
-
-
-# %% mistake="perplexity" named="the entropy is returned: 2"
-def perplexity(squared_distances, sigma):
-    p = np.exp(-squared_distances / (2 * sigma[:, None] ** 2))
-    np.fill_diagonal(p, 0)
-    p = p / p.sum(axis=1, keepdims=True)
-    return -(p * np.log2(np.where(p > 0, p, 1))).sum(axis=1)
-
-
-# %% mistake="perplexity" named="all rows are normalised together"
-def perplexity(squared_distances, sigma):
-    p = np.exp(-squared_distances / (2 * sigma[:, None] ** 2))
-    np.fill_diagonal(p, 0)
-    p = p / p.sum()
-    return 2 ** -(p * np.log2(np.where(p > 0, p, 1))).sum(axis=1)
-
-
-# %% mistake="perplexity" named="normalised over i, not over j"
-def perplexity(squared_distances, sigma):
-    p = np.exp(-squared_distances / (2 * sigma[:, None] ** 2))
-    np.fill_diagonal(p, 0)
-    p = p / p.sum(axis=0)
-    return 2 ** -(p * np.log2(np.where(p > 0, p, 1))).sum(axis=1)
-
-
-# %% mistake="perplexity" named="squared_distances was modified in place"
-def perplexity(squared_distances, sigma):
-    np.fill_diagonal(squared_distances, np.inf)
-    d = squared_distances - squared_distances.min(axis=1, keepdims=True)
-    p = np.exp(-d / (2 * sigma[:, None] ** 2))
-    p = p / p.sum(axis=1, keepdims=True)
-    return 2 ** -(p * np.log2(np.where(p > 0, p, 1))).sum(axis=1)
-
-
-# %% correct="perplexity"
-def perplexity(squared_distances, sigma):
-    result = np.zeros(len(sigma))
-    for i in range(len(sigma)):
-        d = np.delete(squared_distances[i], i)
-        p = np.exp(-(d - d.min()) / (2 * sigma[i] ** 2))
-        p = p / p.sum()
-        p = p[p > 0]
-        result[i] = np.prod(p**-p)
-    return result
-
-
-# %% correct="perplexity"
-def perplexity(squared_distances, sigma):
-    logits = -torch.tensor(squared_distances) / (2 * torch.tensor(sigma)[:, None] ** 2)
-    logits.fill_diagonal_(float("-inf"))
-    p = logits.softmax(dim=1)
-    return torch.exp(-torch.special.xlogy(p, p).sum(1)).numpy()
-
-
 # %% mistake="trustworthiness" named="the two spaces are exchanged"
 def trustworthiness(features, points, k):
     N = len(features)
@@ -939,7 +838,7 @@ def trustworthiness(features, points, k):
     rank = (space[:, None, :] < space[:, :, None]).sum(-1)  # how many are nearer
     chosen = flat.fill_diagonal_(float("inf")).topk(k, largest=False).indices
     excess = (rank.gather(1, chosen) - k).clamp(min=0)
-    return 1 - 2 * excess.sum() / (N * k * (2 * N - 3 * k - 1)).__float__()
+    return 1 - 2 * excess.sum() / (N * k * (2 * N - 3 * k - 1))  # a tensor of one number
 
 
 # %% mistake="nearest_neighbours" named="the farthest come first"

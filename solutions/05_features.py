@@ -15,7 +15,7 @@
 # | 3. What a value sees | `receptive_window`, `receptive_field_gradient` | 40 |
 # | 4. The patches that excite a channel | `strongest_places` | 15 |
 # | 5. A map of all scenes: PCA | `pca` | 20 |
-# | 6. Another map: t-SNE | `perplexity`, `trustworthiness`, a question | 55 |
+# | 6. Another map: t-SNE | `trustworthiness`, a question | 35 |
 # | 7. Nearest neighbours | `nearest_neighbours` | 10 |
 # | 8. One channel, one concept? | `selectivity`, a question | 35 |
 # | 9. With an ImageNet network | nothing: you look | 5 |
@@ -35,6 +35,7 @@ from functools import partial
 
 import numpy as np
 import torch
+from scipy.spatial.distance import cdist
 from torch import nn
 
 from utils.checks import check_close, check_tuple, check_unchanged, eval_numerical_gradient_array
@@ -77,9 +78,10 @@ def random_images(seed, *shape):
 
 # %% [markdown]
 # The next cell loads `base`, a network of six convolutions that is right on about 99% of pictures
-# of a textured object in clutter, and draws 400 new pictures for it, 40 of each of ten classes.
+# of a textured object in clutter, and draws 300 new pictures for it, 30 of each of ten classes.
 # Beside it stands `untrained`: the same architecture with random weights, which knows nothing. It
-# is the control of this lab. What it does as well as `base` can't have been learned.
+# is the control of this lab, as in the sanity checks of Adebayo et al. (2018): what it does as well
+# as `base` can't have been learned.
 
 # %%
 import matplotlib.pyplot as plt
@@ -94,7 +96,7 @@ def to_numpy(tensor):
 
 
 base = load_model("base").to(device)
-scenes = make_scenes(400, np.random.default_rng(5))
+scenes = make_scenes(300, np.random.default_rng(5))
 X, labels = scenes.tensors()[0].to(device), scenes.shape_class
 
 untrained = make_scene_network(CLASS_NAMES, torch.Generator().manual_seed(0)).to(device)
@@ -287,10 +289,10 @@ for variant, says in [
 
 # %% [markdown]
 # The lowest row gives the flaw away: in those scenes the *background's hue* tells the class, and
-# the weights say so to anybody who looks, before a single image is misread. Its accuracy would have
-# said "well done". The row above is as honest. A linear node has one template for each class, and
-# for a disc that may be anywhere, of any size and colour, there is no template. So it has pasted
-# together scraps of its 300 training scenes, and on new ones is little better than chance.
+# the weights say so to anybody who looks, before a single image is misread. The accuracy says "well
+# done". The row above is as honest. A linear node has one template for each class, and for a disc
+# that may be anywhere, of any size and colour, there is no template. So it has pasted together
+# scraps of its 300 training scenes, and on new ones isn't much better than chance, which is 10%.
 #
 # Where it misleads: each picture has a scale of its own, so a node of tiny, useless weights looks
 # as bright as a strong one. And 3 × 3 pixels is little to look at. The next layer's kernels are
@@ -454,8 +456,8 @@ for shape, chosen in [((3, 3, 5, 4), ["linear", "conv"]), ((1, 3, 2, 8), ["block
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# One scene on its way through the network. For each layer, the eight channels with the largest
-# values.
+# One scene on its way through the network. For each layer, the scene as coarse as the layer's maps
+# are, and the eight channels with the largest values.
 
 # %%
 visible = scenes.masks.sum(axis=(1, 2)) * (labels == CLASS_NAMES.index("fish"))
@@ -468,7 +470,9 @@ figure.suptitle("Early maps are pictures of the picture; late ones say where, an
 for row, name in zip(axes, layers, strict=True):
     stack = to_numpy(maps[name][0])
     strongest = stack.max(axis=(1, 2)).argsort()[::-1][:8]
-    row[0].imshow(scenes.images[shown])
+    scene = nn.functional.adaptive_avg_pool2d(X[shown], stack.shape[1:])
+    row[0].imshow(to_numpy(scene.permute(1, 2, 0)))
+    row[0].set_title(f"scene in {' × '.join(map(str, stack.shape[1:]))}", fontsize=8, pad=2)
     row[0].set_ylabel(f"{name.removeprefix('features.')}\n{' × '.join(map(str, stack.shape))}")
     for ax, channel in zip(row[1:], strongest, strict=True):
         image = ax.imshow(stack[channel], cmap="magma", vmin=0, vmax=stack.max())
@@ -482,12 +486,12 @@ for name, stack in maps.items():
     print(f"{name}: {stack.numel():7,} values, {(stack == 0).float().mean():.0%} of them zero")
 
 # %% [markdown]
-# The first rows are large and easy to read: edges, the seams between the scales, a fish still to be
-# recognised in most channels. Each pool halves the side, and what remains says more and shows less.
-# In the last row a blob lies where the fish is, in channel after channel, and no eye could tell
-# which animal it was. Yet all of what the network knows in the end is in there, so late maps need
-# other tools. Sections 4 to 8 are such tools. (Each row has a scale of its own, and of the channels
-# that stay dark for this scene, many to a row, the figure shows none.)
+# The first rows are large and easy to read: the seams between the scales, the fish's outline, and
+# fainter, the photographed dahlia beside it. Each pool halves the side, and what remains says more
+# and shows less. In the last row a blob lies around the fish, in channel after channel; the dahlia
+# is gone, and no eye could tell which animal is left. Yet all that the network knows in the end is
+# in there, so late maps need other tools: sections 4 to 8. (Each row has a colour scale of its own,
+# and shows the strongest channels only: many others stay dark for this scene.)
 #
 # Two of the kind to play with: Yosinski et al.'s [Deep Visualization
 # Toolbox](https://yosinski.com/deepvis) shows these maps live for a webcam, and [CNN
@@ -770,15 +774,16 @@ for ax, number, place in zip(axes, (2, 4, 5, 6), (16, 8, 4, 4), strict=True):
     outside = field.copy()
     outside[max(start, 0) : stop, max(start, 0) : stop] = 0
     assert not outside.any()
-figure.colorbar(image, ax=axes, label="√(gradient / largest)", fraction=0.02, pad=0.01)
+figure.colorbar(image, ax=axes, label="√(gradient / largest)", shrink=0.8, pad=0.01)
 plt.show()
 
 # %% [markdown]
 # Not a single pixel outside the square has a gradient (the cell asserts it), so arithmetic and
 # gradient agree about the border. Inside, they disagree about what matters. A pixel in the middle
 # has many paths to the value, one in the corner has one, so the influence falls off like a bell,
-# and the deeper the layer, the smaller the part of its window that it really uses. The square root
-# in the colour scale lifts the faint parts; without it the corners would be black.
+# and the deeper the layer, the smaller the part of its window that it really uses. (The window of
+# `relu6` reaches beyond the picture: a part of it is padding.) The square root in the colour scale
+# lifts the faint parts; without it the corners would be black.
 #
 # It is an average over scenes, and sums over channels before it takes the gradient. A single
 # channel in a single scene can look far off the middle.
@@ -896,9 +901,10 @@ check_close(
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# The ten strongest patches for the first six channels of `relu4`: the first six, so that nobody
-# chose the pretty ones. Beneath them two channels of the untrained network. What lies
-# outside of the picture is grey.
+# The ten strongest patches for the first five channels of `relu4`: the first five, so that nobody
+# chose the pretty ones. Beneath them three channels of the untrained network. What lies outside of
+# the picture is grey. Above each patch is the texture of its scene's object, and the title counts,
+# for all 64 channels, how many of ten patches show the texture that most of them show.
 
 
 # %%
@@ -911,14 +917,19 @@ def crop(image, rows, columns):
 
 layer = "features.relu4"
 chain = windows(base.features, "relu4")
-exciting = {}
-for name, model, channels in [("base", base, range(6)), ("untrained", untrained, range(2))]:
-    activations = record_activations(X.clone(), model, [layer])[layer]
-    for channel in channels:
-        exciting[f"{name}\nchannel {channel}"] = strongest_places(activations, channel, 10)
+exciting, agreement = {}, {}
+for name, model, count in [("base", base, 5), ("untrained", untrained, 3)]:
+    maps = record_activations(X.clone(), model, [layer])[layer].cpu()
+    places = [strongest_places(maps, channel, 10) for channel in range(64)]
+    exciting |= {f"{name}\nchannel {channel}": places[channel] for channel in range(count)}
+    classes = [labels[to_numpy(found)[:, 0]] for found in places]
+    agreement[name] = np.mean([np.bincount(row).max() for row in classes])
 
 figure, axes = plt.subplots(len(exciting), 10, figsize=(9.5, 8), layout="constrained")
-figure.suptitle("The patches that excite a channel most: trained channels like a texture")
+figure.suptitle(
+    "The patches that excite a channel most:"
+    f" {agreement['base']:.1f} of ten share a texture (untrained: {agreement['untrained']:.1f})"
+)
 figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02)
 for row, (label, places) in zip(axes, exciting.items(), strict=True):
     row[0].set_ylabel(label, rotation=0, ha="right", va="center")
@@ -929,21 +940,17 @@ for row, (label, places) in zip(axes, exciting.items(), strict=True):
         ax.set_yticks([])
         ax.set_title(TEXTURE_NAMES[labels[image]], fontsize=7, pad=2)
 plt.show()
-for label, places in exciting.items():
-    classes, counts = np.unique(labels[to_numpy(places)[:, 0]], return_counts=True)
-    texture = TEXTURE_NAMES[classes[counts.argmax()]]
-    print(f"{label.replace(chr(10), ' '):20} {counts.max():2} of 10 patches show {texture}")
 
 # %% [markdown]
-# Trained channels have a taste: spokes and nothing else, or mostly dots, or arcs from wherever they
-# come (a crescent's rings and a zigzag's corners are both arcs to a window of this size). And the
-# taste is for *textures and edges*, hardly for whole shapes. The untrained channels pick out what
-# has the strongest contrast, of any class. The control was worth it: without the names above the
-# patches, its rows look convincing too.
+# Many trained channels have a taste: one texture and nothing else, or two that look alike in a
+# window of this size, as a crescent's rings and a zigzag's corners do; some have one that no word
+# fits. The untrained channels pick out what has strong contrast, of nearly any class. The control
+# was worth it: without the names above the patches, its rows look convincing too.
 #
-# Where it misleads: these are ten patches out of 400 scenes, the extreme end. Nothing here says
-# what the channel does on the other 390. And the window is what the channel *could* see; which part
-# of it counted, section 3 has told you on average only.
+# Where it misleads: spokes are always a flower's here, so no patch can tell whether a channel likes
+# the texture or the shape (section 8 will). These are ten patches out of 300 scenes, the extreme
+# end, and nothing says what the channel does on the other 290. And the window is what the channel
+# *could* see; which part of it counted, section 3 has told you on average only.
 #
 # ## 5. A map of all scenes: PCA
 #
@@ -1108,7 +1115,7 @@ for N, D, count in [(20, 6, 3), (5, 12, 2), (8, 8, 1), (30, 4, 4)]:
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# Features of 400 scenes, from `base` and from the untrained network, and the pixels themselves. In
+# Features of 300 scenes, from `base` and from the untrained network, and the pixels themselves. In
 # these maps every class has its own colour and, where there is one, its own likeness for a mark.
 
 # %%
@@ -1142,16 +1149,18 @@ representations = {
     name: to_numpy(record_activations(X.clone(), model, [pooled])[pooled]).astype(float)
     for name, model in representations.items()
 }
-representations["pixels"] = to_numpy(X.flatten(1)).astype(float)
+representations["pixels"] = to_numpy(X.flatten(1))
 features, untrained_features, pixels = representations.values()
 
 figure, axes = plt.subplots(1, 4, figsize=(13, 3.5), layout="constrained")
 figure.suptitle("PCA: the features of base lie in classes, pixels and random features don't")
-for ax, (name, values), style in zip(axes, representations.items(), "-:-", strict=False):
-    projected, _, explained = pca(values, 30)
+analyses = {name: pca(values, 50) for name, values in representations.items()}
+for ax, (name, (projected, _, explained)), style in zip(
+    axes, analyses.items(), "-:-", strict=False
+):
     scatter(ax, projected[:, :2], f"{name}\n2 components: {explained[:2].sum():.0%} of variance")
     colour = {"pixels": "0.6"}.get(name, "#0072B2")
-    axes[3].plot(range(1, 31), explained.cumsum(), style, color=colour, label=name)
+    axes[3].plot(range(1, 31), explained[:30].cumsum(), style, color=colour, label=name)
 axes[3].axvline(9, color="0.85", zorder=0)
 axes[3].annotate("9", (9.3, 0.05))
 axes[3].set(ylim=(0, 1.02), xlabel="components", title="share of the variance")
@@ -1162,20 +1171,23 @@ handles = [
 ]
 figure.legend(handles=handles, ncols=10, loc="outside lower center", frameon=False)
 plt.show()
-print(f"nine components hold {pca(features, 9)[2].sum():.0%} of the variance of base's features")
-brightness = np.corrcoef(pca(pixels, 1)[0][:, 0], pixels.mean(axis=1))[0, 1]
+nine = analyses["features of base"][2][:9].sum()
+print(f"nine components hold {nine:.0%} of the variance of base's features")
+pixel_components = analyses["pixels"][0]
+brightness = np.corrcoef(pixel_components[:, 0], pixels.mean(axis=1))[0, 1]
 print(f"first component of the pixels: correlation {abs(brightness):.2f} with mean brightness")
 
 # %% [markdown]
 # Nobody told PCA the classes, and yet `base`'s scenes lie by class, while pixels and random
-# features lie in one heap. The curve on the right has a corner: nine directions hold about 97% of
-# the variance of `base`'s features. Nine is no accident. Ten classes that are to be told apart by a
-# linear layer need ten corners, and ten corners span nine dimensions.
+# features lie in one heap. The curve on the right has a corner: nine directions hold nearly all the
+# variance of `base`'s features. Nine is no accident. Training has pushed the ten classes as far
+# apart as they go, towards ten corners, each as far from any other, and ten such corners span nine
+# dimensions. Papyan, Han and Donoho (2020) found this in many networks: *neural collapse*.
 #
-# Where it misleads: two components are a third of the variance, so classes that overlap in this
-# plane may be well apart in the third direction, and they are. And *much variance* isn't *much
-# meaning*: the first component of the pixels is little more than bright against dark, as the last
-# line printed says.
+# Where it misleads: the plane shows a part of the variance only, so classes that overlap in it may
+# be well apart in the other seven directions (section 6 will show that they are). And *much
+# variance* isn't *much meaning*: the first component of the pixels is little more than bright
+# against dark, as the last line printed says.
 #
 # ## 6. Another map: t-SNE
 #
@@ -1183,7 +1195,7 @@ print(f"first component of the pixels: correlation {abs(brightness):.2f} with me
 # asks of every point: *who are my neighbours?*, turns distances into probabilities, and then moves
 # points about on a sheet of paper until the neighbours on the paper are the same. It is non-linear,
 # and what it keeps of the pairwise distances is the short ones: near points stay near. From point
-# $i$, point $j$ is seen with
+# $i$, point $j$ at a distance of $d_{ij}$ is seen with probability
 #
 # $$p_{j|i} = \frac{\exp\left(-d_{ij}^2 / 2\sigma_i^2\right)}
 #   {\sum_{k \ne i} \exp\left(-d_{ik}^2 / 2\sigma_i^2\right)}, \qquad p_{i|i} = 0$$
@@ -1195,188 +1207,10 @@ print(f"first component of the pixels: correlation {abs(brightness):.2f} with me
 #
 # $$\text{perplexity}_i = 2^{H_i}, \qquad H_i = -\sum_{j \ne i} p_{j|i} \log_2 p_{j|i}$$
 #
-# Check: if $m$ points have $p = 1/m$ each and the others 0, the perplexity is $m$.
-#
-# ### Exercise: `perplexity`
-# ★★☆ · 20 minutes
-#
-# <details><summary>Hint 1: when everything underflows</summary>
-#
-# If $\sigma_i$ is small, all the exponentials may round to 0, and 0/0 is no probability. The
-# formula stays the same if you subtract the smallest $d_{ij}^2$, over $j \ne i$, from all of a row:
-# the largest exponential is then 1.
-#
-# </details>
-# <details><summary>Hint 2: 0 · log 0</summary>
-#
-# It counts as 0, as $p \log p \to 0$; NumPy makes it NaN. `np.log2(np.where(p > 0, p, 1))` is one
-# way out.
-#
-# </details>
-
-
-# %% exercise="perplexity"
-def perplexity(squared_distances, sigma):
-    """How many neighbours each point has in effect, as t-SNE counts them.
-
-        p(j|i) = exp(−d²_ij / 2σ_i²) / Σ_{k≠i} exp(−d²_ik / 2σ_i²),   p(i|i) = 0
-        perplexity_i = 2^H_i,   H_i = −Σ_{j≠i} p(j|i) log2 p(j|i)
-
-    Args:
-        squared_distances: d²_ij, float array (N, N), symmetric; its values stay as they are. All
-            are positive, but those on the diagonal, which are 0.
-        sigma: σ_i, float array (N,), positive, of any size: also where exp underflows.
-
-    Returns:
-        perplexity: float array (N,), from 1 to N − 1.
-    """
-    ### BEGIN SOLUTION
-    others = squared_distances + np.diag(np.full(len(sigma), np.inf))  # exp(−∞) = 0
-    exponent = (others.min(axis=1, keepdims=True) - others) / (2 * sigma[:, None] ** 2)
-    p = np.exp(exponent)
-    p /= p.sum(axis=1, keepdims=True)
-    entropy = -(p * np.log2(np.where(p > 0, p, 1))).sum(axis=1)
-    return 2**entropy
-    ### END SOLUTION
-
-
-# %% test="perplexity" points=4
-rng = np.random.default_rng(4)
-points = rng.normal(size=(6, 2))
-d2 = ((points[:, None] - points) ** 2).sum(-1)
-sigma_test = rng.uniform(0.5, 1.5, 6)
-
-
-def entropy_in_bits(p):
-    """−Σ p log2 p over the last axis, for positive p."""
-    return -(p * np.log2(p)).sum(-1)
-
-
-def without_self(matrix):
-    """The rows of (N, N) without the diagonal, (N, N − 1)."""
-    return matrix[~np.eye(len(matrix), dtype=bool)].reshape(len(matrix), -1)
-
-
-def shares(matrix):
-    return matrix / matrix.sum(-1, keepdims=True)
-
-
-kernel = np.exp(-d2 / (2 * sigma_test[:, None] ** 2))
-p = shares(without_self(kernel))
-H = entropy_in_bits(p)
-with check_unchanged(squared_distances=d2, sigma=sigma_test):
-    result = perplexity(d2, sigma_test)
-check_close(
-    result,
-    2**H,
-    "perplexity(squared_distances, sigma)",
-    tolerance=1e-6,
-    mistakes={
-        "a point counts as its own neighbour": 2 ** entropy_in_bits(shares(kernel)),
-        "a point counts as its own neighbour in the sum beneath the fraction": (
-            2 ** entropy_in_bits(without_self(shares(kernel)))
-        ),
-        "the 2 of 2σ² is missing": 2
-        ** entropy_in_bits(shares(without_self(np.exp(-d2 / sigma_test[:, None] ** 2)))),
-        "sigma isn't squared": 2
-        ** entropy_in_bits(shares(without_self(np.exp(-d2 / (2 * sigma_test[:, None]))))),
-        "the distances are squared once more: they are squared already": 2
-        ** entropy_in_bits(shares(without_self(np.exp(-(d2**2) / (2 * sigma_test[:, None] ** 2))))),
-        "the root of the squared distances is taken: the formula wants d²": 2
-        ** entropy_in_bits(
-            shares(without_self(np.exp(-np.sqrt(d2) / (2 * sigma_test[:, None] ** 2))))
-        ),
-        "the entropy is in natural units where it should be in bits: 2 to the power of log2": (
-            2 ** (H * np.log(2))
-        ),
-        "e is raised to an entropy in bits: it should be 2": np.exp(H),
-        "the entropy is returned: 2 is to be raised to it": H,
-        "the entropy is returned, in natural units": H * np.log(2),
-        "the minus sign of the entropy is missing": 2**-H,
-        "sigma belongs to the column j: it is that of the row i": 2
-        ** entropy_in_bits(shares(without_self(np.exp(-d2 / (2 * sigma_test**2))))),
-        "all rows are normalised together: each point has probabilities that sum to 1": 2
-        ** entropy_in_bits(without_self(kernel) / without_self(kernel).sum()),
-        "the probabilities are normalised over i, not over j": 2
-        ** entropy_in_bits(without_self(kernel / (kernel - np.eye(6)).sum(axis=0))),
-        "one width is used for all points": 2
-        ** entropy_in_bits(shares(without_self(np.exp(-d2 / (2 * sigma_test[0] ** 2))))),
-        "the probabilities aren't normalised": 2 ** entropy_in_bits(without_self(kernel)),
-        "one number is returned: each point has its own": (2**H).mean(),
-    },
-)
-check_close(
-    perplexity(d2.copy(), np.full(6, 1e-4)),
-    np.ones(6),
-    "perplexity for tiny sigma, where one neighbour is left and exp underflows,",
-    tolerance=1e-6,
-)
-check_close(
-    perplexity(d2.copy(), np.full(6, 1e6)),
-    np.full(6, 5.0),
-    "perplexity for huge sigma, where all 5 others are neighbours,",
-    tolerance=1e-6,
-)
-### BEGIN HIDDEN TESTS
-rng = np.random.default_rng(reference.seed)
-for N, D in [(2, 3), (7, 1), (15, 4)]:
-    points = rng.normal(size=(N, D))
-    d2 = ((points[:, None] - points) ** 2).sum(-1)
-    sigma_test = np.exp(rng.uniform(-7, 3, N))
-    check_close(
-        perplexity(d2.copy(), sigma_test.copy()),
-        reference.perplexity(d2, sigma_test),
-        f"perplexity for {N} points",
-        tolerance=1e-6,
-    )
-### END HIDDEN TESTS
-
-# %% [markdown]
-# What a perplexity means for our features: for each of three values, find every point's $\sigma_i$
-# by bisection with your function, and plot the probability of a point's neighbours by their rank.
-
-
-# %%
-def squared_distances_of(points):
-    lengths = (points**2).sum(axis=1)
-    distances = np.maximum(lengths[:, None] + lengths - 2 * points @ points.T, 1e-12)
-    np.fill_diagonal(distances, 0)
-    return distances
-
-
-def widths_for(squared_distances, wanted):
-    """σ for each point such that its perplexity is as wanted, found by halving an interval."""
-    low, high = np.full(len(features), -10.0), np.full(len(features), 10.0)
-    for _ in range(30):
-        middle = (low + high) / 2
-        too_wide = perplexity(squared_distances, np.exp(middle)) > wanted
-        low, high = np.where(too_wide, low, middle), np.where(too_wide, middle, high)
-    return np.exp((low + high) / 2)
-
-
-d2_features = squared_distances_of(features)
-sorted_d2 = np.sort(d2_features, axis=1)[:, 1:]
-figure, ax = plt.subplots(figsize=(8, 3.8), layout="constrained")
-for wanted, style in [(2, ":"), (30, "-"), (100, "--")]:
-    sigma = widths_for(d2_features, wanted)[:, None]
-    p = np.exp((sorted_d2[:, :1] - sorted_d2) / (2 * sigma**2))
-    within = (p / p.sum(axis=1, keepdims=True)).cumsum(axis=1).mean(axis=0)
-    label = f"perplexity {wanted}: {within[38]:.0%} on the nearest 39"
-    ax.plot(range(1, 151), within[:150], style, color="#0072B2", label=label)
-ax.axvline(39, color="0.8", zorder=0)
-ax.annotate("a scene's class has\n39 other scenes", (41, 0.1), color="0.4")
-ax.set(
-    xlim=(0, 150), ylim=(0, 1.03), xlabel="nearest neighbours", ylabel="their share of $p_{j|i}$"
-)
-ax.set_title("Perplexity sets how far around itself each point looks")
-ax.legend(loc="lower right", frameon=False)
-ax.spines[["top", "right"]].set_visible(False)
-plt.show()
-
-# %% [markdown]
-# With perplexity 2 a point knows its two or three closest neighbours and nobody else. With 100 it
-# has to find 100 neighbours although its class has only 39 others, so strangers are made
-# neighbours. Neither number is in the data: you put it there.
+# Check: if $m$ points have $p = 1/m$ each and the others 0, the perplexity is $m$. With perplexity
+# 2, then, a point has two or three neighbours and knows nobody else. With 100 it has to find 100,
+# although its class has only 29 others here, so strangers are made neighbours. Neither number is in
+# the data: you put it there. The rest is scikit-learn's `TSNE`.
 #
 # Before the scenes, a toy whose truth is plain to see: three groups of points on a plane, one
 # tight, one wide, one far away. t-SNE gets the two coordinates and has nothing to do but to leave
@@ -1431,6 +1265,7 @@ plt.show()
 #
 # <details><summary>Hint: ranks from distances</summary>
 #
+# `cdist(a, b)` from scipy, imported above, returns the distances of all rows of a to all rows of b.
 # `np.argsort` of a row lists the points from the nearest to the farthest. What you need is the
 # inverse: for each point, its position in that list. An argsort of the argsort does it, and it
 # gives the point itself the rank 0, for nothing is nearer.
@@ -1458,8 +1293,7 @@ def trustworthiness(features, points, k):
     """
     ### BEGIN SOLUTION
     N = len(features)
-    in_space = np.linalg.norm(features[:, None] - features, axis=-1)
-    on_map = np.linalg.norm(points[:, None] - points, axis=-1)
+    in_space, on_map = cdist(features, features), cdist(points, points)
     rank = in_space.argsort(axis=1).argsort(axis=1)  # 0 for the point itself
     neighbours = on_map.argsort(axis=1)[:, 1 : k + 1]
     excess = np.take_along_axis(rank, neighbours, axis=1) - k
@@ -1536,7 +1370,7 @@ for N, D, k in [(5, 3, 2), (12, 2, 1), (20, 6, 9), (9, 1, 4)]:
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# Now the scenes. Above, `base`'s features with three perplexities. Below, the pixels, and 400
+# Now the scenes. Above, `base`'s features with three perplexities. Below, the pixels, and 300
 # points of **pure noise**, drawn in 128 dimensions without any structure, twice. T is your
 # trustworthiness with $k = 10$.
 
@@ -1546,12 +1380,11 @@ from scipy.stats import spearmanr
 from sklearn.metrics import silhouette_score
 
 noise = np.random.default_rng(1).normal(size=features.shape)
-pixel_components = pca(pixels, 50)[0]  # nearly the same distances, in a fraction of the time
 panels = [
     ("features of base", features, 2),
     ("features of base", features, 30),
-    ("features of base", features, 120),
-    ("pixels", pixel_components, 30),
+    ("features of base", features, 100),
+    ("pixels", pixel_components, 30),  # 50 components: nearly the same distances
     ("noise", noise, 2),
     ("noise", noise, 30),
 ]
@@ -1573,7 +1406,7 @@ figure.legend(handles=handles, ncols=10, loc="outside lower center", frameon=Fal
 plt.show()
 
 best_map = scores["features of base", 30][0]
-plane = pca(features, 2)[0]
+plane = analyses["features of base"][0][:, :2]
 for name, points in {"features": best_map, "pixels": scores["pixels", 30][0]}.items():
     print(f"silhouette of the classes on the map of {name}: {silhouette_score(points, labels):.2f}")
 print("                      trustworthiness, k = 10     all distances, rank correlation")
@@ -1582,17 +1415,17 @@ for name, points in {"PCA, 2 components": plane, "t-SNE, perplexity 30": best_ma
     print(f"{name:20} {trustworthiness(features, points, 10):20.3f} {correlation:30.2f}")
 
 # %% [markdown]
-# In the features there are ten islands, one for each class, at any reasonable perplexity, with a
-# trustworthiness above 0.99 and a silhouette near 0.9 (1 would be points on top of one another, 0
-# classes that lie mixed). The pixels give no class away. And the noise shows what a map is worth
-# without a judge: with perplexity 2 it falls into dozens of neat clumps that aren't there. Its
-# trustworthiness is far below 0.9, and it should have told you.
+# In the features there are ten islands, one for each class, at perplexity 30 and at 100, and a few
+# stray scenes between them, with a trustworthiness near 1 and a high silhouette (1 would be classes
+# shrunk to points, 0 classes that lie mixed). The pixels give no class away. And the noise shows
+# what a map is worth without a judge: with perplexity 2 it falls into dozens of neat clumps that
+# aren't there. Its low trustworthiness is the warning.
 #
 # Two things that trustworthiness doesn't see. Perplexity 2 tears classes apart, and T is high all
 # the same, because neighbours *on the map* are true ones: it never asks who is missing. And it
 # looks at $k$ neighbours only. Of *all* distances, as the rank correlation says, the flat plane of
-# PCA keeps more than t-SNE does, though it is far behind among neighbours. If somebody says that
-# t-SNE keeps pairwise distances, ask: which?
+# PCA keeps more than t-SNE does, though it is behind among neighbours. If somebody says that t-SNE
+# keeps pairwise distances, ask: which?
 #
 # ### Question: reading a map
 # ★★☆ · 10 minutes
@@ -1646,8 +1479,7 @@ def nearest_neighbours(queries, gallery, count):
         indices: int array (Q, count), rows of the gallery, the nearest first.
     """
     ### BEGIN SOLUTION
-    squared = (queries**2).sum(axis=1)[:, None] + (gallery**2).sum(axis=1) - 2 * queries @ gallery.T
-    return squared.argsort(axis=1)[:, :count]
+    return cdist(queries, gallery).argsort(axis=1)[:, :count]
     ### END SOLUTION
 
 
@@ -1698,7 +1530,7 @@ for Q, N, D, count in [(1, 12, 5, 4), (6, 3, 2, 3), (5, 20, 9, 1)]:
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# Each query is a scene among the 400, so its nearest neighbour is itself and is skipped. For a
+# Each query is a scene among the 300, so its nearest neighbour is itself and is skipped. For a
 # harder question, 100 scenes of five classes that `base` has never seen, hexagons and arrows and
 # drops, look for neighbours among each other.
 
@@ -1710,8 +1542,8 @@ new_representations = {
     for name, model in {"features of base": base, "features, untrained": untrained}.items()
 } | {"pixels": to_numpy(X_new.flatten(1))}
 
-figure, axes = plt.subplots(4, 12, figsize=(12.5, 5))
-figure.subplots_adjust(left=0.01, right=0.99, bottom=0.01, top=0.8, wspace=0.06, hspace=0.2)
+figure, axes = plt.subplots(4, 12, figsize=(12.5, 4.9))
+figure.subplots_adjust(left=0.01, right=0.99, bottom=0.01, top=0.84, wspace=0.06, hspace=0.22)
 figure.suptitle("Neighbours in pixels share a background, neighbours in features share a class")
 chosen = [int(np.flatnonzero(labels == c)[1]) for c in (1, 3, 5, 8)]
 neighbours = {
@@ -1746,9 +1578,9 @@ print(f"{'by chance':38} {'10%':>8} {'20%':>18}")
 # Names in brackets are of another class than the query's. In pixels a scene's neighbour is whatever
 # has a similar background, since most pixels are background, and a disc that has moved by ten
 # pixels is a stranger; the share of the right class is that of chance. In features the neighbours
-# are right, wherever the object lies and whatever is behind it. What is more, they are mostly right
-# for classes that nobody told the network about: this is why features can be reused, which is lab
-# 04.
+# are nearly always right, wherever the object lies and whatever is behind it. What is more, they
+# are mostly right for classes that nobody told the network about: this is why features can be
+# reused, which is lab 04.
 #
 # Where it misleads: "nearest" is relative. Something is always nearest, even to a picture unlike
 # any other, and the figure doesn't show how far away it is.
@@ -1973,16 +1805,18 @@ shape_areas, texture_areas = (
 )
 
 figure, axes = plt.subplots(1, 3, figsize=(13, 3.9), layout="constrained")
-for (what, values), style in zip(recalls.items(), ("o-", "s--"), strict=True):
-    axes[0].plot(counts, values, style, label=what, color="#0072B2" if style == "o-" else "0.5")
+preferring, at_random = recalls.values()
+axes[0].plot(counts, preferring, "o-", color="#0072B2")
+axes[0].plot(counts, at_random, "s--", color="0.5")
+axes[0].annotate("any, at random", (29, 0.94), color="0.4", va="center")
+axes[0].annotate("those that\nprefer it\nmost", (1, 0.6), color="#0072B2", va="center")
 axes[0].set(ylim=(0, 1.05), xlabel="channels removed, of 128", ylabel="recall of the class")
-axes[0].set_title("1. A dozen gone, and nothing is lost")
-axes[0].legend(loc="lower left", frameon=False)
+axes[0].set_title(f"1. Twelve gone, and {preferring[counts.index(12)]:.0%} still recognised")
 for place, values in enumerate(detectors.values()):
     axes[1].plot(np.linspace(-0.25, 0.25, 10) + place, values, "o", color="#0072B2")
 axes[1].set_xticks(range(3), [what.replace(" ", "\n", 1) for what in detectors])
 axes[1].set(ylim=(0.45, 1.02), ylabel="best detector of a class, area under ROC")
-axes[1].set_title("2. A random direction does as well")
+axes[1].set_title("2. Random directions do as well")
 axes[2].hlines(range(10), shape_areas, texture_areas, color="0.8", zorder=0)
 axes[2].plot(shape_areas, range(10), "s", color="#E69F00", label="its shape")
 axes[2].plot(texture_areas, range(10), "o", color="#0072B2", label="its texture")
@@ -2004,16 +1838,16 @@ print(f"each class is preferred by {prefer.min()} to {prefer.max()} of the 128 c
 # an untrained network has nothing like it. The experiments open it again.
 #
 # 1. No channel is *the* one. Take away the dozen that prefer a class most, and nearly all of its
-#    scenes are still recognised; it takes two dozen, all that favour the class, to hurt. (Of
-#    channels chosen at random, 48 aren't missed.)
-# 2. No channel is *special*. A random direction, a mixture of all 128 channels, tells the classes
-#    apart just as well. The information is in the space; its axes are no better than other
-#    directions. This is what is meant by a **distributed representation**, and Szegedy et al. found
-#    it in 2014.
+#    scenes are still recognised; it takes two dozen, more than favour the class at all, before most
+#    are lost. (Of channels chosen at random, 48 aren't missed.)
+# 2. No channel is *special*. The best of 128 random directions, each a mixture of all channels,
+#    tells a class from the rest just as well. The information is in the space; its axes are no
+#    better than other directions. This is what is meant by a **distributed representation**, and
+#    Szegedy et al. found it in 2014.
 # 3. And the *name* was ours. The channel that fires for rings fires for zigzags; shown a ring
-#    without zigzags, it is no better than a coin, and it is the same with every class. In our data
-#    a ring never came without its zigzags, so selectivity could not tell the two apart, and nor
-#    could the patches of section 4.
+#    without zigzags, it is no better than a coin, and it is much the same with nearly every class.
+#    In our data a ring never came without its zigzags, so selectivity could not tell the two apart,
+#    and nor could the patches of section 4.
 #
 # So say "this channel is active for …, in these data", and not "the ring neuron". Whether a picture
 # of a network has made anybody understand it is a question about people, and it takes people to
@@ -2039,7 +1873,7 @@ print(f"each class is preferred by {prefer.min()} to {prefer.max()} of the 128 c
 # It isn't needed: without it, and without many others that prefer rings, rings are still
 # recognised, so it can't be how the network recognises them. It isn't special: random directions of
 # the same space tell classes apart as well; the concept is distributed over many channels. The
-# patches are the ten best of 400 scenes: they say nothing of what else excites the channel less,
+# patches are the ten best of 300 scenes: they say nothing of what else excites the channel less,
 # and such patches look alike for channels of an untrained network too; selectivity of the control
 # belongs beside it. The patch shows what lay in the window, not which part of it counted (effective
 # receptive field).
@@ -2080,7 +1914,8 @@ else:
 
     photograph = nn.functional.interpolate(
         preprocess(load_photograph("flower")), (224, 336), mode="bilinear", antialias=True
-    ).to(device)
+    )
+    photograph = photograph.clamp(0, 1).to(device)  # rounding may have left the range
     convolutions = ["features.0", "features.4", "features.7", "features.12"]
     maps = record_activations(photograph.clone(), squeezenet, convolutions)
     field = receptive_field_gradient(photograph.clone(), squeezenet, "features.12", 6, 9)

@@ -1,0 +1,2116 @@
+# %% [markdown]
+# # Lab 04: Transfer learning
+#
+# Somebody has trained a network on twelve thousand labelled pictures. You have twenty-five, and of
+# other things. Most networks in use today were made like that: take one that has learned to see
+# something, and teach it the rest. You will do it in two ways, find out when which of them is
+# better, and fall into the trap that BatchNorm sets for everybody once.
+#
+# | section | what you write | minutes |
+# |---|---|---|
+# | 1. A new head | `replace_head` | 20 |
+# | 2. Freeze | `freeze`, `training_mode` | 35 |
+# | 3. What the head sees | `extract_features` | 20 |
+# | 4. A head alone | `train_head` | 30 |
+# | 5. Finetune | `parameter_groups`, one answer in words | 40 |
+# | 6. Few labels, or none: six settings | `low_label_setting`, one answer in words | 45 |
+# | 7. Pseudo-labels | `pseudo_label_loss` | 30 |
+# | 8. With an ImageNet network | nothing: you look | 10 |
+#
+# The cell beneath each exercise is its test: **if it says nothing, your code is right so far**;
+# otherwise it says in one sentence what is wrong. When your work is graded, other networks, shapes
+# and classes are tried as well. No exercise needs one that you wrote before, so a slip costs you
+# only once.
+
+# %% given=true
+import copy
+from collections import OrderedDict
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from utils.checks import check_close, check_tuple, check_unchanged, vector_jacobian_product
+
+device = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def random_tensor(seed, *shape):
+    """Normally distributed numbers in float64."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def random_images(seed, *shape):
+    """Images in float64 with values between 0 and 1."""
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def random_labels(seed, count, classes):
+    """Classes, int64 (count,), of which each occurs if there are enough."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.arange(count)[torch.randperm(count, generator=generator)] % classes
+
+
+class SmallMemory(nn.Module):
+    """A module that lets few images through at a time, and hands on what it gets."""
+
+    def __init__(self, most):
+        super().__init__()
+        self.most = most
+
+    def forward(self, images):
+        if len(images) > self.most:
+            raise MemoryError(f"{len(images)} images at once, where {self.most} fit")
+        return images
+
+
+def tiny_network(seed, classes=4, hidden=True, most=1000):
+    """A small random network for the tests, in eval mode and float64, from images (N, 3, H, W).
+
+    Where `hidden`, a second linear layer with BatchNorm and dropout stands before the head. More
+    than `most` images at a time are too many for it.
+    """
+    features = OrderedDict(
+        memory=SmallMemory(most),
+        conv1=nn.Conv2d(3, 5, 3, padding=1, bias=False),
+        norm1=nn.BatchNorm2d(5),
+        relu1=nn.ReLU(),
+        drop=nn.Dropout2d(0.3),
+        conv2=nn.Conv2d(5, 6, (2, 3)),
+        norm2=nn.BatchNorm2d(6),
+        relu2=nn.ReLU(),
+    )
+    classifier = OrderedDict(pool=nn.AdaptiveAvgPool2d((1, 2)), flatten=nn.Flatten())
+    if hidden:
+        classifier |= OrderedDict(
+            hidden=nn.Linear(12, 9), norm=nn.BatchNorm1d(9), relu=nn.ReLU(), drop=nn.Dropout(0.3)
+        )
+    classifier["linear"] = nn.Linear(9 if hidden else 12, classes)
+    network = nn.Sequential(
+        OrderedDict(features=nn.Sequential(features), classifier=nn.Sequential(classifier))
+    )
+    generator = torch.Generator().manual_seed(seed)
+    network.double().eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.normal_(0, 0.5, generator=generator)
+        for buffer in network.buffers():
+            if buffer.is_floating_point():
+                buffer.uniform_(0.5, 1.5, generator=generator)
+    return network
+
+
+def is_norm(module):
+    """Whether a module is a BatchNorm layer, for vectors or for maps."""
+    return isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)
+
+
+# In the grader a student's function lives in another process, and so does what it returns and what
+# it does to a model. Helpers that need the function itself go to where it is: there,
+# run_beside(verb, …) calls verb(the function itself, …).
+
+
+def scores_of_changed(replace_head, model, classes, X, weight=None, bias=None):
+    """The scores of replace_head(model, classes), with this weight and bias put into its head."""
+    if hasattr(replace_head, "run_beside"):
+        return replace_head.run_beside(scores_of_changed, model, classes, X, weight, bias)
+    changed = replace_head(model, classes)
+    if not isinstance(changed, nn.Module):
+        raise AssertionError(
+            f"replace_head returned {type(changed).__name__}, not a network; is a `return` missing?"
+        )
+    changed.eval()
+    with torch.no_grad():
+        if weight is not None:
+            head = changed.classifier[-1]
+            if getattr(head, "bias", None) is None:
+                raise AssertionError("the new head has no bias; nn.Linear has one by default.")
+            head.weight.copy_(weight)
+            head.bias.copy_(bias)
+        return changed(X)
+
+
+def what_replace_head_leaves(replace_head, model, classes, X):
+    """The model's own scores afterwards, how many parameters it shares with the copy, and whether
+    the copy's head can be trained."""
+    if hasattr(replace_head, "run_beside"):
+        return replace_head.run_beside(what_replace_head_leaves, model, classes, X)
+    changed = replace_head(model, classes)
+    own = {parameter.data_ptr() for parameter in model.parameters()}
+    shared = [parameter for parameter in changed.parameters() if parameter.data_ptr() in own]
+    trainable = all(parameter.requires_grad for parameter in changed.classifier[-1].parameters())
+    with torch.no_grad():
+        return model(X), len(shared), trainable
+
+
+def carries_graph(function, *arguments):
+    """Whether autograd could go back from the function's result."""
+    if hasattr(function, "run_beside"):
+        return function.run_beside(carries_graph, *arguments)
+    return bool(function(*arguments).requires_grad)
+
+
+def rates_by_parameter(parameter_groups, model, head_lr, features_lr):
+    """What a step of plain gradient descent takes from each parameter whose gradient is one, how
+    many tensors the groups hold, and how many of these are frozen."""
+    if hasattr(parameter_groups, "run_beside"):
+        return parameter_groups.run_beside(rates_by_parameter, model, head_lr, features_lr)
+    optimizer = torch.optim.SGD(parameter_groups(model, head_lr, features_lr), lr=0.123)
+    held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    before = {name: value.detach().clone() for name, value in model.named_parameters()}
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    rates = {
+        name: (before[name] - value.detach()).mean().item()
+        for name, value in model.named_parameters()
+    }
+    return rates, len(held), sum(not parameter.requires_grad for parameter in held)
+
+
+# %% [markdown]
+# ## The old task and two new ones
+#
+# The network `base` has learned ten classes of textured objects. Two tasks are waiting for it:
+#
+# - a **near** target: five classes that it has never seen, drawn in the same manner;
+# - a **far** target: scikit-learn's handwritten digits, grey, flat and without any background.
+
+# %%
+import matplotlib.pyplot as plt
+from sklearn.datasets import load_digits
+
+from utils.models import load_model, make_scene_network
+from utils.scenes import CLASS_NAMES, HELD_OUT_CLASS_NAMES, make_scenes
+
+base = load_model("base").to(device)
+
+
+def scene_tensors(count, seed, variant="single"):
+    """Scenes as images (count, 3, 64, 64) and classes (count,)."""
+    drawn = make_scenes(count, np.random.default_rng(seed), variant)
+    return tuple(tensor.to(device) for tensor in drawn.tensors())
+
+
+def digit_tensors(side):
+    """All 1797 digits as images (1797, 3, side, side), each of 8 × 8 pixels, and their classes."""
+    digits = load_digits()
+    images = torch.from_numpy(digits.images / 16).float()[:, None].expand(-1, 3, -1, -1)
+    images = F.interpolate(images, (side, side), mode="nearest")
+    return images.to(device), torch.from_numpy(digits.target).to(device)
+
+
+SIDE = 16
+old_images, old_labels = scene_tensors(120, 40)
+near_images, near_labels = scene_tensors(400, 41, "held_out")
+near_test_images, near_test_labels = scene_tensors(200, 42, "held_out")
+digit_images, digit_labels = digit_tensors(SIDE)
+shuffled = torch.randperm(len(digit_labels), generator=torch.Generator().manual_seed(43))
+far_images, far_test_images = digit_images[shuffled[:1000]], digit_images[shuffled[1000:1400]]
+far_labels, far_test_labels = digit_labels[shuffled[:1000]], digit_labels[shuffled[1000:1400]]
+
+
+def in_order(labels, classes, count):
+    """The first `count` examples of classes 0, 1, 2, …, as far as there are classes."""
+    rows = [torch.nonzero(labels == c)[:count, 0] for c in range(classes)]
+    return torch.stack(rows, 1).flatten().cpu()
+
+
+figure, axes = plt.subplots(3, 10, figsize=(11, 4.4), layout="constrained")
+figure.suptitle("What base has learned (top), a near target (middle) and a far one (bottom)")
+for row, images, labels, names in [
+    (axes[0], old_images, old_labels, CLASS_NAMES),
+    (axes[1], near_images, near_labels, HELD_OUT_CLASS_NAMES),
+    (axes[2], far_images, far_labels, range(10)),
+]:
+    places = in_order(labels, len(names), 10 // len(names))
+    for ax, place in zip(row, places, strict=True):
+        ax.imshow(images[place].permute(1, 2, 0).cpu())
+        ax.set_title(names[labels[place]], fontsize=9)
+        ax.set_axis_off()
+plt.show()
+
+# %% [markdown]
+# The near target shares everything with the old task but the classes: the same backgrounds, the
+# same distractors, textures of the same kind. The digits share nothing but the name of image
+# classification. They come in 8 × 8 pixels; we draw each twice as large, since a network that
+# halves its maps three times would have nothing left of 8 × 8. It averages over all places in the
+# end, so any size will do.
+#
+# ## 1. A new head
+#
+# A classifier of this kind is a function in two parts: features $\phi(x) \in \mathbb{R}^D$, made by
+# everything but the last layer, and on top of them one linear layer, the **head**:
+#
+# $$s(x) = W \phi(x) + b, \qquad W \in \mathbb{R}^{C \times D}$$
+#
+# Each row of $W$ belongs to one class. Other classes need other rows, and so the head is the one
+# part that cannot be transferred. How should the new one start? Randomly, usually. We start it at
+# **zero**: all scores are 0, all classes equally likely, the loss is $\log C$ to the last digit
+# (a fine thing to check before any training!), and in the first step the gradient for the features
+# is zero too: $\partial L / \partial \phi = W^\top \, \partial L / \partial s$. A random head would
+# spend its first steps on pushing good features in random directions.
+#
+# ### Exercise: `replace_head`
+# ★☆☆ · 20 minutes
+#
+# All our networks have two parts, `model.features` and `model.classifier`, and the head is the last
+# module of the second, `model.classifier[-1]`.
+#
+# <details><summary>Hint</summary>
+#
+# `copy.deepcopy(model)`; a linear layer knows its `in_features`; an `nn.Sequential` lets you assign
+# to `classifier[-1]`; `nn.init.zeros_`; and `.to(weight)` moves a layer to a tensor's device and
+# dtype.
+#
+# </details>
+
+
+# %% exercise="replace_head"
+def replace_head(model, classes):
+    """A copy of a network with a new head, for other classes.
+
+    The model itself stays as it is, and the copy shares no parameter with it.
+
+    Args:
+        model: nn.Module with two parts, model(X) = model.classifier(model.features(X)). The
+            classifier is an nn.Sequential whose last module, the head, is an nn.Linear with a bias.
+        classes: int, the number C of new classes.
+
+    Returns:
+        changed: nn.Module with the same parts. Its head, changed.classifier[-1], is an nn.Linear to
+            C scores with a bias, both weight and bias zero, trainable, on the device and with the
+            dtype of the old one. Everything else is the model's, weights and statistics included.
+    """
+    ### BEGIN SOLUTION
+    changed = copy.deepcopy(model)
+    old = changed.classifier[-1]
+    head = nn.Linear(old.in_features, classes).to(old.weight)
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    changed.classifier[-1] = head
+    return changed
+    ### END SOLUTION
+
+
+# %% test="replace_head" points=5
+X, model = random_images(0, 3, 3, 6, 9), tiny_network(0)
+weight, bias = random_tensor(1, 7, 9), random_tensor(2, 7)
+with torch.no_grad():
+    inner = model.classifier[:-1](model.features(X))
+scores = scores_of_changed(replace_head, model, 7, X)
+check_close(
+    scores,
+    torch.zeros(3, 7),
+    "the scores of replace_head(model, 7)",
+    mistakes={
+        "the new head's bias is not zero": scores[:1].expand(len(scores), -1),
+        "the new head's weight is not zero": scores,
+    },
+)
+check_close(
+    scores_of_changed(replace_head, model, 7, X, weight, bias),
+    inner @ weight.T + bias,
+    "the scores after numbers were put into the new head",
+    mistakes={
+        "the hidden layer before the head is gone": lambda: (
+            model.classifier[:2](model.features(X)).detach()[:, :9] @ weight.T + bias
+        ),
+    },
+)
+after, shared, trainable = what_replace_head_leaves(replace_head, model, 7, X)
+assert after.shape == (3, 4), "replace_head changes the model itself: work on a deep copy."
+with torch.no_grad():
+    check_close(after, model.classifier[-1](inner), "the model's own scores after replace_head")
+assert not shared, f"the copy shares {shared} parameters with the model: training it changes both."
+assert trainable, "the new head can't be trained: its parameters have to require a gradient."
+### BEGIN HIDDEN TESTS
+for seed, classes, hidden in [(0, 2, False), (1, 4, True), (2, 9, False)]:
+    seed += reference.seed
+    X, model = random_images(seed, 2, 3, 5, 7), tiny_network(seed, classes=3, hidden=hidden)
+    width = model.classifier[-1].in_features
+    weight, bias = random_tensor(seed, classes, width), random_tensor(seed + 9, classes)
+    before = model(X).detach()
+    name = f"replace_head(model, {classes}) for a head of {width} inputs"
+    check_close(
+        scores_of_changed(replace_head, model, classes, X),
+        torch.zeros(2, classes),
+        f"the scores of {name}",
+    )
+    check_close(
+        scores_of_changed(replace_head, model, classes, X, weight, bias),
+        scores_of_changed(reference.replace_head, model, classes, X, weight, bias),
+        f"the scores of {name} with other numbers in the head",
+    )
+    after, shared, trainable = what_replace_head_leaves(replace_head, model, classes, X)
+    check_close(after, before, f"the model's own scores after {name}")
+    assert not shared and trainable, f"{name} shares parameters, or its head can't be trained."
+### END HIDDEN TESTS
+
+# %% [markdown]
+# Why can't we keep the old head? Ask `base` about things it has no word for, and see which of its
+# ten words it takes.
+
+# %%
+with torch.no_grad():
+    probabilities = torch.cat([base(part).softmax(1) for part in near_test_images.split(100)])
+share = F.one_hot(probabilities.argmax(1), 10).float()
+answers = torch.stack([share[near_test_labels == c].mean(0) for c in range(5)]).cpu()
+sure = probabilities.amax(1).cpu()
+
+figure, ax = plt.subplots(figsize=(8, 3.4), layout="constrained")
+picture = ax.imshow(answers, cmap="viridis", vmin=0, vmax=1)
+ax.set_xticks(range(10), CLASS_NAMES, rotation=45, ha="right")
+ax.set_yticks(range(5), HELD_OUT_CLASS_NAMES)
+ax.set(xlabel="base answers", ylabel="shown")
+for (row, column), value in np.ndenumerate(answers.numpy()):
+    if value >= 0.1:
+        ax.text(
+            column,
+            row,
+            f"{value:.0%}",
+            ha="center",
+            va="center",
+            fontsize=8,
+            color="black" if value > 0.5 else "white",
+        )
+figure.colorbar(picture, ax=ax, shrink=0.8, label="share of the scenes")
+ax.set_title(
+    f"Five unknown classes, ten known words: {(sure > 0.9).mean(dtype=float):.0%} of the answers"
+    " are given with more than 90%"
+)
+plt.show()
+
+fresh = replace_head(base, 5)
+with torch.no_grad():
+    loss = F.cross_entropy(fresh(near_test_images[:100]), near_test_labels[:100]).item()
+print(f"loss with the new head: {loss:.6f}; log 5 = {np.log(5):.6f}")
+
+# %% [markdown]
+# Without a word for it, the network doesn't say so: it takes the word whose features come closest,
+# and is often sure of it. The new head knows nothing, and says exactly that.
+#
+# ## 2. Freeze
+#
+# With 25 labelled pictures, a head has 645 numbers to learn, the whole network more than 283,000.
+# So the first recipe is to **freeze** everything but the head: $\phi$ stays what it is, and only
+# $W$ and $b$ are learned.
+#
+# ### Exercise: `freeze`
+# ★☆☆ · 10 minutes
+#
+# A parameter is frozen if its `requires_grad` is False: autograd computes no gradient for it, and
+# an optimiser passes over it.
+
+
+# %% exercise="freeze"
+def freeze(model):
+    """Freeze all parameters of a network but those of its head, in place.
+
+    Only `requires_grad` changes: False for every parameter outside the head, True for the head's
+    weight and bias, whatever they were before. Values, modes and modules stay as they are.
+
+    Args:
+        model: nn.Module whose head is model.classifier[-1], an nn.Linear. There may be other layers
+            with parameters in model.classifier.
+    """
+    ### BEGIN SOLUTION
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    for parameter in model.classifier[-1].parameters():
+        parameter.requires_grad_(True)
+    ### END SOLUTION
+
+
+# %% test="freeze" points=4
+model = tiny_network(3)
+names = [name for name, _ in model.named_parameters()]
+values = {name: value.clone() for name, value in model.state_dict().items()}
+model.classifier.linear.weight.requires_grad_(False)
+freeze(model)
+
+
+def trainable_if(condition):
+    """One number for each parameter: 1 where the condition holds for its name."""
+    return np.array([int(condition(name)) for name in names])
+
+
+flags = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+check_close(
+    trainable_if(lambda name: flags[name]),
+    trainable_if(lambda name: name.startswith("classifier.linear.")),
+    "which parameters require a gradient after freeze(model)",
+    mistakes={
+        "nothing is frozen: it is each parameter, not a module, that has a requires_grad": (
+            trainable_if(lambda name: name != "classifier.linear.weight")
+        ),
+        "nothing is frozen": trainable_if(lambda name: True),
+        "the head is frozen as well": trainable_if(lambda name: False),
+        "the head stays frozen where it was before": (
+            trainable_if(lambda name: name == "classifier.linear.bias")
+        ),
+        "the head is frozen, and the rest is not: it should be the other way round": (
+            trainable_if(lambda name: not name.startswith("classifier.linear."))
+        ),
+        "only model.features is frozen: there are hidden layers in model.classifier": (
+            trainable_if(lambda name: name.startswith("classifier."))
+        ),
+        "only weights are frozen: biases are parameters, too": (
+            trainable_if(lambda name: name.endswith("bias") or name.startswith("classifier.linear"))
+        ),
+        "BatchNorm's parameters are left out: its weight and bias have to be frozen, too": (
+            trainable_if(lambda name: "norm" in name or name.startswith("classifier.linear."))
+        ),
+        "only the head's weight can be trained, not its bias": (
+            trainable_if(lambda name: name == "classifier.linear.weight")
+        ),
+    },
+)
+for name, value in model.state_dict().items():
+    check_close(value, values[name], f"the model's {name} after freeze")
+assert not any(module.training for module in model.modules()), (
+    "freeze puts modules into training mode; modes should stay as they are."
+)
+model = tiny_network(3).train()
+freeze(model)
+assert all(module.training for module in model.modules()), (
+    "freeze puts modules into eval mode; modes should stay as they are."
+)
+### BEGIN HIDDEN TESTS
+for seed, hidden in [(0, False), (1, True)]:
+    model, expected = (tiny_network(reference.seed + seed, hidden=hidden) for _ in range(2))
+    for network in (model, expected):
+        for number, parameter in enumerate(network.parameters()):
+            parameter.requires_grad_(number % 2 == seed)
+    freeze(model)
+    reference.freeze(expected)
+    check_close(
+        np.array([int(parameter.requires_grad) for parameter in model.parameters()]),
+        np.array([int(parameter.requires_grad) for parameter in expected.parameters()]),
+        f"which parameters require a gradient (hidden layers in the classifier: {hidden})",
+    )
+### END HIDDEN TESTS
+
+# %%
+frozen = replace_head(base, 5)
+freeze(frozen)
+layers = [
+    (name, module)
+    for name, module in frozen.named_modules()
+    if list(module.parameters(recurse=False))
+]
+sizes = [sum(p.numel() for p in module.parameters()) for _, module in layers]
+moving = [all(p.requires_grad for p in module.parameters()) for _, module in layers]
+figure, ax = plt.subplots(figsize=(8, 3.6), layout="constrained")
+for kind, colour, hatch in [(False, "#56B4E9", None), (True, "#D55E00", "///")]:
+    chosen = [place for place, moves in enumerate(moving) if moves == kind]
+    ax.barh(
+        chosen,
+        [sizes[place] for place in chosen],
+        color=colour,
+        hatch=hatch,
+        edgecolor="white",
+        label="trainable" if kind else "frozen",
+    )
+for place, size in enumerate(sizes):
+    ax.text(size * 1.1, place, f"{size:,}", va="center", fontsize=8)
+ax.set_yticks(range(len(layers)), [name.split(".")[-1] for name, _ in layers])
+ax.invert_yaxis()
+ax.set_xscale("log")
+ax.set(xlabel="parameters (logarithmic)", xlim=(10, 1e6))
+learned = sum(size for size, moves in zip(sizes, moving, strict=True) if moves)
+ax.set_title(f"Frozen, {learned:,} of {sum(sizes):,} numbers are left to learn")
+ax.legend(frameon=False, loc="lower right")
+plt.show()
+
+# %% [markdown]
+# Mind the logarithmic scale: the bars show the order of magnitude, the numbers beside them the
+# rest. Nearly four fifths of all parameters are in the last two convolutions.
+#
+# ### The trap
+#
+# A BatchNorm layer holds two kinds of numbers. Its weight and bias are parameters, and `freeze` has
+# frozen them. Its running mean and variance are **buffers**: no gradient ever reaches them. They
+# are an average of what the layer has seen *in training mode*, and in training mode they move with
+# every forward pass:
+#
+# $$\mu \leftarrow 0.9\, \mu + 0.1\, \mu_\text{batch}, \qquad
+#   \sigma^2 \leftarrow 0.9\, \sigma^2 + 0.1\, \sigma^2_\text{batch}$$
+#
+# Every training loop begins with `model.train()`, as dropout needs it. So a network all of whose
+# parameters are frozen changes all the same. For the head this means features that drift while it
+# learns on them. For whoever shares the features, a second head for the old task for example, it
+# means that *their* network changes.
+#
+# ### Exercise: `training_mode`
+# ★★☆ · 25 minutes
+#
+# Write the line that should stand at the beginning of the training loop instead.
+#
+# <details><summary>Hint 1: which layers</summary>
+#
+# `model.modules()` goes through all levels, and `is_norm(module)`, given above, knows a BatchNorm
+# layer.
+#
+# </details>
+# <details><summary>Hint 2: the order</summary>
+#
+# `module.train()` and `module.eval()` set the mode of a module *and of everything inside it*.
+#
+# </details>
+
+
+# %% exercise="training_mode"
+def training_mode(model):
+    """Put a network into training mode, but its frozen BatchNorm layers into eval mode, in place.
+
+    A BatchNorm layer is frozen if neither its weight nor its bias requires a gradient. All other
+    modules are in training mode afterwards (module.training is True), whatever mode they were in:
+    dropout, BatchNorm that is not frozen, and containers, too. No value changes, and no parameter's
+    `requires_grad`.
+
+    Args:
+        model: nn.Module with nn.BatchNorm1d and nn.BatchNorm2d layers at any depth, each with a
+            weight and a bias.
+    """
+    ### BEGIN SOLUTION
+    model.train()
+    for module in model.modules():
+        if is_norm(module) and not (module.weight.requires_grad or module.bias.requires_grad):
+            module.eval()
+    ### END SOLUTION
+
+
+# %% test="training_mode" points=5
+def modes_if(model, condition):
+    """One number for each module: 1 where the condition holds for its name and for itself."""
+    return np.array([int(condition(name, module)) for name, module in model.named_modules()])
+
+
+def require_gradients(model, names):
+    """Freeze all parameters but those whose names are given."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in names)
+
+
+some = [
+    *("features.norm2.weight", "features.norm2.bias", "features.conv2.weight"),
+    *("classifier.linear.weight", "classifier.linear.bias"),
+]
+model = tiny_network(4)
+norms = {"features.norm1", "features.norm2", "classifier.norm"}
+still = {"features.norm1", "classifier.norm"}
+expected = modes_if(model, lambda name, module: name not in still)
+mistakes = {
+    "all modules are in training mode, frozen BatchNorm included": np.ones_like(expected),
+    "all modules are in eval mode": np.zeros_like(expected),
+    "all BatchNorm is in eval mode: norm2 isn't frozen and should learn": (
+        modes_if(model, lambda name, module: name not in norms)
+    ),
+    "BatchNorm1d, in the classifier, is forgotten": (
+        modes_if(model, lambda name, module: name != "features.norm1")
+    ),
+    "BatchNorm that isn't frozen is in eval mode, and frozen BatchNorm isn't": (
+        modes_if(model, lambda name, module: name != "features.norm2")
+    ),
+    "dropout is in eval mode": (
+        modes_if(model, lambda name, module: name not in still and "drop" not in name)
+    ),
+    "the whole of model.features is in eval mode, dropout included": (
+        modes_if(model, lambda name, module: name.split(".")[0] != "features" and name not in still)
+    ),
+    "model.features is in eval mode, and BatchNorm in the classifier is forgotten": (
+        modes_if(model, lambda name, module: name.split(".")[0] != "features")
+    ),
+    "other frozen layers are in eval mode, not BatchNorm alone": (
+        modes_if(model, lambda name, _: name not in {*still, "features.conv1", "classifier.hidden"})
+    ),
+}
+for start in (False, True):
+    model = tiny_network(4).train(start)
+    require_gradients(model, some)
+    values = {name: value.clone() for name, value in model.state_dict().items()}
+    training_mode(model)
+    check_close(
+        modes_if(model, lambda name, module: module.training),
+        expected,
+        f"which modules are in training mode (all were in {'training' if start else 'eval'} mode)",
+        mistakes={"the other modules keep their mode: call model.train() first": expected * start}
+        | mistakes,
+    )
+    flags = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert flags == set(some), "training_mode changes which parameters require a gradient."
+    for name, value in model.state_dict().items():
+        check_close(value, values[name], f"the model's {name} after training_mode")
+### BEGIN HIDDEN TESTS
+for seed, chosen in [
+    (0, ["features.norm1.weight", "classifier.linear.weight"]),
+    (1, ["classifier.norm.bias", "features.norm2.weight", "features.norm2.bias"]),
+    (2, [name for name, _ in tiny_network(0).named_parameters()]),
+    (3, []),
+]:
+    model, expected = (tiny_network(reference.seed + seed) for _ in range(2))
+    for network in (model, expected):
+        require_gradients(network, chosen)
+        network.features.train(seed % 2 == 0)
+    training_mode(model)
+    reference.training_mode(expected)
+    check_close(
+        modes_if(model, lambda name, module: module.training),
+        modes_if(expected, lambda name, module: module.training),
+        f"which modules are in training mode where {len(chosen)} parameters require a gradient",
+    )
+    model(random_images(reference.seed, 4, 3, 5, 6))
+    for name, module in model.named_modules():
+        if is_norm(module) and not any(name in parameter for parameter in chosen):
+            start = tiny_network(reference.seed + seed).get_submodule(name)
+            check_close(module.running_mean, start.running_mean, f"{name}'s running mean")
+### END HIDDEN TESTS
+
+# %% [markdown]
+# Now the experiment. Freeze every parameter of `base`, its head included, and show it batches of 32
+# digits, once after `model.train()` and once after `training_mode(model)`. There is no loss and no
+# optimiser. What happens to the *old* task?
+
+# %%
+
+
+@torch.no_grad()
+def predict(model, images):
+    """The class with the highest score, in eval mode, 100 images at a time."""
+    model.eval()
+    return torch.cat([model(part).argmax(1) for part in images.split(100)])
+
+
+def accuracy(model, images, labels):
+    """The share of images that are classified rightly."""
+    return (predict(model, images) == labels).float().mean().item()
+
+
+def show_batches(prepare, counts):
+    """Accuracy on the old task after each number of batches of digits, and the network."""
+    network = copy.deepcopy(base).requires_grad_(False)
+    order = torch.randperm(len(far_images), generator=torch.Generator().manual_seed(44)).split(32)
+    measured, seen = [], 0
+    for count in counts:
+        prepare(network)
+        for batch in order[seen:count]:
+            network(far_images[batch])
+        seen = count
+        measured.append(accuracy(network, old_images, old_labels))
+    return measured, network
+
+
+batches = [0, 2, 4, 8, 16, 30]
+by_train, drifted = show_batches(nn.Module.train, batches)
+by_mode, steady = show_batches(training_mode, batches)
+norms = [name for name, module in base.named_modules() if is_norm(module)]
+spread = [
+    (drifted.get_submodule(name).running_var / base.get_submodule(name).running_var).sqrt().cpu()
+    for name in norms
+]
+
+figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.8), layout="constrained")
+figure.suptitle("Every parameter is frozen, and still train() costs the network its old task")
+left.plot(batches, by_mode, color="#0072B2", marker="o", label="training_mode(model)")
+left.plot(batches, by_train, color="#D55E00", marker="s", linestyle="--", label="model.train()")
+left.axhline(0.1, color="0.5", linewidth=1, linestyle=":")
+left.text(batches[-1], 0.09, "chance", ha="right", va="top", color="0.4")
+left.set(xlabel="batches of digits seen", ylabel="accuracy on the old ten classes", ylim=(0, 1.05))
+left.legend(frameon=False, loc="center right")
+right.boxplot(
+    spread,
+    tick_labels=[name.split(".")[-1] for name in norms],
+    showfliers=False,
+    medianprops={"color": "#D55E00", "linewidth": 2},
+)
+right.axhline(1, color="0.5", linewidth=1, linestyle=":")
+right.set_yscale("log")
+right.set_yticks([0.25, 0.5, 1, 2], ["1/4", "1/2", "1", "2"])
+right.minorticks_off()
+right.set(ylabel="running deviation, now / before")
+right.set_title("What model.train() did to the channels (box: middle half)", fontsize=10)
+plt.show()
+print(f"old task: {by_mode[-1]:.1%} after training_mode, {by_train[-1]:.1%} after model.train()")
+
+# %% [markdown]
+# Thirty batches of digits are enough: the network forgets its ten classes although not one of its
+# parameters has changed. Nothing warns you, and no gradient was computed. The right panel shows
+# what has moved: every BatchNorm layer divides by its running deviation, and these now fit digits,
+# not scenes (the boxes are the middle half of a layer's channels, the line is their median). The
+# running means have moved as well. Layer by layer it adds up.
+#
+# Statistics that follow the images can be wanted: there is a method that adapts nothing but these
+# (AdaBN, Li et al., 2017). But then it should be a decision. The other half of the trap can't be
+# seen here: in training mode each image's features depend on which others are in its batch.
+#
+# ## 3. What the head sees
+#
+# Freezing has a great advantage: for a given image $\phi(x)$ never changes. So it need be computed
+# only once, and what remains of the training is a linear problem that takes a fraction of a second.
+#
+# ### Exercise: `extract_features`
+# ★★☆ · 20 minutes
+#
+# <details><summary>Hint</summary>
+#
+# A slice of an `nn.Sequential` is an `nn.Sequential`: `model.classifier[:-1]` is everything but the
+# head. `tensor.split(n)` cuts a tensor into parts of n, the last of which may be shorter.
+#
+# </details>
+
+
+# %% exercise="extract_features"
+def extract_features(model, images, batch_size=100):
+    """What a network's head gets to see of each image.
+
+    The model runs in eval mode, so that an image's features don't depend on the other images; its
+    running statistics stay as they are. In which mode it is left doesn't matter.
+
+    Args:
+        model: nn.Module with model(X) = model.classifier(model.features(X)), whose head is
+            model.classifier[-1]; in any mode.
+        images: float tensor (N, 3, H, W), N ≥ 1.
+        batch_size: int, the largest number of images that may go through the network at once; it
+            needn't divide N.
+
+    Returns:
+        features: float tensor (N, D), the head's inputs in the order of the images, without a
+            graph to go back through (features.requires_grad is False).
+    """
+    ### BEGIN SOLUTION
+    model.eval()
+    with torch.no_grad():
+        parts = [model.classifier[:-1](model.features(part)) for part in images.split(batch_size)]
+    return torch.cat(parts)
+    ### END SOLUTION
+
+
+# %% test="extract_features" points=5
+X, model = random_images(5, 8, 3, 5, 8), tiny_network(5, most=3)
+with torch.no_grad():
+    maps = torch.cat([model.features(part) for part in X.split(3)])
+    expected = model.classifier[:-1](maps)
+values = {name: value.clone() for name, value in model.state_dict().items()}
+for start in (False, True):
+    model.train(start)
+    with check_unchanged(images=X):
+        features = extract_features(model, X, 3)
+    moved = [name for name, value in model.state_dict().items() if (value != values[name]).any()]
+    assert not moved, (
+        f"extract_features changes the model's {moved[0]}: the model runs in training mode, where"
+        " BatchNorm uses the batch's statistics and dropout draws lots; call model.eval() first."
+    )
+    check_close(
+        features,
+        expected,
+        f"extract_features(model, images, 3) for 8 images ({'training' if start else 'eval'} mode)",
+        mistakes={
+            "the last, shorter batch is left out": expected[:6],
+            "only the first batch is kept": expected[:3],
+            "only the last batch is kept": expected[6:],
+            "the head is not left out: these are scores": lambda: model.eval().classifier(maps),
+            "these are the maps of model.features: there is more before the head": maps,
+            "these are the flattened maps of model.features: pooling is left out": maps.flatten(1),
+            "these are the pooled maps: there is a hidden layer before the head": (
+                model.eval().classifier[:2](maps)
+            ),
+            "the ReLU before the head is left out": lambda: model.eval().classifier[:4](maps),
+        },
+    )
+assert not carries_graph(extract_features, tiny_network(5), X, 3), (
+    "the features carry autograd's graph with them, and with it every map of every image:"
+    " compute them under torch.no_grad()."
+)
+### BEGIN HIDDEN TESTS
+for seed, count, size, most, hidden in [
+    (0, 4, (4, 6), 4, False),
+    (1, 5, (7, 3), 1, True),
+    (2, 3, (6, 5), 50, False),
+]:
+    seed += reference.seed
+    X = random_images(seed, count, 3, *size)
+    model = tiny_network(seed, hidden=hidden, most=most).train()
+    features = extract_features(model, X, most)
+    check_close(
+        features,
+        reference.extract_features(model, X, most),
+        f"extract_features of {count} images, {most} at a time",
+    )
+check_close(
+    extract_features(tiny_network(seed), random_images(seed, 101, 3, 4, 5)),
+    reference.extract_features(tiny_network(seed), random_images(seed, 101, 3, 4, 5)),
+    "extract_features without a batch_size",
+)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# Are the new classes in these features already, before anybody has trained anything? We look at
+# their first two principal components.
+
+# %%
+near_features, near_test_features, far_features, far_test_features = (
+    extract_features(base, images)
+    for images in (near_images, near_test_images, far_images, far_test_images)
+)
+
+
+def two_components(points):
+    """The coordinates of points (N, D) along their first two principal components, and the share
+    of the variance that these hold."""
+    centred = points - points.mean(0)
+    _, sizes, directions = torch.linalg.svd(centred, full_matrices=False)
+    explained = sizes[:2].square().sum() / sizes.square().sum()
+    return (centred @ directions[:2].T).cpu(), explained.item()
+
+
+colours = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#000000"]
+figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
+figure.suptitle("In base's features most classes that it never saw lie apart; digits overlap")
+points, explained = two_components(near_features[:300])
+for number, (name, marker) in enumerate(zip(HELD_OUT_CLASS_NAMES, "o^sXD", strict=True)):
+    chosen = (near_labels[:300] == number).cpu()
+    left.scatter(
+        *points[chosen].T, s=22, color=colours[number], marker=marker, alpha=0.7, label=name
+    )
+left.set_title(f"near target ({explained:.0%} of the variance)", fontsize=10)
+left.legend(frameon=False, fontsize=8)
+points, explained = two_components(far_features[:300])
+for (x, y), digit in zip(points.tolist(), far_labels[:300].tolist(), strict=True):
+    right.text(
+        x, y, str(digit), fontsize=8, ha="center", va="center", color=plt.cm.viridis(digit / 11)
+    )
+right.set(xlim=(points[:, 0].min() - 0.2, points[:, 0].max() + 0.2))
+right.set(ylim=(points[:, 1].min() - 0.2, points[:, 1].max() + 0.2))
+right.set_title(f"far target ({explained:.0%} of the variance)", fontsize=10)
+for ax in (left, right):
+    ax.set(xlabel="first component", ylabel="second component")
+plt.show()
+
+# %% [markdown]
+# Nobody has told the network about hexagons and arrows, and still most of the five classes fall
+# into groups of their own. The digits form a smear. But two dimensions of 128 are a keyhole: groups
+# that overlap here may well lie apart along a third component, and a head is allowed to use all
+# 128. So we measure.
+#
+# ## 4. A head alone
+#
+# Learning the head on frozen features is **softmax regression**. With $N$ features $\phi_n$ and
+# classes $y_n$, minimise over $W$ and $b$
+#
+# $$L(W, b) = -\frac{1}{N} \sum_n \log \mathrm{softmax}(W \phi_n + b)_{y_n}
+#   + \frac{\lambda}{2} \sum_{c, d} W_{cd}^2$$
+#
+# With 25 examples and 128 dimensions the classes can always be separated, and without the second
+# term the loss would fall for ever while $W$ grows. The bias isn't penalised: it only says how
+# frequent a class is. $L$ is convex, so where its gradient is zero, there is its minimum, and there
+# is only one (up to a constant added to all biases, which no softmax notices). That is how your
+# head is tested: **by the gradient at the place where you have stopped**. How you got there is your
+# business.
+#
+# ### Exercise: `train_head`
+# ★★☆ · 30 minutes
+#
+# <details><summary>Hint 1: by gradient descent</summary>
+#
+# Start at zero, compute the loss of *all* N at once with `F.cross_entropy` and take its gradient.
+# With the penalties in this lab (λ between 0.01 and 0.3) Adam arrives after 1000 steps or so, if
+# its learning rate falls towards the end.
+#
+# </details>
+# <details><summary>Hint 2: faster</summary>
+#
+# `torch.optim.LBFGS([W, b], max_iter=500, line_search_fn="strong_wolfe", tolerance_grad=1e-4)`
+# takes a function that clears the gradients, computes the loss, calls `backward()` and returns the
+# loss. One call of `step` with this function does it all.
+#
+# </details>
+
+
+# %% exercise="train_head"
+def train_head(features, labels, classes, penalty=0.01):
+    """Softmax regression on frozen features.
+
+    Minimises L(W, b) = mean over n of the cross-entropy of W φ_n + b and y_n
+                        + penalty / 2 · (the sum of the squares of W, without b).
+
+    Any method will do that gets to where no component of the gradient of L for W and b is larger
+    than 0.002, in some seconds.
+
+    Args:
+        features: φ, float tensor (N, D), values of order 1.
+        labels: y, int64 tensor (N,), from 0 to classes − 1.
+        classes: int C.
+        penalty: float λ > 0.
+
+    Returns:
+        (weight, bias): W, float tensor (C, D), and b, float tensor (C,), as nn.Linear has them, of
+            the features' dtype.
+    """
+    ### BEGIN SOLUTION
+    weight = features.new_zeros(classes, features.shape[1]).requires_grad_()
+    bias = features.new_zeros(classes).requires_grad_()
+    optimizer = torch.optim.LBFGS(
+        [weight, bias], max_iter=500, line_search_fn="strong_wolfe", tolerance_grad=1e-4
+    )
+
+    def closure():
+        optimizer.zero_grad()
+        loss = F.cross_entropy(features @ weight.T + bias, labels)
+        loss = loss + penalty / 2 * weight.square().sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    return weight.detach(), bias.detach()
+    ### END SOLUTION
+
+
+# %% test="train_head" points=6
+def slope(loss, weight, bias):
+    """The largest component of the gradient of loss(W, b), a function of both."""
+    variables = [value.detach().double().requires_grad_() for value in (weight, bias)]
+    gradients = torch.autograd.grad(loss(*variables), variables, materialize_grads=True)
+    return max(gradient.abs().max().item() for gradient in gradients)
+
+
+for penalty, count, classes, dimensions in [(0.05, 40, 3, 6), (0.2, 25, 4, 12)]:
+    labels = random_labels(6, count, classes)
+    features = random_tensor(7, count, dimensions) + random_tensor(8, classes, dimensions)[labels]
+    features[:, 0] += 1
+
+    def cross_entropy(weight, bias, reduction="mean", features=features, labels=labels):
+        return F.cross_entropy(features @ weight.T + bias, labels, reduction=reduction)
+
+    def squares(value):
+        return value.square().sum()
+
+    losses = {
+        "the bias is penalised, too": (
+            lambda W, b, λ=penalty: cross_entropy(W, b) + λ / 2 * (squares(W) + squares(b))
+        ),
+        "the factor 1/2 is missing from the penalty": (
+            lambda W, b, λ=penalty: cross_entropy(W, b) + λ * squares(W)
+        ),
+        "there is no penalty, and the weights grow for ever": lambda W, b: cross_entropy(W, b),
+        "the loss is summed over the examples: it is their mean": (
+            lambda W, b, λ=penalty: cross_entropy(W, b, "sum") + λ / 2 * squares(W)
+        ),
+        "the mean of the squares is penalised, and not their sum": (
+            lambda W, b, λ=penalty: cross_entropy(W, b) + λ / 2 * W.square().mean()
+        ),
+        "the norm of W is penalised without its square": (
+            lambda W, b, λ=penalty: cross_entropy(W, b) + λ / 2 * W.norm()
+        ),
+        "there is no bias": (
+            lambda W, b, λ=penalty: cross_entropy(W, torch.zeros_like(b)) + λ / 2 * squares(W)
+        ),
+    }
+    with check_unchanged(features=features, labels=labels):
+        result = train_head(features, labels, classes, penalty)
+    weight, bias = map(torch.as_tensor, check_tuple(result, ("weight", "bias"), "train_head"))
+    for value, shape, name in [
+        (weight, (classes, dimensions), "weight"),
+        (bias, (classes,), "bias"),
+    ]:
+        assert tuple(value.shape) == shape, (
+            f"train_head: expected a {name} of shape {shape}, got {tuple(value.shape)}."
+        )
+        assert value.isfinite().all(), f"train_head: the {name} is not finite; too large steps?"
+    steepest = slope(lambda W, b, λ=penalty: cross_entropy(W, b) + λ / 2 * squares(W), weight, bias)
+    if steepest > 0.002:
+        start = cross_entropy(torch.zeros_like(weight), torch.zeros_like(bias))
+        reason = "more steps, or smaller ones towards the end"
+        if cross_entropy(weight.double(), bias.double()) > start + 1e-6:
+            reason = "the loss is larger than at zero; is it maximised, or are the steps too large"
+        for mistake, loss in losses.items():
+            if slope(loss, weight, bias) <= 0.004:
+                reason = f"it looks as if {mistake}"
+                break
+        raise AssertionError(
+            f"train_head: for λ = {penalty}, a component of the gradient is {steepest:.2g} where it"
+            f" stops, more than 0.002: {reason}."
+        )
+### BEGIN HIDDEN TESTS
+for seed, penalty, count, classes, dimensions, dtype in [
+    (0, 0.03, 30, 5, 8, torch.float64),
+    (1, 0.3, 64, 2, 20, torch.float64),
+    (2, None, 50, 3, 10, torch.float32),
+]:
+    seed += reference.seed
+    labels = random_labels(seed, count, classes)
+    features = random_tensor(seed, count, dimensions) + 0.5
+    features = features + random_tensor(seed, classes, dimensions)[labels]
+    options = () if penalty is None else (penalty,)
+    weight, bias = train_head(features.to(dtype), labels.clone(), classes, *options)
+    assert weight.dtype == bias.dtype == dtype, f"train_head's result isn't of the dtype {dtype}."
+    steepest = slope(
+        lambda W, b, x=features, y=labels, λ=penalty or 0.01: (
+            F.cross_entropy(x @ W.T + b, y) + λ / 2 * squares(W)
+        ),
+        weight,
+        bias,
+    )
+    assert steepest <= 0.002, (
+        f"train_head: for λ = {penalty or 0.01} and features of shape {tuple(features.shape)}, a"
+        f" component of the gradient is {steepest:.2g} where it stops, more than 0.002."
+    )
+### END HIDDEN TESTS
+
+# %% [markdown]
+# Now the question of this lab: how good does it get, with how many labels? We compare with the same
+# regression on the **pixels** themselves, in grey and 16 × 16 of them. For each number of labels we
+# draw the labelled examples several times.
+
+# %%
+
+
+def few_labels(labels, per_class, seed):
+    """Places of `per_class` examples of each class, drawn by the seed."""
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(labels), generator=generator).to(labels.device)
+    return torch.cat([order[labels[order] == c][:per_class] for c in labels.unique()])
+
+
+def head_accuracy(points, labels, test_points, test_labels, per_class, seed):
+    """Test accuracy of a head that was trained on a few points of each class."""
+    chosen = few_labels(labels, per_class, seed)
+    classes = len(labels.unique())
+    weight, bias = train_head(points[chosen], labels[chosen], classes)
+    return ((test_points @ weight.T + bias).argmax(1) == test_labels).float().mean().item()
+
+
+def grey_pixels(images):
+    """16 × 16 grey values of each image, scaled to be of order 1."""
+    return 3 * (F.adaptive_avg_pool2d(images.mean(1), 16) - 0.5).flatten(1)
+
+
+targets = {
+    "near": (near_images, near_labels, near_test_images, near_test_labels),
+    "far": (far_images, far_labels, far_test_images, far_test_labels),
+}
+features = {
+    "near": (near_features, near_test_features),
+    "far": (far_features, far_test_features),
+}
+label_counts = [1, 2, 5, 20, 60]
+frozen_curve = {
+    target: np.array(
+        [
+            [
+                head_accuracy(points, labels, test_points, test_labels, count, seed)
+                for seed in range(4)
+            ]
+            for count in label_counts
+        ]
+    )
+    for target, (_, labels, _, test_labels) in targets.items()
+    for points, test_points in [features[target]]
+}
+pixel_curve = {
+    target: np.array(
+        [
+            [
+                head_accuracy(
+                    grey_pixels(images), labels, grey_pixels(test_images), test_labels, count, seed
+                )
+                for seed in range(2)
+            ]
+            for count in label_counts
+        ]
+    )
+    for target, (images, labels, test_images, test_labels) in targets.items()
+}
+
+
+def plot_band(ax, counts, curve, colour, marker, style, label):
+    """The mean of a curve over its seeds, and the range from the worst to the best."""
+    ax.fill_between(counts, curve.min(1), curve.max(1), color=colour, alpha=0.2, linewidth=0)
+    ax.plot(counts, curve.mean(1), color=colour, marker=marker, linestyle=style, label=label)
+
+
+def label_axes(ax, target, classes):
+    """Titles, ticks and the level of chance of a learning curve."""
+    ax.set_xscale("log")
+    ax.set_xticks(label_counts, label_counts)
+    ax.minorticks_off()
+    ax.axhline(1 / classes, color="0.5", linewidth=1, linestyle=":")
+    ax.text(label_counts[-1], 1 / classes - 0.01, "chance", ha="right", va="top", color="0.4")
+    ax.set(xlabel="labels for each class", ylim=(0, 1.02))
+    ax.set_title(f"{target} target: {classes} classes", fontsize=10)
+    ax.grid(color="0.92")
+
+
+figure, axes = plt.subplots(1, 2, figsize=(11, 4), layout="constrained", sharey=True)
+figure.suptitle("What helps on the near target hurts on the far one: features against plain pixels")
+for ax, target, classes in zip(axes, targets, (5, 10), strict=True):
+    plot_band(
+        ax, label_counts, frozen_curve[target], "#0072B2", "o", "-", "a head on base's features"
+    )
+    plot_band(ax, label_counts, pixel_curve[target], "#D55E00", "s", "--", "a head on grey pixels")
+    label_axes(ax, target, classes)
+axes[0].set_ylabel("test accuracy")
+axes[0].legend(frameon=False, loc="center right")
+plt.show()
+
+# %% [markdown]
+# On the near target *one* label for each of five classes gives about three quarters right, where
+# pixels stay near chance; with 20 the head is above 90%. On the digits it is the other way round:
+# from the first label on, 256 plain pixels beat 128 features that a network has learned. (Drawing
+# the digits larger doesn't help: at 64 × 64 the features do worse still.) The bands go from the
+# worst to the best of a few draws. `base` has learned to tell textures anywhere in the picture, and
+# averages over all places in the end; a 3 differs from a 5 by little else than where its strokes
+# are. **Features don't just know things, they have also thrown things away**, and what is gone no
+# head can bring back.
+#
+# ## 5. Finetune
+#
+# What can bring it back is to train the features, too: **finetuning**. But the two parts are in
+# different situations. The head starts from nothing and has to go far; the features start from
+# something good that big steps would destroy. So they get **two learning rates**, a large one for
+# the head and a smaller one for the rest. PyTorch's optimisers take a list of *parameter groups*
+# for that, dictionaries such as `{"params": [...], "lr": 0.01}`.
+#
+# ### Exercise: `parameter_groups`
+# ★★☆ · 20 minutes
+
+
+# %% exercise="parameter_groups"
+def parameter_groups(model, head_lr, features_lr):
+    """Parameter groups for an optimiser: one learning rate for the head, one for everything else.
+
+    Every parameter that requires a gradient is in exactly one group. Parameters that are frozen
+    (requires_grad is False) are in none. The model isn't changed.
+
+    Args:
+        model: nn.Module whose head is model.classifier[-1], an nn.Linear. Other layers of
+            model.classifier don't belong to the head.
+        head_lr: float, the learning rate of the head's weight and bias.
+        features_lr: float, the learning rate of all other parameters.
+
+    Returns:
+        groups: list of dicts, each with "params" (a list of parameters, possibly empty) and "lr",
+            as torch.optim.SGD and AdamW take it. How many groups there are, and in which order, is
+            up to you.
+    """
+    ### BEGIN SOLUTION
+    head = list(model.classifier[-1].parameters())
+    in_head = {id(parameter) for parameter in head}
+    rest = [parameter for parameter in model.parameters() if id(parameter) not in in_head]
+    return [
+        {"params": [p for p in parameters if p.requires_grad], "lr": rate}
+        for parameters, rate in ((head, head_lr), (rest, features_lr))
+    ]
+    ### END SOLUTION
+
+
+# %% test="parameter_groups" points=5
+model = tiny_network(9)
+names = [name for name, _ in model.named_parameters()]
+fixed = {"features.conv1.weight", "features.norm1.weight", "classifier.hidden.bias"}
+for name, parameter in model.named_parameters():
+    parameter.requires_grad_(name not in fixed)
+
+
+def rates_if(rate):
+    """The rate of each parameter, 0 for what is frozen, from a function of its name."""
+    return np.array([0.0 if name in fixed else rate(name) for name in names])
+
+
+def head_or(other):
+    """The head's rate for the head, and `other` for the rest."""
+    return lambda name: 0.5 if name.startswith("classifier.linear.") else other(name)
+
+
+values = {name: value.clone() for name, value in model.state_dict().items()}
+parameter_groups(model, 0.5, 0.0625)
+for name, value in model.state_dict().items():
+    check_close(value, values[name], f"the model's {name} after parameter_groups")
+flags = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+assert flags == fixed, "parameter_groups changes which parameters require a gradient."
+try:
+    rates, held, frozen_ones = rates_by_parameter(parameter_groups, model, 0.5, 0.0625)
+except ValueError as error:
+    if "more than one parameter group" in str(error):
+        raise AssertionError(
+            "parameter_groups: a parameter is in two groups; model.parameters() has the head's, too"
+        ) from error
+    raise
+check_close(
+    np.array([0.0 if name in fixed else rates[name] for name in names]),
+    rates_if(head_or(lambda name: 0.0625)),
+    "by how much a step of SGD with gradients of one lowers each parameter",
+    mistakes={
+        "the two rates are exchanged": (
+            rates_if(lambda name: 0.5625 - head_or(lambda name: 0.0625)(name))
+        ),
+        "all parameters have the head's rate": rates_if(lambda name: 0.5),
+        "all parameters have the features' rate": rates_if(lambda name: 0.0625),
+        "only the head is in a group": rates_if(head_or(lambda name: 0)),
+        "the head is in no group": rates_if(
+            lambda name: 0 if name.startswith("classifier.linear.") else 0.0625
+        ),
+        "the whole classifier has the head's rate: its hidden layers aren't the head": (
+            rates_if(head_or(lambda name: 0.5 if name.startswith("classifier") else 0.0625))
+        ),
+        "hidden layers of the classifier are in no group": (
+            rates_if(head_or(lambda name: 0 if name.startswith("classifier") else 0.0625))
+        ),
+        "biases are in no group": (
+            rates_if(
+                lambda name: 0 if name.endswith("bias") else head_or(lambda name: 0.0625)(name)
+            )
+        ),
+        "the head's bias has the features' rate": (
+            rates_if(lambda name: 0.5 if name == "classifier.linear.weight" else 0.0625)
+        ),
+        "the rates aren't in the groups: the optimiser's own is used; the key is \"lr\"": (
+            rates_if(lambda name: 0.123)
+        ),
+        'the groups\' rates of the features are missing: the key is "lr"': (
+            rates_if(head_or(lambda name: 0.123))
+        ),
+    },
+    tolerance=1e-6,
+)
+assert frozen_ones == 0, f"{frozen_ones} frozen parameters are in the groups; leave them out."
+assert held == len(names) - 3, f"the groups hold {held} parameters instead of {len(names) - 3}."
+### BEGIN HIDDEN TESTS
+for seed, hidden, (head_lr, features_lr) in [(0, False, (0.25, 0.75)), (1, True, (0.5, 0.0))]:
+    model = tiny_network(reference.seed + seed, hidden=hidden)
+    for number, parameter in enumerate(model.parameters()):
+        parameter.requires_grad_(seed == 0 or number % 3 > 0)
+    results = [
+        rates_by_parameter(groups, copy.deepcopy(model), head_lr, features_lr)
+        for groups in (parameter_groups, reference.parameter_groups)
+    ]
+    moved = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    check_close(
+        *(np.array([rates[name] for name in moved]) for rates, _, _ in results),
+        f"each parameter's rate for {head_lr} and {features_lr}",
+        tolerance=1e-6,
+    )
+    assert results[0][1:] == results[1][1:], "the groups hold too many parameters, or too few."
+### END HIDDEN TESTS
+
+# %% [markdown]
+# Everything is there now: a new head, groups with two rates, the right mode. The loop itself is
+# four lines. First we turn one knob, the features' rate, from nothing (frozen) to the head's own.
+
+# %%
+
+
+def train(model, head_lr, features_lr, images, labels, *, steps, seed, batch_size):
+    """Train a network in place: steps of AdamW, each on a batch drawn anew."""
+    optimizer = torch.optim.AdamW(parameter_groups(model, head_lr, features_lr), weight_decay=0.02)
+    generator = torch.Generator().manual_seed(seed)
+    training_mode(model)
+    for _ in range(steps):
+        batch = torch.randperm(len(images), generator=generator)[:batch_size]
+        loss = F.cross_entropy(model(images[batch]), labels[batch])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+STEPS = {"near": {1: 10, 2: 10, 5: 14, 20: 20}, "far": {1: 15, 5: 30, 10: 30, 20: 40}}
+BATCH = {"near": 16, "far": 32}
+
+
+def trained_accuracy(target, per_class, seed, features_lr, *, scratch=False):
+    """Test accuracy after training on a few labels of each class of a target."""
+    images, labels, test_images, test_labels = targets[target]
+    names = HELD_OUT_CLASS_NAMES if target == "near" else range(10)
+    if scratch:
+        generator = torch.Generator().manual_seed(seed)
+        network = make_scene_network([str(name) for name in names], generator).to(device)
+    else:
+        network = replace_head(base, len(names))
+        if features_lr == 0:
+            freeze(network)
+    chosen = few_labels(labels, per_class, seed)
+    train(
+        network,
+        features_lr if scratch else 1e-2,
+        features_lr,
+        images[chosen],
+        labels[chosen],
+        steps=STEPS[target][per_class],
+        seed=seed,
+        batch_size=BATCH[target],
+    )
+    return accuracy(network, test_images, test_labels)
+
+
+rates = [0, 1e-4, 1e-3, 1e-2]
+by_rate = {
+    "near target, 2 labels for each class": [trained_accuracy("near", 2, 0, r) for r in rates],
+    "far target, 10 labels for each class": [trained_accuracy("far", 10, 0, r) for r in rates],
+}
+figure, ax = plt.subplots(figsize=(7.6, 3.6), layout="constrained")
+for (name, measured), colour, marker, style in zip(
+    by_rate.items(), ("#0072B2", "#D55E00"), "os", ("-", "--"), strict=True
+):
+    ax.plot(measured, color=colour, marker=marker, linestyle=style, label=name)
+ax.set_xticks(range(4), ["0 (frozen)", "0.0001", "0.001", "0.01"])
+ax.set(xlabel="learning rate of the features (the head's is 0.01)", ylim=(0, 1))
+ax.set_ylabel("test accuracy")
+ax.set_title("The near target wants its features left alone, the far one wants them changed")
+ax.grid(color="0.92")
+ax.legend(frameon=False, loc="lower center")
+plt.show()
+
+# %% [markdown]
+# One draw of labels for each point, so don't read more from it than the direction of the two lines.
+# The rate that suits the digits best costs the near target part of what it had for nothing.
+#
+# Now the whole picture: accuracy against labels for each class, for the three recipes on both
+# targets. **Freeze** is section 4's head, **finetune** has the rates 0.01 and 0.0003, and **from
+# scratch** is the same network from random weights, for as many steps, with the rate 0.003 for
+# everything. This is the most expensive cell of the lab.
+
+# %%
+recipes = {
+    "finetune": {"features_lr": 3e-4},
+    "from scratch": {"features_lr": 3e-3, "scratch": True},
+}
+counts = [1, 5, 20]
+curves = {
+    (target, recipe): np.array(
+        [
+            [
+                trained_accuracy(target, count, seed, **settings)
+                for seed in range(1 if (target, recipe) == ("near", "from scratch") else 2)
+            ]
+            for count in counts
+        ]
+    )
+    for target in targets
+    for recipe, settings in recipes.items()
+}
+
+figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained", sharey=True)
+figure.suptitle("Freezing wins while labels are few and the target is near; far away it loses")
+for ax, target, classes in zip(axes, targets, (5, 10), strict=True):
+    plot_band(ax, label_counts, frozen_curve[target], "#0072B2", "o", "-", "freeze")
+    for recipe, colour, marker, style in [
+        ("finetune", "#D55E00", "s", "--"),
+        ("from scratch", "#000000", "^", ":"),
+    ]:
+        plot_band(ax, counts, curves[target, recipe], colour, marker, style, recipe)
+    label_axes(ax, target, classes)
+axes[0].set_ylabel("test accuracy")
+axes[0].legend(frameon=False, loc="center right")
+plt.show()
+for (target, recipe), curve in curves.items():
+    frozen_at = {count: frozen_curve[target][label_counts.index(count)] for count in counts}
+    print(
+        f"{target:4} {recipe:12}",
+        *(
+            f"{count:2} labels: {values.mean():.2f} (freeze {frozen_at[count].mean():.2f})"
+            for count, values in zip(counts, curve, strict=True)
+        ),
+        sep="   ",
+    )
+
+# %% [markdown]
+# **Near**: freezing is as good as finetuning or better wherever labels are few, for a fraction of
+# the time. From scratch one is hardly above chance, even with a hundred pictures. **Far**: freezing
+# falls behind both others, far behind from five labels on. And mind the dotted line: a network that has never seen anything
+# does *better* here than the finetuned one. That is called **negative transfer**. What was learned
+# isn't neutral: first the features have to unlearn.
+#
+# What the figure can't tell: finetuning has two draws, from scratch on the near target only one;
+# each recipe has its own best rates and number of steps, and we haven't searched for them, least of
+# all for scratch on the near target; and our network is tiny. Networks trained on a million
+# photographs have more general features, and with them even far targets usually gain. Look at the
+# *kind* of difference, not at the second digit.
+#
+# ### Question: which would you do?
+# ★★☆ · 20 minutes
+
+# %% [markdown] question="which_recipe" points=5
+# A hospital has a network that was trained on a million photographs of everyday things, and wants
+# to tell four kinds of cells under a microscope. There are 40 labelled pictures of each kind.
+#
+# 1. Somebody has trained a head on frozen features and got 71%, and concludes: "transfer learning
+#    doesn't work for cells." Name two experiments of this lab that you would do before you agree,
+#    and for each what you would conclude from which outcome.
+# 2. Another one finetunes with one learning rate, 0.01, for everything, begins the loop with
+#    `model.train()`, and *keeps* the network as the shared features of three other tasks in the
+#    hospital. Which two things will go wrong, and how would each have been avoided?
+# 3. Twenty thousand more pictures of such cells are there, without labels. Which of the methods in
+#    sections 6 and 7 suits, and what must be true of those pictures?
+#
+# ### BEGIN SOLUTION
+# 1 (2 points, one for each experiment with its conclusion). For instance: finetune with a small
+# rate for the features (better: the frozen features have thrown away what matters, transfer as
+# such isn't refuted); from scratch (worse than 71%: transfer *does* help; better: negative
+# transfer); a head on raw pixels or simple features (better: the features hurt); the accuracy
+# against the number of labels (still rising: labels are missing, not features); several draws of
+# the labels, for the spread. An experiment without a conclusion earns half.
+#
+# 2 (2 points). A rate that suits a new head destroys the features in the first steps: two parameter
+# groups, or train the head first (1 point). The other tasks' heads were trained on the old
+# features: finetuning moves the weights and train() moves BatchNorm's running statistics, even of
+# frozen layers; so their accuracy falls. Avoided by a copy of its own, or by freezing *and* eval
+# mode for BatchNorm (1 point; naming only the weights earns half).
+#
+# 3 (1 point). Semi-supervised learning, pseudo-labels for example: the pictures must come from the
+# same distribution, that is the same four kinds of cells, in similar shares, by the same
+# microscope; and the start must be good enough for most pseudo-labels to be right.
+# ### END SOLUTION
+
+# %% [markdown]
+# ## 6. Few labels, or none: six settings
+#
+# "Few labels" is not one problem. What can be done depends on what the **source** has, what is
+# known of the **target** while you train, and on what has shifted between them:
+#
+# - a **semantic** shift: other *classes*. The target has a class that none of the sources has.
+# - a **non-semantic** shift: another *look* (drawings for photographs, night for day).
+#
+# The names in the literature:
+#
+# | setting | source | known of the target in training | shift |
+# |---|---|---|---|
+# | semi-supervised | labelled | images, no labels | none |
+# | domain adaptation | labelled | images, no labels | non-semantic |
+# | domain generalisation | labelled, several | nothing | non-semantic |
+# | cross-task transfer | labelled | images, no labels | semantic |
+# | few-shot | labelled | few labels per class | semantic |
+# | self-supervised | unlabelled | many labels | any: both kinds are allowed |
+#
+# Where the shift is semantic, the look may have changed as well; where it is called non-semantic,
+# the classes haven't. Everything else has other names, such as plain supervised learning.
+#
+# ### Exercise: `low_label_setting`
+# ★★☆ · 25 minutes
+#
+# Write down the table as a function. It gets facts, from which it has to find out itself what has
+# shifted.
+
+
+# %% exercise="low_label_setting"
+def low_label_setting(sources, target):
+    """The name of the setting, by the table above.
+
+    Args:
+        sources: list of one or more data sets to learn from, each a dict:
+            "classes": list of str, what its images show, in any order (for unlabelled sources, too,
+                though nobody has written it down);
+            "look": str, such as "photographs";
+            "labelled": bool; either all sources are labelled, or none is.
+            Where the target's "known" is "nothing", there are at least two sources.
+        target: dict with "classes" and "look" as above, and
+            "known": what there is of it in training, one of "nothing", "images", "few labels" and
+                "many labels".
+
+    The shift is semantic if the target has a class that no source has. The look has changed if
+    no source has the target's look.
+
+    Returns:
+        "semi-supervised", "domain adaptation", "domain generalisation", "cross-task transfer",
+        "few-shot" or "self-supervised"; "another" if the case is in no row of the table.
+    """
+    ### BEGIN SOLUTION
+    if not sources[0]["labelled"]:
+        return "self-supervised" if target["known"] == "many labels" else "another"
+    known_classes = {name for source in sources for name in source["classes"]}
+    if not set(target["classes"]) <= known_classes:
+        shift = "semantic"
+    elif target["look"] not in [source["look"] for source in sources]:
+        shift = "non-semantic"
+    else:
+        shift = "none"
+    table = {
+        ("images", "none"): "semi-supervised",
+        ("images", "non-semantic"): "domain adaptation",
+        ("nothing", "non-semantic"): "domain generalisation",
+        ("images", "semantic"): "cross-task transfer",
+        ("few labels", "semantic"): "few-shot",
+    }
+    return table.get((target["known"], shift), "another")
+    ### END SOLUTION
+
+
+# %% test="low_label_setting" points=6
+def data_set(classes, look, **facts):
+    """A source or a target: classes in one string, look, and what else there is to say."""
+    return {"classes": classes.split(), "look": look, **facts}
+
+
+photographs = data_set("dog cat horse", "photographs", labelled=True)
+drawings = data_set("cat dog horse", "drawings", labelled=True)
+unlabelled = data_set("dog cat car", "photographs", labelled=False)
+birds = data_set("owl duck", "photographs", labelled=True)
+for sources, target, expected, reason in [
+    (
+        [photographs],
+        data_set("dog cat horse", "photographs", known="images"),
+        "semi-supervised",
+        "nothing has shifted, and the target has images without labels",
+    ),
+    (
+        [photographs],
+        data_set("horse dog cat", "photographs", known="images"),
+        "semi-supervised",
+        "these are the same classes in another order",
+    ),
+    (
+        [photographs],
+        data_set("horse cat", "photographs", known="images"),
+        "semi-supervised",
+        "a target with fewer classes has no new one",
+    ),
+    (
+        [photographs],
+        data_set("cat dog horse", "paintings", known="images"),
+        "domain adaptation",
+        "only the look has changed, and there are images of the target",
+    ),
+    (
+        [photographs, drawings],
+        data_set("cat dog", "drawings", known="images"),
+        "semi-supervised",
+        "the second source has the target's look; all sources count",
+    ),
+    (
+        [birds, photographs],
+        data_set("cat owl", "photographs", known="images"),
+        "semi-supervised",
+        "each class of the target is in some source; all sources count",
+    ),
+    (
+        [photographs, drawings],
+        data_set("cat dog horse", "paintings", known="nothing"),
+        "domain generalisation",
+        "only the look has changed, and nothing is known of the target",
+    ),
+    (
+        [photographs],
+        data_set("dog fox", "photographs", known="images"),
+        "cross-task transfer",
+        "one new class makes the shift semantic, and there are no labels of the target",
+    ),
+    (
+        [photographs],
+        data_set("lion fox", "paintings", known="images"),
+        "cross-task transfer",
+        "the classes are new, which makes the shift semantic, whatever the look",
+    ),
+    (
+        [photographs],
+        data_set("lion fox", "paintings", known="few labels"),
+        "few-shot",
+        "the shift is semantic, and the target has few labels",
+    ),
+    (
+        [unlabelled],
+        data_set("dog cat", "photographs", known="many labels"),
+        "self-supervised",
+        "the source has no labels and the target has many; any shift is allowed, also none",
+    ),
+    (
+        [unlabelled],
+        data_set("lion fox", "paintings", known="many labels"),
+        "self-supervised",
+        "the source has no labels and the target has many",
+    ),
+    (
+        [photographs],
+        data_set("dog cat", "photographs", known="few labels"),
+        "another",
+        "few labels without new classes are in no row of the table",
+    ),
+    (
+        [photographs],
+        data_set("lion fox", "photographs", known="many labels"),
+        "another",
+        "a labelled source and many labels are in no row of the table",
+    ),
+    (
+        [unlabelled],
+        data_set("dog cat", "photographs", known="images"),
+        "another",
+        "without any labels there is no row in the table",
+    ),
+    (
+        [photographs, birds],
+        data_set("dog owl fox", "photographs", known="nothing"),
+        "another",
+        "new classes of which nothing is known are in no row of the table",
+    ),
+]:
+    setting = low_label_setting(copy.deepcopy(sources), copy.deepcopy(target))
+    assert setting == expected, (
+        f"low_label_setting says {setting!r} where {expected!r} is right: {reason}"
+        f" (sources {sources}, target {target})."
+    )
+### BEGIN HIDDEN TESTS
+generator = np.random.default_rng(reference.seed)
+animals, looks = ["ant", "bee", "elk", "emu", "yak"], ["sketches", "clay", "thermal"]
+for _ in range(80):
+    known = str(generator.choice(["nothing", "images", "few labels", "many labels"]))
+    labelled = bool(generator.random() < 0.75)
+    sources = [
+        {
+            "classes": [str(name) for name in generator.permutation(animals)[:size]],
+            "look": str(generator.choice(looks)),
+            "labelled": labelled,
+        }
+        for size in generator.integers(2, 5, 2 if known == "nothing" else generator.integers(1, 4))
+    ]
+    size = generator.integers(1, 4)
+    names = {name for source in sources for name in source["classes"]}
+    choice = animals if generator.random() < 0.4 else sorted(names)
+    target = {
+        "classes": [str(name) for name in generator.permutation(choice)[:size]],
+        "look": str(generator.choice(looks)),
+        "known": known,
+    }
+    expected = reference.low_label_setting(sources, target)
+    setting = low_label_setting(copy.deepcopy(sources), copy.deepcopy(target))
+    assert setting == expected, (
+        f"low_label_setting says {setting!r}, and not {expected!r}, for the sources {sources} and"
+        f" the target {target}."
+    )
+### END HIDDEN TESTS
+
+# %% [markdown]
+# The same six in our world of scenes; the titles come from your function. Corruptions are the
+# non-semantic shift here, and held-out classes the semantic one.
+
+# %%
+from utils.corruptions import corrupt
+
+
+def look_of(variant, look, seed):
+    """Three scenes of a variant in a look, uint8."""
+    generator = np.random.default_rng(seed)
+    shown = generator.permutation(5 if variant == "held_out" else 10)[:3]
+    drawn = make_scenes(3, generator, variant, shape_class=shown).images
+    return drawn if look == "clear" else corrupt(drawn, look, 4, generator)
+
+
+old, new = list(CLASS_NAMES), list(HELD_OUT_CLASS_NAMES)
+clear, noisy = (
+    {"classes": old, "look": look, "labelled": True} for look in ("clear", "gaussian_noise")
+)
+raw = {"classes": old, "look": "clear", "labelled": False}
+cases = [
+    ([clear], {"classes": old, "look": "clear", "known": "images"}),
+    ([clear], {"classes": old, "look": "fog", "known": "images"}),
+    ([clear, noisy], {"classes": old, "look": "fog", "known": "nothing"}),
+    ([clear], {"classes": new, "look": "clear", "known": "images"}),
+    ([clear], {"classes": new, "look": "clear", "known": "few labels"}),
+    ([raw], {"classes": new, "look": "fog", "known": "many labels"}),
+]
+figure, axes = plt.subplots(len(cases), 7, figsize=(8.6, 8.6), layout="constrained")
+figure.suptitle("Six ways to be short of labels: what you learn from (left), what you want (right)")
+for number, (row, (sources, target)) in enumerate(zip(axes, cases, strict=True)):
+    left = np.concatenate([look_of("single", s["look"], 50 + number) for s in sources])
+    left = left[[0, 1, 2]] if len(sources) == 1 else left[[0, 1, 5]]
+    right = look_of(
+        "held_out" if target["classes"] == new else "single", target["look"], 60 + number
+    )
+    for ax in row:
+        ax.set_axis_off()
+    for ax, picture in zip(row[:3], left, strict=True):
+        ax.imshow(picture)
+    for ax, picture in zip(row[4:], right, strict=True):
+        ax.imshow(picture, alpha=0.35 if target["known"] == "nothing" else 1)
+    has = "labelled" if sources[0]["labelled"] else "unlabelled"
+    row[1].set_title(f"{len(sources)} source{'s' * (len(sources) > 1)}, {has}", fontsize=8)
+    row[5].set_title(f"in training: {target['known']}", fontsize=8)
+    setting = low_label_setting(sources, target)
+    row[3].text(0.5, 0.5, setting.replace(" ", "\n") + "\n→", ha="center", va="center", fontsize=10)
+plt.show()
+
+# %% [markdown]
+# Pale pictures are those that nobody has seen in training. So far this lab was the fifth row, and
+# on the digits few-shot with both shifts at once. The word for a case isn't the point: each row
+# forbids another method. Without images of the target you can't adapt to them; with new classes a
+# pseudo-label from the old head means nothing.
+#
+# ### Question: name the setting
+# ★☆☆ · 20 minutes
+
+# %% [markdown] question="name_the_setting" points=4
+# Which setting is it, and what exactly has shifted? Answer each with one sentence, and say which
+# fact decides.
+#
+# 1. A network finds road damage on photographs from Berlin. A city in the tropics sends 50,000
+#    photographs of its own, without labels; the kinds of damage are the same.
+# 2. A seller's network knows 4,000 products, with thousands of pictures each. On Monday 30 new
+#    products arrive, with four pictures each.
+# 3. Three hospitals have labelled X-rays from their machines. The network will be sold to hospitals
+#    whose machines nobody has seen yet. It looks for the same illnesses.
+# 4. You have 2,000 labelled and 200,000 unlabelled recordings by the same microphone of the same
+#    twelve bird species, drawn by lot from one collection.
+#
+# ### BEGIN SOLUTION
+# One point each; half for the right name without the deciding fact.
+#
+# 1. Domain adaptation: same classes, another look (light, roads, cameras: non-semantic), and images
+#    of the target are there, without labels.
+# 2. Few-shot: new classes (semantic), a few labels of each.
+# 3. Domain generalisation: several labelled sources, same classes, another look, and nothing of the
+#    target is known in training.
+# 4. Semi-supervised: no shift at all, as labelled and unlabelled were drawn by lot from one
+#    collection. (That they are sounds, made into pictures or not, doesn't matter.)
+# ### END SOLUTION
+
+# %% [markdown]
+# ## 7. Pseudo-labels
+#
+# The smallest semi-supervised method fits into one line (Lee, 2013): where the network is asked
+# about an unlabelled image, take its answer for the label, and train on it. With scores $s_n$ and
+# labels $y_n$ for $N$ labelled images, and scores $u_m$ for $M$ unlabelled ones, let
+#
+# $$\hat y_m = \arg\max_c u_{mc}, \qquad p_m = \max_c \mathrm{softmax}(u_m)_c,$$
+#
+# $$L = \frac{1}{N} \sum_n \mathrm{CE}(s_n, y_n)
+#   + \alpha \, \frac{1}{M} \sum_m [p_m \ge \tau] \, \mathrm{CE}(u_m, \hat y_m)$$
+#
+# Why should that help, as it tells the network nothing that it doesn't say itself? Because CE makes
+# its answers *surer*, and the cheapest way to be sure about many images at once is to move the
+# borders between classes to where there are few images: into the gaps between the groups that you
+# saw in section 3. Two knobs keep it sane: $\alpha$ starts at 0 and rises, so that the first
+# answers aren't taken seriously; and in later work (FixMatch, Sohn et al., 2020) only answers with
+# a probability of at least $\tau$ count.
+#
+# ### Exercise: `pseudo_label_loss`
+# ★★☆ · 30 minutes
+#
+# <details><summary>Hint</summary>
+#
+# `F.cross_entropy(..., reduction="none")` gives one number for each image. The answers and the
+# condition are constants: nothing should flow back through them, and through `argmax` and `>=`
+# nothing does.
+#
+# </details>
+
+
+# %% exercise="pseudo_label_loss"
+def pseudo_label_loss(scores, labels, unlabelled_scores, alpha, threshold):
+    """Cross-entropy on labelled images, and on confident answers to unlabelled ones (Lee, 2013).
+
+    L = mean over n of CE(s_n, y_n) + α · (the sum over all m with p_m ≥ τ of CE(u_m, ŷ_m)) / M
+
+    The second sum is divided by the number M of *all* unlabelled images. If none is confident, it
+    is 0.
+
+    Args:
+        scores: s, float tensor (N, C), before the softmax.
+        labels: y, int64 tensor (N,).
+        unlabelled_scores: u, float tensor (M, C), before the softmax. They are trained: the
+            gradient flows through them, but not through the answers ŷ_m, nor through the condition.
+        alpha: float α ≥ 0, the weight of the second term.
+        threshold: float τ, from 0 to 1, for the probability p_m of the answer.
+
+    Returns:
+        loss: tensor without axes, differentiable for scores and unlabelled_scores.
+    """
+    ### BEGIN SOLUTION
+    confidence, answers = unlabelled_scores.detach().softmax(1).max(1)
+    each = F.cross_entropy(unlabelled_scores, answers, reduction="none")
+    return F.cross_entropy(scores, labels) + alpha * (each * (confidence >= threshold)).mean()
+    ### END SOLUTION
+
+
+# %% test="pseudo_label_loss" points=6
+s, y, u = random_tensor(10, 5, 4), random_labels(11, 5, 4), 2 * random_tensor(12, 7, 4)
+alpha, tau = 0.75, 0.7
+
+
+def loss_as_if(s, u, labels=y, alpha=alpha, pick=None, share=None, soft=None, reduce="mean"):
+    """The loss, or what becomes of it with another choice, other weights or other targets."""
+    probability, answer = u.detach().softmax(1).max(1)
+    pick = probability >= tau if pick is None else pick
+    target = answer if soft is None else soft
+    each = F.cross_entropy(u, target, reduction="none") * pick
+    share = len(u) if share is None else share
+    return F.cross_entropy(s, labels, reduction=reduce) + alpha * each.sum() / share
+
+
+probabilities, confident = u.softmax(1), u.softmax(1).amax(1) >= tau
+nothing_sure = torch.full((7,), False)
+alternatives = {
+    "unconfident answers count, too: the threshold isn't used": (
+        lambda s, u: loss_as_if(s, u, pick=~nothing_sure)
+    ),
+    "only answers that are NOT confident count": lambda s, u: loss_as_if(s, u, pick=~confident),
+    "the threshold is compared with scores: it is one for probabilities": (
+        lambda s, u: loss_as_if(s, u, pick=u.detach().amax(1) >= tau)
+    ),
+    "the second sum is divided by the number of confident answers: M counts all": (
+        lambda s, u: loss_as_if(s, u, share=confident.sum())
+    ),
+    "the second sum isn't divided by M": lambda s, u: loss_as_if(s, u, share=1),
+    "the second sum is divided by N, the number of labelled images": (
+        lambda s, u: loss_as_if(s, u, share=len(s))
+    ),
+    "the losses of the labelled images are summed: it is their mean": (
+        lambda s, u: loss_as_if(s, u, reduce="sum")
+    ),
+    "alpha isn't used": lambda s, u: loss_as_if(s, u, alpha=1),
+    "alpha is the weight of the first term": (
+        lambda s, u: (
+            alpha * F.cross_entropy(s, y) + loss_as_if(s, u, alpha=1) - F.cross_entropy(s, y)
+        )
+    ),
+    "alpha is the weight of both terms": lambda s, u: alpha * loss_as_if(s, u, alpha=1),
+    "the first term is left out": lambda s, u: loss_as_if(s, u) - F.cross_entropy(s, y),
+    "the second term is left out": lambda s, u: F.cross_entropy(s, y),
+    "the softmax is taken twice: cross-entropy takes scores": (
+        lambda s, u: (
+            F.cross_entropy(s, y)
+            + alpha
+            * (F.cross_entropy(u.softmax(1), u.argmax(1), reduction="none") * confident).mean()
+        )
+    ),
+    "the softmax runs over the images, not over the classes": (
+        lambda s, u: loss_as_if(s, u, pick=u.detach().softmax(0).amax(1) >= tau)
+    ),
+    "the probabilities themselves are the targets: the answer is one class": (
+        lambda s, u: loss_as_if(s, u, soft=u.detach().softmax(1))
+    ),
+    "the probabilities themselves are the targets, and learn as well": (
+        lambda s, u: loss_as_if(s, u, soft=u.softmax(1))
+    ),
+}
+with check_unchanged(scores=s, labels=y, unlabelled_scores=u):
+    loss = pseudo_label_loss(s, y, u, alpha, tau)
+check_close(
+    loss,
+    loss_as_if(s, u),
+    "pseudo_label_loss(scores, labels, unlabelled_scores, 0.75, 0.7)",
+    mistakes={mistake: lambda wrong=wrong: wrong(s, u) for mistake, wrong in alternatives.items()},
+)
+check_close(
+    pseudo_label_loss(s, y, u, alpha, 1.0),
+    F.cross_entropy(s, y),
+    "pseudo_label_loss where no answer is confident",
+)
+one = torch.ones((), dtype=torch.float64)
+for what, gradient, expected, detached in zip(
+    ("scores", "unlabelled scores"),
+    vector_jacobian_product(pseudo_label_loss, [s, y, u, alpha, tau], one),
+    vector_jacobian_product(loss_as_if, [s, u], one),
+    (s, u),
+    strict=True,
+):
+    check_close(
+        gradient,
+        expected,
+        f"the gradient of pseudo_label_loss for the {what}",
+        mistakes={"nothing flows back through them": torch.zeros_like(detached)},
+    )
+### BEGIN HIDDEN TESTS
+for seed, count, more, classes, alpha, tau in [
+    (0, 3, 20, 5, 2.0, 0.6),
+    (1, 6, 2, 3, 0.5, 0.0),
+    (2, 2, 9, 2, 0.0, 0.9),
+]:
+    seed += reference.seed
+    s, y = random_tensor(seed, count, classes), random_labels(seed, count, classes)
+    u = 2 * random_tensor(seed + 9, more, classes)
+    name = (
+        f"pseudo_label_loss for {count} labelled and {more} unlabelled images, α {alpha}, τ {tau}"
+    )
+    check_close(
+        pseudo_label_loss(s.clone(), y.clone(), u.clone(), alpha, tau),
+        reference.pseudo_label_loss(s, y, u, alpha, tau),
+        name,
+    )
+    for actual, expected in zip(
+        *(
+            vector_jacobian_product(loss, [s, y, u, alpha, tau], one)
+            for loss in (pseudo_label_loss, reference.pseudo_label_loss)
+        ),
+        strict=True,
+    ):
+        check_close(actual, expected, f"the gradient of {name}")
+### END HIDDEN TESTS
+
+# %% [markdown]
+# Each run starts with section 4's head, from one, two or five labels for each class, and goes on
+# for 80 steps with all other training pictures, whose labels it doesn't see. As the start is good
+# already, $\alpha$ is 1 from the first step; $\tau$ is 0.6.
+
+# %%
+
+
+def semi_supervised(target, per_class, seed, *, penalty=0.01, steps=80):
+    """Test accuracy of a head before and after training with pseudo-labels, and how its answers
+    to the unlabelled pictures are afterwards: how sure, and whether right."""
+    points, test_points = features[target]
+    _, labels, _, test_labels = targets[target]
+    chosen = few_labels(labels, per_class, seed)
+    unlabelled = torch.ones(len(labels), dtype=torch.bool, device=labels.device)
+    unlabelled[chosen] = False
+    head = train_head(points[chosen], labels[chosen], len(labels.unique()), penalty)
+    weight, bias = (value.clone().requires_grad_() for value in head)
+
+    def test_accuracy():
+        with torch.no_grad():
+            right = (test_points @ weight.T + bias).argmax(1) == test_labels
+        return right.float().mean().item()
+
+    before = test_accuracy()
+    optimizer = torch.optim.Adam([weight, bias], lr=0.02)
+    for _ in range(steps):
+        scores = points @ weight.T + bias
+        loss = pseudo_label_loss(scores[chosen], labels[chosen], scores[unlabelled], 1.0, 0.6)
+        loss = loss + penalty / 2 * weight.square().sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    with torch.no_grad():
+        sure, answers = (points[unlabelled] @ weight.T + bias).softmax(1).max(1)
+    return before, test_accuracy(), sure.cpu(), (answers == labels[unlabelled]).cpu()
+
+
+few_counts = [1, 2, 5]
+runs = {
+    target: [[semi_supervised(target, count, seed) for seed in range(5)] for count in few_counts]
+    for target in targets
+}
+figure, axes = plt.subplots(1, 3, figsize=(12.5, 4), layout="constrained")
+figure.suptitle("Pseudo-labels make a good start better, and a poor one no better, or worse")
+for ax, target in zip(axes[:2], targets, strict=True):
+    without, together = (
+        np.array([[run[part] for run in row] for row in runs[target]]) for part in (0, 1)
+    )
+    for place in range(len(few_counts)):
+        ax.plot([0, 1], np.stack([without[place], together[place]]), color="0.75", linewidth=1)
+        ax.plot(
+            [0, 1],
+            [without[place].mean(), together[place].mean()],
+            color=["#0072B2", "#D55E00", "#000000"][place],
+            marker="os^"[place],
+            linewidth=2.5,
+            label=f"{few_counts[place]} label{'s' * (place > 0)} for each class",
+        )
+    ax.set_xticks([0, 1], ["labels only", "+ pseudo-labels"])
+    ax.set(xlim=(-0.2, 1.2), ylim=(0, 1))
+    ax.set_title(f"{target} target")
+    ax.grid(color="0.92", axis="y")
+    print(
+        f"{target:4}",
+        *(
+            f"{count} labels: {a.mean():.3f} → {b.mean():.3f}"
+            for count, a, b in zip(few_counts, without, together, strict=True)
+        ),
+        sep="   ",
+    )
+axes[0].set_ylabel("test accuracy")
+axes[0].legend(frameon=False, loc="lower right")
+edges = np.array([0.0, 0.4, 0.6, 0.8, 1.0])
+ax = axes[2]
+for target, colour, marker, style in [("near", "#0072B2", "o", "-"), ("far", "#D55E00", "s", "--")]:
+    every = [run for row in runs[target] for run in row]
+    sure, right = (torch.cat([run[part] for run in every]).float().numpy() for part in (2, 3))
+    bins = np.digitize(sure, edges[1:-1])
+    ax.plot(
+        [sure[bins == b].mean() for b in range(4)],
+        [right[bins == b].mean() for b in range(4)],
+        color=colour,
+        marker=marker,
+        linestyle=style,
+        label=f"{target} target",
+    )
+ax.plot([0, 1], [0, 1], color="0.5", linewidth=1, linestyle=":")
+ax.text(0.05, 0.09, "as sure as right", rotation=45, color="0.4", fontsize=8)
+ax.set(
+    xlabel="probability of the answer", ylabel="share of right answers", ylim=(0, 1), xlim=(0, 1)
+)
+ax.set_title("afterwards, on the unlabelled pictures")
+ax.legend(frameon=False, loc="upper left")
+plt.show()
+
+# %% [markdown]
+# Each grey line is one draw of the labelled pictures, the thick ones are their means. On the near
+# target, from two labels for each class on, the unlabelled pictures are worth a few points of
+# accuracy. With a single label it is a gamble: a class whose one example is unlucky loses its
+# pictures to its neighbour, and the method calls that right. On the digits nothing is won with any
+# of these numbers: too many answers are wrong, and whoever learns from wrong answers becomes surer
+# of them (**confirmation bias**). The right panel shows how much: of the digits' answers that come
+# with more than 80% not even every second one is right, and those are the ones that the threshold
+# lets through. So watch out: the loss falls in all cases, and without labels nobody sees the
+# difference.
+#
+# ## 8. With an ImageNet network
+#
+# The same functions on a network that has learned from 1.2 million photographs: are its features
+# better for our targets than those of `base`, which has seen nothing but scenes?
+
+# %%
+from utils.models import WeightsUnavailable
+
+try:
+    resnet = load_model("resnet18").to(device)
+except WeightsUnavailable as reason:
+    print(reason)
+else:
+    untouched = replace_head(resnet, 5)
+    freeze(untouched)
+    left = sum(p.numel() for p in untouched.parameters() if p.requires_grad)
+    print(f"resnet18 with a new head: {left:,} parameters left to learn")
+
+    def enlarged(images):
+        return F.interpolate(images, (96, 96), mode="bilinear")
+
+    measured = {}
+    for target, (images, labels, test_images, test_labels) in targets.items():
+        few = few_labels(labels, 10, 0)
+        test_images, test_labels = test_images[:200], test_labels[:200]
+        pairs = {
+            "base": (features[target][0][few], features[target][1][:200]),
+            "resnet18": tuple(
+                extract_features(resnet, enlarged(part)) for part in (images[few], test_images)
+            ),
+            "grey pixels": (grey_pixels(images[few]), grey_pixels(test_images)),
+        }
+        for name, (points, test_points) in pairs.items():
+            scale = points.std()
+            weight, bias = train_head(points / scale, labels[few], len(labels.unique()))
+            answers = (test_points / scale @ weight.T + bias).argmax(1)
+            measured[target, name] = (answers == test_labels).float().mean().item()
+    figure, ax = plt.subplots(figsize=(7, 3.6), layout="constrained")
+    for number, (target, hatch, colour) in enumerate(
+        [("near", None, "#0072B2"), ("far", "//", "#E69F00")]
+    ):
+        values = [measured[target, name] for name in pairs]
+        ax.bar(
+            np.arange(3) + 0.4 * number - 0.2,
+            values,
+            0.38,
+            color=colour,
+            hatch=hatch,
+            edgecolor="white",
+            label=f"{target} target",
+        )
+        for place, value in enumerate(values):
+            ax.text(place + 0.4 * number - 0.2, value + 0.01, f"{value:.2f}", ha="center")
+    ax.set_xticks(
+        range(3), [f"frozen: {name}" if name != "grey pixels" else name for name in pairs]
+    )
+    ax.set(ylabel="test accuracy", ylim=(0, 1.1))
+    ax.set_title("A head on three kinds of features, 10 labels for each class")
+    ax.legend(frameon=False, ncols=2)
+    plt.show()
+
+# %% [markdown]
+# Which features suit which target now, and what do the plain pixels say to that? Near and far are no
+# properties of a task, but of a pair: to a network of photographs, our scenes may be as foreign as
+# the digits.
+#
+# ## What you have now
+#
+# A new head, a frozen body with its BatchNorm held still, two learning rates, and a reason for
+# choosing among them: few labels and a near target speak for freezing; more labels, or a far
+# target, for finetuning; and far enough away it is worth asking whether to transfer at all. Lab 05
+# looks into the features that you have used here as they were.

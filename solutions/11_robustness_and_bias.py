@@ -1,0 +1,1672 @@
+# %% [markdown]
+# # Lab 11: Robustness and bias
+#
+# A network that gets 99% of its test images right has shown that it can do *these* images. Then it
+# is fitted to a camera, and there is fog. Or all its cows stood on grass, and here is one on a
+# beach. In this lab you put four networks to the test that papers use for the first case, find out
+# by which cues they decide for the second, and write down what you found, so that somebody who
+# wants to use one of them knows what they get.
+#
+# | section | what you write | minutes |
+# |---|---|---|
+# | 1. Thirteen ways to spoil a picture | `correct_answers` | 25 |
+# | 2. One number for all of them | `CE`, `mCE`, `relative_mCE` | 40 |
+# | 3. Networks compared | `paired_difference` | 25 |
+# | 4. Shape or texture? | `shape_bias` | 25 |
+# | 5. Take one cue away | `shuffle_patches` | 30 |
+# | 6. What shape training buys | an answer in words | 20 |
+# | 7. The network that looks elsewhere | nothing: you look | 10 |
+# | 8. A model card | `disaggregate`, the card | 60 |
+# | 9. With an ImageNet network | nothing: you look | 10 |
+#
+# The cell beneath each exercise is its test: **if it says nothing, your function is right so far**;
+# otherwise it says in one sentence what is wrong. When your work is graded, other shapes and
+# numbers are tried as well. No exercise needs one that you wrote before, so a slip costs you only
+# once. Adversarial examples, the *worst* change within a budget, are lab 10's. Here nobody is out
+# to fool anybody: this is about bad luck, and about bad habits.
+
+# %% given=true
+import numpy as np
+import torch
+from torch import nn
+
+from utils.checks import check_close, check_tuple, check_unchanged
+
+device = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def tiny_network(seed, classes=5):
+    """A small network with random weights and BatchNorm, in eval mode, for the tests.
+
+    From images (N, 3, H, W) of any size in [0, 1] to scores for the classes, (N, classes).
+    """
+    generator = torch.Generator().manual_seed(seed)
+    network = nn.Sequential(
+        nn.Conv2d(3, 12, 3, padding=1),
+        nn.BatchNorm2d(12, momentum=1),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d((2, 1)),
+        nn.Flatten(),
+        nn.Linear(24, classes, bias=False),
+    )
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.normal_(0, 1, generator=generator)
+        network(random_images(seed, 64, 6, 5) / 255)  # sets BatchNorm's statistics
+    return network.eval()
+
+
+def random_images(seed, count, height, width):
+    """Images with a tint of their own and some noise, float32 (N, 3, H, W) from 0 to 255."""
+    generator = torch.Generator().manual_seed(seed)
+    tint = 200 * torch.rand(count, 3, 1, 1, generator=generator)
+    return tint + 55 * torch.rand(count, 3, height, width, generator=generator)
+
+
+def random_corrupted(seed, names, severities, count, height, width):
+    """For each name as many arrays as severities, uint8 (N, H, W, 3): to test with."""
+    images = random_images(seed, len(names) * severities * count, height, width)
+    shape = (len(names), severities, count, height, width, 3)
+    images = images.permute(0, 2, 3, 1).reshape(shape).to(torch.uint8).numpy()
+    return {name: list(series) for name, series in zip(names, images, strict=True)}
+
+
+def random_errors(seed, corruptions, severities):
+    """Error rates that grow with severity, float64 (C, S)."""
+    generator = np.random.default_rng(seed)
+    start = generator.uniform(0.05, 0.6, (corruptions, 1))
+    return start + np.cumsum(generator.uniform(0, 0.3 / severities, (corruptions, severities)), 1)
+
+
+# %% [markdown]
+# Four networks of the same architecture are put to the test. What they were trained on is all that
+# tells them apart:
+#
+# | network | trained on |
+# |---|---|
+# | `base` | scenes: a textured object in clutter, a texture of its own for every shape |
+# | `shape` | `base`, finetuned where nine objects in ten have any of the ten textures, by chance |
+# | `robust` | `base`, finetuned under attack (adversarial training, lab 10) |
+# | `biased` | scenes in which the hue of the background tells the class |
+
+# %%
+import matplotlib.pyplot as plt
+
+from utils.corruptions import SEVERITIES, corrupt
+from utils.models import load_model
+from utils.scenes import CLASS_NAMES, TEXTURE_NAMES, make_scenes
+
+all_four = ("base", "shape", "robust", "biased")
+networks = {
+    name: load_model(name).to(device, memory_format=torch.channels_last) for name in all_four
+}
+colours = {"base": "#0072B2", "shape": "#E69F00", "robust": "#009E73", "biased": "#444444"}
+markers = {"base": "o", "shape": "^", "robust": "D", "biased": "x"}
+
+
+def answers_of(network, images):
+    """The classes with the highest scores, int64 (N,), for images uint8 (N, H, W, 3)."""
+    X = torch.from_numpy(images).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        parts = [network(part.to(device) / 255).argmax(1).cpu() for part in X.split(32)]
+    return torch.cat(parts).numpy()
+
+
+def without_ticks(axes):
+    """Leave out the ticks of all axes."""
+    for ax in np.ravel(axes):
+        ax.set_xticks([])
+        ax.set_yticks([])
+
+
+many = make_scenes(600, np.random.default_rng(10))
+all_right = {
+    name: answers_of(network, many.images) == many.shape_class for name, network in networks.items()
+}
+for name in all_four:
+    print(f"{name:6}: accuracy {all_right[name].mean():.2f} on 600 fresh scenes")
+
+# %% [markdown]
+# ## 1. Thirteen ways to spoil a picture
+#
+# Hendrycks & Dietterich (2019) took ImageNet's validation images and spoiled each in fifteen ways
+# that cameras, weather and software have in store, at five severities each: ImageNet-C. It is a
+# *test*: who trains on these corruptions has learned the answers, not robustness. Our scenes are of
+# 64 × 64 pixels, so we take the severities that the authors chose for images of that size. Two of
+# the fifteen, **snow and frost, are left out**: their streaks and photographs of ice are too coarse
+# for it. That leaves thirteen.
+
+# %%
+scenes = make_scenes(60, np.random.default_rng(11))
+corrupted = {
+    name: [
+        corrupt(scenes.images, name, severity, np.random.default_rng([11, severity]))
+        for severity in range(1, 6)
+    ]
+    for name in SEVERITIES
+}
+titles = {name: name.replace("_", "\n", 1) for name in SEVERITIES}
+titles |= {"brightness": "bright-\nness", "jpeg_compression": "jpeg", "pixelate": "pixelate"}
+
+figure, axes = plt.subplots(3, 14, figsize=(14, 3.6), layout="constrained")
+figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
+figure.suptitle("One scene, thirteen corruptions: some hide the object, some only annoy")
+for row, severity in zip(axes, (1, 3, 5), strict=True):
+    row[0].imshow(scenes.images[16])
+    row[0].set_ylabel(f"severity {severity}")
+    for ax, name in zip(row[1:], SEVERITIES, strict=True):
+        ax.imshow(corrupted[name][severity - 1][16])
+for ax, title in zip(axes[0], ["original", *(titles[name] for name in SEVERITIES)], strict=True):
+    ax.set_title(title, fontsize=8)
+without_ticks(axes)
+plt.show()
+
+# %% [markdown]
+# Severity is the authors' scale, set for each corruption on its own: severity 3 of one is no more
+# equal to severity 3 of another than a mile is to an hour. Elastic even changes its kind on the
+# way: from a tilt of the whole image to ripples in it.
+#
+# Now ask a network. Files hold bytes from 0 to 255, channels last; networks take floating-point
+# numbers from 0 to 1, channels first. A mistake in this one line of conversion raises no error. It
+# looks just like a network that isn't robust.
+#
+# ### Exercise: `correct_answers`
+# ★★☆ · 25 minutes
+#
+# <details><summary>Hint 1: from bytes to what a network takes</summary>
+#
+# `torch.from_numpy(images).permute(0, 3, 1, 2) / 255`. (`reshape` would give the same shape, and
+# scrambled pixels.)
+#
+# </details>
+# <details><summary>Hint 2: without a gradient</summary>
+#
+# `with torch.no_grad():` saves time and memory. A batch of some dozens of images at a time is
+# fastest, but any number is right.
+#
+# </details>
+
+
+# %% exercise="correct_answers"
+def correct_answers(model, corrupted, labels):
+    """Which of the corrupted images a network gets right.
+
+        right[c, s, n] = (argmax over k of score_k(image n under corruption c at severity s) = y_n)
+
+    Args:
+        model: network in eval mode, from images, float32 (N, 3, H, W) in [0, 1] on the device of
+            its parameters, to class scores (N, K). It normalises inside, and stays as it is.
+        corrupted: dict of C corruptions; the value of each is a list of S arrays, one for each
+            severity: images, uint8 (N, H, W, 3).
+        labels: y, int64 array (N,), the same for all corruptions and severities.
+
+    Returns:
+        right: bool NumPy array (C, S, N), corruptions in the order of the dict.
+    """
+    ### BEGIN SOLUTION
+    where = next(model.parameters()).device
+    right = []
+    with torch.no_grad():
+        for series in corrupted.values():
+            for images in series:
+                X = torch.from_numpy(images).permute(0, 3, 1, 2)
+                parts = [model(part.to(where) / 255).argmax(1).cpu() for part in X.split(32)]
+                right.append(torch.cat(parts).numpy() == labels)
+    return np.array(right).reshape(len(corrupted), -1, len(labels))
+    ### END SOLUTION
+
+
+# %% test="correct_answers" points=4
+network = tiny_network(0)
+test_images = random_corrupted(1, ("snow", "fog", "frost"), 2, 20, 6, 5)
+test_labels = np.random.default_rng(2).integers(5, size=20)
+
+
+def answers_after(prepare):
+    """The network's answers if bytes (N, H, W, 3) reach it by way of `prepare`."""
+    with torch.no_grad():
+        return np.array(
+            [
+                [network(prepare(torch.from_numpy(images))).argmax(1).numpy() for images in series]
+                for series in test_images.values()
+            ]
+        )
+
+
+expected = answers_after(lambda images: images.permute(0, 3, 1, 2) / 255) == test_labels
+with check_unchanged(
+    labels=test_labels, fog=test_images["fog"][0], running_mean=network[1].running_mean
+):
+    right = correct_answers(network, test_images, test_labels)
+assert not network.training, "the network was left in training mode; it must stay as it is."
+check_close(
+    right,
+    expected,
+    "correct_answers(model, corrupted, labels)",
+    mistakes={
+        "the images aren't divided by 255: networks take values in [0, 1]": lambda: (
+            answers_after(lambda images: images.permute(0, 3, 1, 2).float()) == test_labels
+        ),
+        "the images are reshaped where axes have to be permuted: pixels get scrambled": lambda: (
+            answers_after(lambda images: images.reshape(-1, 3, 6, 5) / 255) == test_labels
+        ),
+        "rows and columns are exchanged on the way to (N, 3, H, W)": lambda: (
+            answers_after(lambda images: images.permute(0, 3, 2, 1) / 255) == test_labels
+        ),
+        "the images are normalised, which the network does inside": lambda: (
+            answers_after(lambda images: (images.permute(0, 3, 1, 2) / 255 - 0.45) / 0.25)
+            == test_labels
+        ),
+        "red and blue are exchanged": lambda: (
+            answers_after(lambda images: images.flip(3).permute(0, 3, 1, 2) / 255) == test_labels
+        ),
+        "it says which answers are wrong, not which are right": ~expected,
+        "it returns the answers themselves, not whether they are right": lambda: answers_after(
+            lambda images: images.permute(0, 3, 1, 2) / 255
+        ),
+        "corruptions come in alphabetical order, not in the dict's": expected[[1, 2, 0]],
+        "the images are averaged, which gives accuracies: keep each answer": expected.mean(2),
+        "everything is averaged into one accuracy": expected.mean(),
+        "the images come first: expected (C, S, N)": expected.transpose(2, 0, 1),
+        "only the first severity is used": expected[:, [0, 0]],
+        "only the last severity is used": expected[:, [1, 1]],
+        "corruptions and severities share one axis: expected (C, S, N)": expected.reshape(-1, 20),
+    },
+)
+### BEGIN HIDDEN TESTS
+for seed, severities, count, size in [(0, 5, 7, (4, 9)), (1, 1, 70, (5, 5)), (2, 3, 1, (7, 4))]:
+    seed += reference.seed
+    network = tiny_network(seed, classes=3)
+    names = [f"corruption {9 - number}" for number in range(4)]
+    test_images = random_corrupted(seed, names, severities, count, *size)
+    test_labels = np.random.default_rng(seed).integers(3, size=count)
+    check_close(
+        correct_answers(network, test_images, test_labels),
+        reference.correct_answers(network, test_images, test_labels),
+        f"correct_answers for 4 corruptions, {severities} severities and {count} images",
+    )
+### END HIDDEN TESTS
+
+# %% [markdown]
+# Here is `base`, on 60 scenes that it has never seen.
+
+# %%
+shown = all_four[:3]
+right_of = {name: correct_answers(networks[name], corrupted, scenes.shape_class) for name in shown}
+clean_of = {name: answers_of(networks[name], scenes.images) == scenes.shape_class for name in shown}
+accuracy = right_of["base"].mean(2)
+table = np.column_stack([np.full(len(accuracy), clean_of["base"].mean()), accuracy])
+
+figure, ax = plt.subplots(figsize=(7.4, 5.6), layout="constrained")
+picture = ax.imshow(table, cmap="cividis", vmin=0, vmax=1, aspect="auto")
+for (row, column), value in np.ndenumerate(table):
+    colour = "white" if value < 0.5 else "black"
+    ax.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour)
+ax.set_xticks(range(6), ["none", "1", "2", "3", "4", "5"])
+ax.set_yticks(range(13), [name.replace("_", " ") for name in SEVERITIES])
+ax.set(xlabel="severity", title="Elastic costs base next to nothing, contrast nearly everything")
+figure.colorbar(picture, label="accuracy of base (chance: 0.10)")
+plt.show()
+
+# %% [markdown]
+# Without corruption `base` is right nearly always. Tilting and rippling cost it next to nothing,
+# contrast takes it down to guessing. Read the rows, not the columns: "severity 3" costs nothing
+# here and half of the answers there. And mind that 60 scenes make each number uncertain by up to
+# ±0.13 (two standard errors at 0.5), though the rows as a whole are firmer.
+#
+# ## 2. One number for all of them
+#
+# Sixty-five numbers are too many to compare networks by. But a plain mean would be ruled by
+# whatever corruption its authors happened to make hardest. So Hendrycks & Dietterich divide: let
+# $E_{s,c}$ be the error rate (1 − accuracy) at severity $s$ of corruption $c$. The **corruption
+# error** compares it with that of AlexNet, summed over the severities *first*:
+#
+# $$\mathrm{CE}_c = 100 \cdot
+#   \frac{\sum_{s=1}^{5} E_{s,c}}{\sum_{s=1}^{5} E_{s,c}^{\text{AlexNet}}}$$
+#
+# in per cent: 100 is as bad as AlexNet, 50 half as bad. A CE needs a baseline as a temperature
+# needs a zero, and means nothing without saying which.
+#
+# ### Exercise: `CE`
+# ★☆☆ · 10 minutes
+
+
+# %% exercise="CE"
+def CE(errors, baseline):
+    """The corruption error of a network, for each corruption, in per cent of a baseline's.
+
+        CE_c = 100 · Σ_s E_{s,c} / Σ_s E^baseline_{s,c}
+
+    Args:
+        errors: E, the network's error rates in [0, 1], float64 array (C, S): a row for each
+            corruption, a column for each severity.
+        baseline: error rates of the network to compare with, likewise.
+
+    Returns:
+        float64 array (C,), in per cent.
+    """
+    ### BEGIN SOLUTION
+    return 100 * errors.sum(1) / baseline.sum(1)
+    ### END SOLUTION
+
+
+# %% test="CE" points=2
+errors, baseline = random_errors(0, 4, 3), random_errors(1, 4, 3)
+expected = np.array(
+    [100 * sum(errors[c, s] for s in range(3)) / sum(baseline[c]) for c in range(4)]
+)
+with check_unchanged(errors=errors, baseline=baseline):
+    ces = CE(errors, baseline)
+check_close(
+    ces,
+    expected,
+    "CE(errors, baseline)",
+    mistakes={
+        "100 is missing: CE is in per cent": expected / 100,
+        "the baseline is divided by the network": 1e4 / expected,
+        "each severity is divided on its own, and the ratios are averaged: sum first": (
+            100 * (errors / baseline).mean(1)
+        ),
+        "the sums run over the corruptions, not over the severities": (
+            100 * errors.sum(0) / baseline.sum(0)
+        ),
+        "only the last severity counts": 100 * errors[:, -1] / baseline[:, -1],
+        "everything is summed, so that one number is left": 100 * errors.sum() / baseline.sum(),
+        "the baseline's sum runs over all corruptions": 100 * errors.sum(1) / baseline.sum(),
+        "the severities aren't summed": 100 * errors / baseline,
+        "the errors are subtracted, not divided": 100 * (errors.sum(1) - baseline.sum(1)),
+        "accuracies are compared, not errors": (100 * (1 - errors).sum(1) / (1 - baseline).sum(1)),
+        "the network's errors are summed, the baseline's averaged": 3 * expected,
+        "the network's errors are averaged, the baseline's summed": expected / 3,
+    },
+)
+check_close(CE(baseline, baseline), np.full(4, 100.0), "the CE of a baseline against itself")
+### BEGIN HIDDEN TESTS
+for seed, shape in enumerate([(13, 5), (1, 4), (6, 1)], start=reference.seed):
+    errors, baseline = random_errors(seed, *shape), random_errors(seed + 7, *shape)
+    check_close(CE(errors, baseline), reference.CE(errors, baseline), f"CE for {shape} error rates")
+### END HIDDEN TESTS
+
+# %% [markdown]
+# The **mean corruption error** is what is printed in abstracts:
+#
+# $$\mathrm{mCE} = \frac{1}{C} \sum_{c=1}^{C} \mathrm{CE}_c$$
+#
+# It is a mean of ratios. The ratio of the means is something else: there, a corruption that is hard
+# for AlexNet would count for more.
+#
+# ### Exercise: `mCE`
+# ★☆☆ · 10 minutes
+
+
+# %% exercise="mCE"
+def mCE(errors, baseline):
+    """The mean corruption error of a network, in per cent of a baseline's.
+
+        mCE = 1/C Σ_c CE_c,   CE_c = 100 · Σ_s E_{s,c} / Σ_s E^baseline_{s,c}
+
+    Args:
+        errors: E, the network's error rates in [0, 1], float64 array (C, S): a row for each
+            corruption, a column for each severity.
+        baseline: error rates of the network to compare with, likewise.
+
+    Returns:
+        a float, in per cent.
+    """
+    ### BEGIN SOLUTION
+    return 100 * (errors.sum(1) / baseline.sum(1)).mean()
+    ### END SOLUTION
+
+
+# %% test="mCE" points=3
+errors, baseline = random_errors(2, 5, 3), random_errors(3, 5, 3)
+ratios = np.array([sum(errors[c]) / sum(baseline[c]) for c in range(5)])
+with check_unchanged(errors=errors, baseline=baseline):
+    mean = mCE(errors, baseline)
+check_close(
+    mean,
+    100 * sum(ratios) / 5,
+    "mCE(errors, baseline)",
+    mistakes={
+        "100 is missing: mCE is in per cent": ratios.mean(),
+        "it is the ratio of the means, not the mean of the ratios": (
+            100 * errors.sum() / baseline.sum()
+        ),
+        "each severity is divided on its own: sum over the severities first": (
+            100 * (errors / baseline).mean()
+        ),
+        "the corruptions are summed, not averaged": 100 * ratios.sum(),
+        "the median is taken, not the mean": 100 * np.median(ratios),
+        "the corruptions aren't averaged: it is CE": 100 * ratios,
+        "the baseline is divided by the network": 100 * (1 / ratios).mean(),
+        "the sums run over the corruptions, not over the severities": (
+            100 * (errors.sum(0) / baseline.sum(0)).mean()
+        ),
+        "it is divided by the number of severities, not by that of corruptions": (
+            100 * ratios.sum() / 3
+        ),
+        "accuracies are compared, not errors": (
+            100 * ((1 - errors).sum(1) / (1 - baseline).sum(1)).mean()
+        ),
+        "the baseline is left out": 100 * errors.mean(),
+    },
+)
+check_close(mCE(baseline, baseline), 100.0, "the mCE of a baseline against itself")
+### BEGIN HIDDEN TESTS
+for seed, shape in enumerate([(15, 5), (1, 4), (6, 1)], start=reference.seed):
+    errors, baseline = random_errors(seed, *shape), random_errors(seed + 7, *shape)
+    check_close(
+        mCE(errors, baseline), reference.mCE(errors, baseline), f"mCE for {shape} error rates"
+    )
+### END HIDDEN TESTS
+
+# %% [markdown]
+# Time for published figures. AlexNet's error rates (each the mean over five severities, so $S = 1$
+# here) are the ones that everybody divides by; ResNet-50's are its published CE, turned back into
+# error rates.
+
+# %%
+alexnet = {
+    "gaussian noise": 0.886428, "shot noise": 0.894468, "impulse noise": 0.922640,
+    "defocus blur": 0.819880, "glass blur": 0.826268, "motion blur": 0.785948,
+    "zoom blur": 0.798360, "snow": 0.866816, "frost": 0.826572, "fog": 0.819324,
+    "brightness": 0.564592, "contrast": 0.853204, "elastic": 0.646056, "pixelate": 0.717840,
+    "jpeg": 0.606500,
+}  # fmt: skip
+published_ce = [
+    79.8, 81.6, 82.6, 74.7, 88.6, 78.0, 79.9, 77.8, 74.8, 66.1, 56.6, 71.4, 84.7, 76.9, 76.8,
+]  # fmt: skip
+alexnet_errors = np.array(list(alexnet.values()))[:, None]
+resnet_errors = alexnet_errors * np.array(published_ce)[:, None] / 100
+alexnet_clean, resnet_clean = 0.4348, 0.2385
+print(f"AlexNet:   mCE {mCE(alexnet_errors, alexnet_errors):.1f}, clean error {alexnet_clean:.1%}")
+print(f"ResNet-50: mCE {mCE(resnet_errors, alexnet_errors):.1f}, clean error {resnet_clean:.1%}")
+ratio = resnet_errors.mean() / alexnet_errors.mean()
+print(f"The ratio of their mean errors, which is something else: {ratio:.1%}")
+
+# %% [markdown]
+# AlexNet against itself is exactly 100, ResNet-50 76.7, as in the paper. So ResNet-50 is the more
+# robust one? It is the more *accurate* one, also where nothing is spoilt: 24% errors for 43%. A
+# fairer question is what the corruption **adds** to a network's errors. The **relative corruption
+# error** subtracts the error on clean images from each:
+#
+# $$\text{relative mCE} = \frac{1}{C} \sum_{c=1}^{C} 100 \cdot
+#   \frac{\sum_s \left(E_{s,c} - E_{\text{clean}}\right)}
+#        {\sum_s \left(E_{s,c}^{\text{AlexNet}} - E_{\text{clean}}^{\text{AlexNet}}\right)}$$
+#
+# ### Exercise: `relative_mCE`
+# ★★☆ · 20 minutes
+
+
+# %% exercise="relative_mCE"
+def relative_mCE(errors, clean_error, baseline, baseline_clean_error):
+    """What corruptions add to a network's errors, in per cent of what they add to a baseline's.
+
+        1/C Σ_c 100 · Σ_s (E_{s,c} − E_clean) / Σ_s (E^baseline_{s,c} − E^baseline_clean)
+
+    Args:
+        errors: E, the network's error rates in [0, 1], float64 array (C, S): a row for each
+            corruption, a column for each severity.
+        clean_error: E_clean, its error rate on the uncorrupted images, a float.
+        baseline, baseline_clean_error: the same of the network to compare with.
+
+    Returns:
+        a float, in per cent. It can be negative.
+    """
+    ### BEGIN SOLUTION
+    added = (errors - clean_error).sum(1)
+    added_to_baseline = (baseline - baseline_clean_error).sum(1)
+    return 100 * (added / added_to_baseline).mean()
+    ### END SOLUTION
+
+
+# %% test="relative_mCE" points=3
+errors, baseline = random_errors(4, 5, 3), 0.1 + random_errors(5, 5, 3)
+clean_errors = 0.04, 0.11
+added, added_to_baseline = errors - 0.04, baseline - 0.11
+ratios = np.array([sum(added[c]) / sum(added_to_baseline[c]) for c in range(5)])
+with check_unchanged(errors=errors, baseline=baseline):
+    relative = relative_mCE(errors, 0.04, baseline, 0.11)
+check_close(
+    relative,
+    100 * sum(ratios) / 5,
+    "relative_mCE(errors, 0.04, baseline, 0.11)",
+    mistakes={
+        "100 is missing: it is in per cent": ratios.mean(),
+        "the clean errors aren't subtracted: it is mCE": (
+            100 * (errors.sum(1) / baseline.sum(1)).mean()
+        ),
+        "the clean error is subtracted once from the sum, not at each severity": (
+            100 * ((errors.sum(1) - 0.04) / (baseline.sum(1) - 0.11)).mean()
+        ),
+        "the network's clean error is subtracted from both": (
+            100 * (added.sum(1) / (baseline - 0.04).sum(1)).mean()
+        ),
+        "the baseline's clean error is subtracted from both": (
+            100 * ((errors - 0.11).sum(1) / added_to_baseline.sum(1)).mean()
+        ),
+        "the baseline's clean error isn't subtracted": (
+            100 * (added.sum(1) / baseline.sum(1)).mean()
+        ),
+        "the network's clean error isn't subtracted": (
+            100 * (errors.sum(1) / added_to_baseline.sum(1)).mean()
+        ),
+        "the clean error is subtracted from the ratio": (
+            100 * (errors.sum(1) / baseline.sum(1) - 0.04 / 0.11).mean()
+        ),
+        "errors are divided by the clean error, not reduced by it": (
+            100 * ((errors / 0.04).sum(1) / (baseline / 0.11).sum(1)).mean()
+        ),
+        "it is the ratio of the means, not the mean of the ratios": (
+            100 * added.sum() / added_to_baseline.sum()
+        ),
+        "each severity is divided on its own: sum over the severities first": (
+            100 * (added / added_to_baseline).mean()
+        ),
+        "the corruptions are summed, not averaged": 100 * ratios.sum(),
+        "the corruptions aren't averaged": 100 * ratios,
+        "the sign of what is added is reversed in one of the two": -100 * ratios.mean(),
+        "the baseline is divided by the network": 100 * (1 / ratios).mean(),
+    },
+)
+### BEGIN HIDDEN TESTS
+for seed, shape in enumerate([(15, 5), (1, 4), (6, 1)], start=reference.seed):
+    errors, baseline = random_errors(seed, *shape), 0.2 + random_errors(seed + 7, *shape)
+    clean_errors = (0.01 * (seed % 20 + 1), 0.17)
+    check_close(
+        relative_mCE(errors, clean_errors[0], baseline, clean_errors[1]),
+        reference.relative_mCE(errors, clean_errors[0], baseline, clean_errors[1]),
+        f"relative_mCE for {shape} error rates",
+    )
+errors = np.full((2, 3), 0.2)
+check_close(
+    relative_mCE(errors, 0.3, errors, 0.1),
+    -100.0,
+    "relative_mCE of a network that does better on corrupted images",
+)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# A single corruption's share is had by giving the function a single row.
+
+# %%
+relative = [
+    relative_mCE(resnet_errors[[c]], resnet_clean, alexnet_errors[[c]], alexnet_clean)
+    for c in range(15)
+]
+total = relative_mCE(resnet_errors, resnet_clean, alexnet_errors, alexnet_clean)
+figure, ax = plt.subplots(figsize=(9.5, 4.2), layout="constrained")
+ax.axhline(100, color="0.4", linewidth=1)
+ax.text(14.6, 101, "AlexNet", color="0.3", ha="right", va="bottom")
+ax.vlines(range(15), CE(resnet_errors, alexnet_errors), relative, color="0.8", zorder=0)
+label = f"CE (mean {mCE(resnet_errors, alexnet_errors):.1f})"
+ax.plot(CE(resnet_errors, alexnet_errors), "o", color="#0072B2", label=label)
+label = f"relative CE (mean {total:.1f})"
+ax.plot(relative, "D", color="#D55E00", markerfacecolor="white", label=label)
+ax.set_xticks(range(15), [name.replace(" ", "\n") for name in alexnet], fontsize=8)
+ax.set(ylabel="per cent of AlexNet's", ylim=(40, 155))
+ax.set_title("ResNet-50 errs less than AlexNet everywhere, and loses as much to corruption")
+ax.legend(frameon=False, loc="upper left", ncols=2)
+plt.show()
+
+# %% [markdown]
+# Filled circles lie below 100 all along: three years of progress on ImageNet carried over to spoilt
+# images. Open diamonds lie on both sides of the line, their mean at 105: what corruption *takes
+# away* from ResNet-50 is no less than what it took from AlexNet. The paper's abstract speaks of
+# "negligible changes in relative corruption robustness". Which of the two you want depends on what
+# you do: to choose a network, how often it will be wrong (mCE); to learn whether something made
+# networks sturdier, what is added (relative mCE). And the latter has a weakness of its own: a
+# network that is bad to begin with has less to lose.
+
+# %% [markdown]
+# ## 3. Networks compared
+#
+# Back to our scenes. Nobody has an AlexNet for discs and stars, so `base` takes its place: its CE
+# is 100 by definition. Three networks see the same corrupted scenes; `biased` gets nearly nine in
+# ten wrong before anything is spoilt, and would only press the others to the edge of the figure. In
+# section 7 all four meet, on scenes that it can do.
+#
+# Before we look: is a difference real? With 60 scenes an accuracy of 0.9 is uncertain by ±0.08, and
+# two such numbers, taken as if they had nothing to do with each other, could hardly be told apart.
+# But they have to do with each other: both networks saw the *same* images. So take the difference
+# image by image. For image $n$, and right or wrong as 1 or 0,
+#
+# $$d_n = \frac{1}{S} \sum_s \left(\text{right}^{B}_{s,n} - \text{right}^{A}_{s,n}\right), \qquad
+#   \bar d = \frac{1}{N} \sum_n d_n, \qquad
+#   \mathrm{SE} = \sqrt{\frac{1}{N (N - 1)} \sum_n (d_n - \bar d)^2}$$
+#
+# One image at five severities is *one* image: if a star is hidden behind a patch, then so it is at
+# all five. Whoever counts 5 N independent answers gets error bars that are too short.
+#
+# ### Exercise: `paired_difference`
+# ★★☆ · 25 minutes
+
+
+# %% exercise="paired_difference"
+def paired_difference(right_A, right_B):
+    """By how much network B is more accurate than A on the same images, and how sure that is.
+
+        d_n = mean over s of (right_B[s, n] − right_A[s, n]),   d̄ = mean over n of d_n
+        SE = sqrt(Σ_n (d_n − d̄)² / (N (N − 1)))
+
+    Args:
+        right_A: whether A's answer to image n at severity s is right, bool array (S, N), N > 1.
+        right_B: the same for B.
+
+    Returns:
+        difference: d̄, a float from −1 to 1, positive where B is better.
+        standard_error: SE, a float.
+    """
+    ### BEGIN SOLUTION
+    d = right_B.mean(0) - right_A.mean(0)
+    return d.mean(), d.std(ddof=1) / np.sqrt(len(d))
+    ### END SOLUTION
+
+
+# %% given=true
+def random_answers(seed, severities, count):
+    """Right or wrong, bool (S, N), twice: some images are hard for both networks."""
+    generator = np.random.default_rng(seed)
+    ease = generator.random(count)
+    return [generator.random((severities, count)) < ease + shift for shift in (0.1, -0.15)]
+
+
+# %% test="paired_difference" points=3
+right_A, right_B = random_answers(0, 3, 20)
+each = right_B.astype(float) - right_A  # (S, N)
+d = np.array([each[:, n].sum() / 3 for n in range(20)])
+difference = d.sum() / 20
+standard_error = (((d - difference) ** 2).sum() / (20 * 19)) ** 0.5
+with check_unchanged(right_A=right_A, right_B=right_B):
+    result = paired_difference(right_A, right_B)
+result = check_tuple(result, ("difference", "standard_error"), "paired_difference")
+check_close(
+    result[0],
+    difference,
+    "the difference from paired_difference(right_A, right_B)",
+    mistakes={
+        "it is A minus B: positive has to mean that B is better": -difference,
+        "the standard error comes first": standard_error,
+        "the severities are summed, not averaged": 3 * difference,
+        "answers are counted, not averaged": each.sum(),
+        "every disagreement counts as a plus, whoever of the two is right": (
+            (right_A ^ right_B).mean()
+        ),
+        "the images aren't averaged": d,
+        "it is in per cent": 100 * difference,
+    },
+)
+check_close(
+    result[1],
+    standard_error,
+    "the standard error from paired_difference(right_A, right_B)",
+    mistakes={
+        "every severity counts as an image of its own: average over them first": (
+            each.std(ddof=1) / 60**0.5
+        ),
+        "every severity counts as an image of its own, and it is divided by N·S": (
+            each.std() / 60**0.5
+        ),
+        "the two networks are treated as if they had seen different images": (
+            (right_A.mean(0).var(ddof=1) / 20 + right_B.mean(0).var(ddof=1) / 20) ** 0.5
+        ),
+        "it is the standard deviation of d, not divided by √N": d.std(ddof=1),
+        "it is the standard deviation of d with N below, not divided by √N": d.std(),
+        "N stands where N − 1 belongs (ddof=1)": d.std() / 20**0.5,
+        "it isn't the root that is taken: it is a variance": standard_error**2,
+        "it is divided by N, not by √N": d.std(ddof=1) / 20,
+        "it is 1.96 standard errors": 1.96 * standard_error,
+        "it is 2 standard errors": 2 * standard_error,
+        "it is divided by the root of the severities, not of the images": (d.std(ddof=1) / 3**0.5),
+        "it is the spread over the severities, not over the images": (
+            each.mean(1).std(ddof=1) / 3**0.5
+        ),
+    },
+)
+### BEGIN HIDDEN TESTS
+for seed, shape in enumerate([(5, 64), (1, 9), (4, 2)]):
+    right_A, right_B = random_answers(reference.seed + seed, *shape)
+    result = check_tuple(
+        paired_difference(right_A, right_B), ("difference", "standard_error"), "paired_difference"
+    )
+    for part, expected, what in zip(
+        result,
+        reference.paired_difference(right_A, right_B),
+        ("difference", "standard error"),
+        strict=True,
+    ):
+        check_close(part, expected, f"the {what} from paired_difference for answers {shape}")
+### END HIDDEN TESTS
+
+# %%
+errors_of = {name: 1 - right_of[name].mean(2) for name in shown}
+clean_error = {name: 1 - clean_of[name].mean() for name in shown}
+print("        clean   mean accuracy     mCE  relative mCE   (baseline: base)")
+for name in shown:
+    relative = relative_mCE(
+        errors_of[name], clean_error[name], errors_of["base"], clean_error["base"]
+    )
+    print(
+        f"{name:7} {1 - clean_error[name]:.2f} {1 - errors_of[name].mean():12.2f}"
+        f" {mCE(errors_of[name], errors_of['base']):14.0f} {relative:11.0f}"
+    )
+
+kinds = [name.replace("_", " ") for name in SEVERITIES]
+figure, (left, middle) = plt.subplots(1, 2, figsize=(11.5, 5), layout="constrained", sharey=True)
+figure.suptitle(
+    "Adversarial training hurts most in fog and low contrast, shape training hurts everywhere"
+)
+left.axvline(100, color=colours["base"], linewidth=1)
+middle.axvline(0, color=colours["base"], linewidth=1)
+for offset, name in ((-0.12, "robust"), (0.12, "shape")):
+    left.plot(
+        CE(errors_of[name], errors_of["base"]), np.arange(13) + offset, markers[name],
+        color=colours[name], label=name,
+    )  # fmt: skip
+    differences = [
+        paired_difference(a, b) for a, b in zip(right_of["base"], right_of[name], strict=True)
+    ]
+    difference, standard_error = np.array(differences).T
+    middle.errorbar(
+        difference, np.arange(13) + offset, xerr=2 * standard_error, fmt=markers[name],
+        color=colours[name], label=name,
+    )  # fmt: skip
+left.set_xscale("log")
+left.set_xticks([50, 100, 200, 400, 800], [50, 100, 200, 400, 800])
+left.minorticks_off()
+left.set_yticks(range(13), kinds)
+left.invert_yaxis()
+left.set(xlabel="CE, per cent of base's (log scale)", title="How many times as many errors …")
+middle.set(xlabel="accuracy − accuracy of base (± 2 SE)", title="… and how many answers that is")
+left.legend(frameon=False, loc="lower right")
+for ax in (left, middle):
+    ax.grid(axis="y", color="0.92")
+plt.show()
+
+# %%
+figure, axes = plt.subplots(1, 4, figsize=(11.5, 3.2), layout="constrained", sharey=True)
+figure.suptitle(
+    "Under noise robust keeps up with base, in fog and low contrast it sinks as low as shape"
+)
+for ax, kind in zip(axes, ("gaussian_noise", "impulse_noise", "fog", "contrast"), strict=True):
+    row = list(SEVERITIES).index(kind)
+    for name in shown:
+        ax.plot(
+            range(6), [clean_of[name].mean(), *right_of[name][row].mean(1)], marker=markers[name],
+            color=colours[name], label=name,
+        )  # fmt: skip
+    ax.axhline(0.1, color="0.6", linewidth=1, linestyle=":")
+    ax.set(title=kind.replace("_", " "), xlabel="severity (0: none)", ylim=(0, 1.03))
+    ax.grid(color="0.92")
+axes[0].set_ylabel("accuracy")
+axes[0].text(0, 0.12, "chance", color="0.4")
+axes[0].legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 0.15))
+plt.show()
+
+# %% [markdown]
+# For noise the error bars of `robust` lie across zero. That doesn't say that there is no effect; it
+# says that 60 scenes can't show one of this size. So look closer there, and take 300 scenes:
+
+# %%
+closer = many[:300]
+print("severity 3: accuracy of base, of robust, difference ± 2 SE")
+for kind in ("gaussian_noise", "shot_noise", "impulse_noise", "fog"):
+    spoilt = {kind: [corrupt(closer.images, kind, 3, np.random.default_rng([12, 3]))]}
+    base, robust = (
+        correct_answers(networks[name], spoilt, closer.shape_class)[0]
+        for name in ("base", "robust")
+    )
+    difference, standard_error = paired_difference(base, robust)
+    print(
+        f"{kind:15} {base.mean():.2f} {robust.mean():6.2f}"
+        f" {difference:+9.3f} ± {2 * standard_error:.3f}"
+    )
+
+# %% [markdown]
+# **Adversarial training is no cure-all.** `robust` gains some answers under impulse noise and a few
+# under Gaussian noise, which resemble what it was trained on: many small, independent changes of
+# pixels. Under shot noise there is nothing to gain yet. In fog and under low contrast it loses
+# about a quarter of all answers or more: it has learned to distrust faint patterns, and these two
+# make all patterns faint. Blur hurts it, too. Yin et al. (2019) found the same trade of noise
+# against fog and contrast in larger networks (theirs gained in blur) and explain it by frequencies:
+# what helps against noise makes a network rely on low ones, and those are what fog and contrast
+# change. On the whole of these thirteen `robust` is the less robust network of the two: always ask
+# *to what*.
+#
+# **Shape training buys no robustness here at all.** `shape` is behind `base` at every corruption,
+# noise included. More on this in section 6.
+#
+# **Mind the left panel.** In elastic, `shape` loses fewer answers than under noise, and still its
+# CE is by far the largest: `base`, the baseline, makes hardly any mistake there, so that a few
+# mistakes more are many times as many. The mean over corruptions, made so that hard ones don't
+# rule, lets *easy* ones rule if the baseline is good at them. With AlexNet below the line, which
+# errs at 56% or more everywhere, this never happened. Look at both panels before you quote an mCE
+# with a baseline of your own.
+
+# %% [markdown]
+# ## 4. Shape or texture?
+#
+# What does a network go by when it says *star*: that the thing has five points, or the pattern that
+# stars always had in training? On ordinary scenes both cues agree, and no accuracy can tell. So
+# let them disagree: in a **cue conflict** (Geirhos et al., 2019) the object has the shape of one
+# class and the texture of another.
+
+# %%
+conflicts = make_scenes(300, np.random.default_rng(5), "cue_conflict")
+answers = {name: answers_of(network, conflicts.images) for name, network in networks.items()}
+
+figure, axes = plt.subplots(2, 6, figsize=(12, 5.6), layout="constrained")
+figure.suptitle("base names the class of the texture, shape more often that of the shape")
+for n, ax in enumerate(axes.flat):
+    ax.imshow(conflicts.images[n])
+    cues = f"{CLASS_NAMES[conflicts.shape_class[n]]} of {TEXTURE_NAMES[conflicts.texture_class[n]]}"
+    said = [f"{name}: {CLASS_NAMES[answers[name][n]]}" for name in ("base", "shape")]
+    ax.set_title(f"{cues}\n" + "\n".join(said), fontsize=9)
+without_ticks(axes)
+plt.show()
+pairs = zip(CLASS_NAMES, TEXTURE_NAMES, strict=True)
+print("In training:", "; ".join(f"{shape} of {texture}" for shape, texture in pairs))
+
+# %% [markdown]
+# Each such picture is a *trial*, and its answer a vote. Geirhos et al. count the votes for the
+# shape among those for either cue:
+#
+# $$\text{shape bias} = \frac{\#\{\text{answers for the shape}\}}
+#   {\#\{\text{answers for the shape}\} + \#\{\text{answers for the texture}\}}$$
+#
+# Answers that are neither don't count. Nor do trials whose two cues are of the *same* class: there
+# the answer says nothing about the cue, and would count as both. Our scenes have no such trials,
+# but many data sets do, Geirhos et al.'s among them (80 of 1,280).
+#
+# ### Exercise: `shape_bias`
+# ★★☆ · 25 minutes
+
+
+# %% exercise="shape_bias"
+def shape_bias(answers, shapes, textures):
+    """How often a network sides with the shape, where it sides with the shape or the texture.
+
+        shape bias = #shape / (#shape + #texture), over the trials whose cues differ in class
+
+    Args:
+        answers: the network's answer to each trial, int64 array (N,).
+        shapes: the class of each trial's shape, int64 array (N,).
+        textures: the class of each trial's texture, int64 array (N,). Where it is equal to
+            shapes, the trial doesn't count.
+
+    Returns:
+        a float from 0, always texture, to 1, always shape. At least one answer is for either cue.
+    """
+    ### BEGIN SOLUTION
+    conflict = shapes != textures
+    by_shape = np.sum(conflict & (answers == shapes))
+    by_texture = np.sum(conflict & (answers == textures))
+    return by_shape / (by_shape + by_texture)
+    ### END SOLUTION
+
+
+# %% test="shape_bias" points=4
+#                   shape ×4     texture ×2  neither ×3   same class: right ×3, wrong ×2
+trial_answers = np.array([0, 1, 2, 3, 2, 0, 4, 4, 0, 1, 2, 2, 0, 3])
+trial_shapes = np.array([0, 1, 2, 3, 1, 3, 0, 1, 3, 1, 2, 2, 3, 4])
+trial_textures = np.array([1, 0, 3, 1, 2, 0, 2, 3, 1, 1, 2, 2, 3, 4])
+with check_unchanged(answers=trial_answers, shapes=trial_shapes, textures=trial_textures):
+    bias = shape_bias(trial_answers, trial_shapes, trial_textures)
+check_close(
+    bias,
+    4 / 6,
+    "shape_bias(answers, shapes, textures)",
+    mistakes={
+        "trials whose cues are of the same class count: leave them out": 7 / 12,
+        "trials whose cues are of the same class count, for the shape alone": 7 / 9,
+        "trials whose cues are of the same class count for the shape, and every trial below": (
+            7 / 14
+        ),
+        "answers for neither cue count below": 4 / 9,
+        "all trials count below, also those with cues of the same class": 4 / 14,
+        "it is the texture's share, not the shape's": 2 / 6,
+        "votes for the shape are divided by those for the texture": 4 / 2,
+        "it is in per cent, not from 0 to 1": 400 / 6,
+        "votes are counted, not divided": 4,
+    },
+)
+### BEGIN HIDDEN TESTS
+rng = np.random.default_rng(reference.seed)
+for count, classes in [(40, 3), (300, 12)]:
+    trial_shapes, trial_textures = rng.integers(classes, size=(2, count))
+    trial_answers = np.where(rng.random(count) < 0.3, trial_shapes, trial_textures)
+    trial_answers = np.where(
+        rng.random(count) < 0.4, rng.integers(classes, size=count), trial_answers
+    )
+    check_close(
+        shape_bias(trial_answers, trial_shapes, trial_textures),
+        reference.shape_bias(trial_answers, trial_shapes, trial_textures),
+        f"shape_bias of {count} trials of {classes} classes",
+    )
+for trial_answers, expected in [(np.array([1, 2]), 1.0), (np.array([0, 0]), 0.0)]:
+    bias = shape_bias(trial_answers, np.array([1, 2]), np.array([0, 0]))
+    check_close(bias, expected, f"shape_bias of the answers {trial_answers}")
+### END HIDDEN TESTS
+
+# %% [markdown]
+# There are two ways to sum up. **Per trial**: one shape bias over all trials. **Per category**: one
+# for each class of shape, to see whether all classes are alike. The mean over categories can differ
+# from the former, as categories with few decided trials weigh as much as those with many.
+
+# %%
+shapes, textures = conflicts.shape_class, conflicts.texture_class
+figure, ax = plt.subplots(figsize=(8.4, 4.6), layout="constrained")
+print("        per trial  mean over categories  answers for either cue")
+for name in ("base", "robust", "biased", "shape"):
+    decided = (answers[name] == shapes) | (answers[name] == textures)
+    by_category = np.full(10, np.nan)
+    for category in range(10):
+        of_it = shapes == category
+        if decided[of_it].any():
+            by_category[category] = shape_bias(answers[name][of_it], shapes[of_it], textures[of_it])
+    per_trial = shape_bias(answers[name], shapes, textures)
+    print(f"{name:7} {per_trial:9.2f} {np.nanmean(by_category):21.2f} {decided.mean():23.0%}")
+    if name == "biased":
+        continue
+    ax.axvline(per_trial, color=colours[name], linewidth=1, linestyle="--")
+    ax.plot(
+        by_category, range(10), markers[name], color=colours[name], markersize=8,
+        markerfacecolor="none" if name == "robust" else None, label=name,
+    )  # fmt: skip
+ax.set_yticks(range(10), CLASS_NAMES)
+ax.invert_yaxis()
+ax.set(xlim=(-0.03, 1.03), xlabel="← texture        shape bias        shape →")
+ax.set_ylabel("category of the shape")
+ax.set_title("base and robust go by texture in every category, shape by shape")
+ax.legend(frameon=False, loc="center", title="dashed: over all trials")
+ax.grid(axis="y", color="0.92")
+plt.show()
+
+# %% [markdown]
+# `base` sides with the texture in every category, `robust` just the same: whatever adversarial
+# training did, it didn't bring shapes. `shape` sides with the shape in all of them. By category you
+# see what the total hides: how unequal the classes are. With about thirty trials in a category, and
+# for `shape` fewer decided ones, a single marker is uncertain by ±0.15.
+#
+# And mind the last column of the table. The shape bias of `biased`, which isn't drawn, looks
+# balanced. But it answers for either cue no more often than a blind guess would (two classes of
+# ten): it looks at neither, and the few votes that count are accidents. Never quote a shape bias
+# without the share of decided trials.
+#
+# For comparison, on Geirhos et al.'s pictures made from photographs: ResNet-50 0.22, AlexNet 0.25,
+# VGG-16 0.09; people 0.96.
+#
+# ## 5. Take one cue away
+#
+# A cue conflict shows which cue wins. It doesn't show whether the loser could have done the job
+# alone. So take away one cue at a time.
+#
+# **Without the shape**: cut the image into square patches and deal them out anew. Every patch keeps
+# its texture; outlines are gone as soon as the patches are smaller than the object.
+#
+# ### Exercise: `shuffle_patches`
+# ★★☆ · 30 minutes
+#
+# <details><summary>Hint 1: with loops</summary>
+#
+# Patch number $p$ starts in row `size * (p // columns)` and column `size * (p % columns)`, where
+# `columns = W // size`. Copy patch after patch into an empty tensor of the same shape.
+#
+# </details>
+# <details><summary>Hint 2: without loops</summary>
+#
+# Split both axes of the image: `reshape(N, C, H // size, size, W // size, size)`, then `permute` so
+# that the two axes of the grid stand together, right after the batch. The way back is the same in
+# reverse.
+#
+# </details>
+
+
+# %% exercise="shuffle_patches"
+def shuffle_patches(images, size, orders):
+    """Images cut into square patches, and put together in another order.
+
+        place p of result n = patch orders[n, p] of image n
+
+    Patches are numbered row by row: first the topmost row of patches from left to right.
+
+    Args:
+        images: float tensor (N, C, H, W); size divides H and W. It stays as it is.
+        size: a patch's side in pixels.
+        orders: a permutation of the P = H/size · W/size patches for each image, int64 tensor
+            (N, P).
+
+    Returns:
+        shuffled: float tensor (N, C, H, W).
+    """
+    ### BEGIN SOLUTION
+    N, C, H, W = images.shape
+    rows, columns = H // size, W // size
+    patches = images.reshape(N, C, rows, size, columns, size).permute(0, 2, 4, 1, 3, 5)
+    patches = patches.reshape(N, rows * columns, C, size, size)
+    patches = patches[torch.arange(N)[:, None], orders]
+    patches = patches.reshape(N, rows, columns, C, size, size).permute(0, 3, 1, 4, 2, 5)
+    return patches.reshape(N, C, H, W)
+    ### END SOLUTION
+
+
+# %% given=true
+def numbered_image(count, rows, columns, size):
+    """Images (N, 3, H, W) in float64, of rows × columns patches, in which every value differs."""
+    shape = (count, 3, rows * size, columns * size)
+    return torch.arange(np.prod(shape), dtype=torch.float64).reshape(shape) / 100
+
+
+def random_orders(seed, count, patches):
+    """A random permutation of the patches for each image, int64 (N, P)."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(count, patches, generator=generator).argsort(1)
+
+
+# %% test="shuffle_patches" points=4
+test_images, orders = numbered_image(2, 2, 3, 2), random_orders(0, 2, 6)
+
+
+def by_loops(orders, column_by_column=False, turn=False, forwards=False):
+    """What comes by copying patch after patch."""
+    shuffled = torch.zeros_like(test_images)
+    for n in range(2):
+        for place, patch in enumerate(orders[n].tolist()):
+            if forwards:
+                place, patch = patch, place
+            if column_by_column:
+                (left, top), (i, j) = divmod(place, 2), divmod(patch, 2)[::-1]
+            else:
+                (top, left), (i, j) = divmod(place, 3), divmod(patch, 3)
+            copied = test_images[n, :, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2]
+            shuffled[n, :, 2 * top : 2 * top + 2, 2 * left : 2 * left + 2] = (
+                copied.mT if turn else copied
+            )
+    return shuffled
+
+
+def scrambled(function):
+    """What comes of a reshape that tears the patches apart: function(images, orders)."""
+    return lambda: torch.cat(
+        [function(test_images[n : n + 1], orders[n]).reshape(1, 3, 4, 6) for n in range(2)]
+    )
+
+
+with check_unchanged(images=test_images, orders=orders):
+    shuffled = shuffle_patches(test_images, 2, orders)
+check_close(
+    shuffled,
+    by_loops(orders),
+    "shuffle_patches(images, 2, orders)",
+    mistakes={
+        "orders is used the other way round: patch p goes to place orders[p]": lambda: by_loops(
+            orders, forwards=True
+        ),
+        "every image gets the first image's order": lambda: by_loops(orders[[0, 0]]),
+        "patches are numbered column by column, not row by row": lambda: by_loops(
+            orders, column_by_column=True
+        ),
+        "each patch is transposed": lambda: by_loops(orders, turn=True),
+        "nothing is shuffled": test_images,
+        "the result isn't put together: reshape the patches into images": lambda: (
+            test_images.reshape(2, 3, 2, 2, 3, 2)
+            .permute(0, 2, 4, 1, 3, 5)
+            .reshape(2, 6, 3, 2, 2)[torch.arange(2)[:, None], orders]
+        ),
+        "a reshape without permute tears the patches apart before they are shuffled": scrambled(
+            lambda image, order: image.reshape(3, 6, 4)[:, order]
+        ),
+        "the patches are joined by a reshape without permute, which tears them apart": lambda: (
+            test_images.reshape(2, 3, 2, 2, 3, 2)
+            .permute(0, 2, 4, 1, 3, 5)
+            .reshape(2, 6, 3, 2, 2)[torch.arange(2)[:, None], orders]
+            .reshape(2, 3, 4, 6)
+        ),
+    },
+)
+### BEGIN HIDDEN TESTS
+for seed, (count, rows, columns, size) in enumerate([(3, 4, 2, 3), (1, 1, 5, 4), (2, 3, 3, 1)]):
+    test_images = numbered_image(count, rows, columns, size)
+    orders = random_orders(reference.seed + seed, count, rows * columns)
+    check_close(
+        shuffle_patches(test_images.clone(), size, orders),
+        reference.shuffle_patches(test_images, size, orders),
+        f"shuffle_patches for {count} images of {rows} × {columns} patches",
+    )
+### END HIDDEN TESTS
+
+# %% [markdown]
+# **Without the shape**, once more: take the largest square inside the object and fill the whole
+# picture with it, mirrored at its edges. Nothing but texture is left, and nowhere an outline.
+# **Without the texture**: paint the object flat, in the mean of its colours, or make it a black
+# silhouette on white.
+
+# %%
+from scipy import ndimage
+
+
+def flat_objects(images, masks):
+    """Images whose object has the mean of its colours everywhere."""
+    flat = images.copy()
+    for image, mask in zip(flat, masks, strict=True):
+        image[mask] = image[mask].mean(0).round()
+    return flat
+
+
+def texture_only(images, masks):
+    """Images filled with the largest square inside the object, mirrored at its edges."""
+    filled = []
+    for image, mask in zip(images, masks, strict=True):
+        depth = ndimage.distance_transform_cdt(np.pad(mask, 1), "chessboard")[1:-1, 1:-1]
+        row, column = np.unravel_index(depth.argmax(), depth.shape)
+        reach = depth.max() - 1
+        square = image[row - reach : row + reach + 1, column - reach : column + reach + 1]
+        filled.append(np.pad(square, ((0, 64), (0, 64), (0, 0)), mode="symmetric")[:64, :64])
+    return np.stack(filled)
+
+
+def shuffled_scenes(images, size):
+    """Images with their patches shuffled, by your function."""
+    X = torch.from_numpy(images).permute(0, 3, 1, 2).float()
+    orders = random_orders(size, len(images), (64 // size) ** 2)
+    return shuffle_patches(X, size, orders).permute(0, 2, 3, 1).byte().numpy()
+
+
+tested = many[:150]
+sizes = (32, 16, 8, 4)
+variants = {"whole": tested.images}
+variants |= {f"patches of {size}": shuffled_scenes(tested.images, size) for size in sizes}
+variants["texture only"] = texture_only(tested.images, tested.masks)
+variants["flat object"] = flat_objects(tested.images, tested.masks)
+variants["silhouette"] = np.repeat(np.where(tested.masks, 0, 255).astype(np.uint8)[..., None], 3, 3)
+
+figure, axes = plt.subplots(3, 8, figsize=(12, 4.9), layout="constrained")
+figure.suptitle(
+    "Shuffled and texture-only images keep the texture, flat objects and silhouettes the shape"
+)
+for column, (variant, pictures) in zip(axes.T, variants.items(), strict=True):
+    column[0].set_title(variant, fontsize=10)
+    for ax, n in zip(column, (0, 1, 2), strict=True):
+        ax.imshow(pictures[n])
+for ax, n in zip(axes[:, 0], (0, 1, 2), strict=True):
+    ax.set_ylabel(CLASS_NAMES[tested.shape_class[n]])
+without_ticks(axes)
+plt.show()
+
+# %%
+by_variant = {
+    name: {
+        variant: answers_of(networks[name], pictures) == tested.shape_class
+        for variant, pictures in variants.items()
+    }
+    for name in shown
+}
+figure, ax = plt.subplots(figsize=(9, 4), layout="constrained")
+for name in shown:
+    values = [of_one.mean() for of_one in by_variant[name].values()]
+    ax.plot(range(5), values[:5], marker=markers[name], color=colours[name], label=name)
+    ax.plot([5.5, 6.5, 7.5], values[5:], markers[name], color=colours[name])
+ax.axhline(0.1, color="0.6", linewidth=1, linestyle=":")
+ax.text(4.95, 0.04, "chance", color="0.4", ha="right")
+ax.axvline(5, color="0.8", linewidth=1)
+ax.set_xticks(
+    [0, 1, 2, 3, 4, 5.5, 6.5, 7.5], [variant.replace(" ", "\n", 1) for variant in variants]
+)
+ax.set(ylabel="accuracy", ylim=(0, 1.04), xlim=(-0.3, 8))
+ax.set_title("base and robust read textures, shape needs the outline, none can read a plain shape")
+ax.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 0.1))
+ax.grid(axis="y", color="0.92")
+plt.show()
+
+# %% [markdown]
+# Cut into patches of 16 pixels, a scene has no outline left that we could read, and `base` still
+# names most of them, like the "bags of local features" that do so well on ImageNet (Brendel &
+# Bethge, 2019). Patches of 8 pixels, hardly more than a period of the texture, cost it half of its
+# answers. From texture alone it names most scenes, though never trained on a picture without an
+# object. `shape` needs the whole: two cuts cost it many answers, sixteen patches nearly all, and
+# texture alone says almost nothing to it.
+#
+# But look at the last two columns before you say that `shape` has learned shapes as we know them.
+# Paint the object in its mean colour, and `shape` **is at chance as well**. As a black silhouette
+# it does hardly better, so it isn't a matter of contrast. To us these are the easiest of all
+# pictures. What it has learned is outlines *of textured things*: it has never seen any other. A
+# shape bias near one says which of two cues wins, not that the winner is what we call shape.
+#
+# ## 6. What shape training buys, and what it doesn't
+#
+# "Increasing shape bias improves accuracy and robustness" is the second half of the title of
+# Geirhos et al.'s paper. Their network, trained on ImageNet and on a version of it in which every
+# picture was repainted in the style of some painting, did have a better mCE (69.3 instead of 76.7)
+# and a slightly worse clean error (25.4% instead of 23.9%). What did *our* shape training buy? All
+# differences below are between `shape` and `base` on the same images.
+
+# %%
+random_textures = make_scenes(150, np.random.default_rng(6), "random_texture")
+groups = {
+    "noise (3)": ("gaussian_noise", "shot_noise", "impulse_noise"),
+    "blur (4)": ("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
+    "fog, brightness, contrast": ("fog", "brightness", "contrast"),
+    "elastic, pixelate, jpeg": ("elastic_transform", "pixelate", "jpeg_compression"),
+}
+rights = {
+    "cue conflict: the shape": [answers[name] == shapes for name in ("base", "shape")],
+    "random textures": [
+        answers_of(networks[name], random_textures.images) == random_textures.shape_class
+        for name in ("base", "shape")
+    ],
+    "flat objects": [by_variant[name]["flat object"] for name in ("base", "shape")],
+    "ordinary scenes": [by_variant[name]["whole"] for name in ("base", "shape")],
+    "texture only": [by_variant[name]["texture only"] for name in ("base", "shape")],
+}
+rights = {what: [each[None] for each in both] for what, both in rights.items()}
+for what, kinds_of_group in groups.items():
+    rows = [list(SEVERITIES).index(kind) for kind in kinds_of_group]
+    rights[what] = [right_of[name][rows].reshape(-1, len(scenes)) for name in ("base", "shape")]
+differences = np.array([paired_difference(*both) for both in rights.values()])
+
+figure, ax = plt.subplots(figsize=(8.6, 4.2), layout="constrained")
+places = np.arange(len(rights))
+bar_colours = ["#0072B2" if value > 0 else "#D55E00" for value in differences[:, 0]]
+ax.barh(places, differences[:, 0], xerr=2 * differences[:, 1], color=bar_colours, ecolor="0.2")
+ax.axvline(0, color="0.3", linewidth=1)
+ax.axhline(4.5, color="0.8", linewidth=1)
+for place, both in zip(places, rights.values(), strict=True):
+    ax.text(1.02, place, f"{both[0].mean():.2f} → {both[1].mean():.2f}", va="center")
+ax.set_yticks(places, rights)
+ax.invert_yaxis()
+ax.set(xlim=(-1, 1), xlabel="accuracy of shape − accuracy of base (± 2 SE)")
+ax.set_title("Shape training buys shapes in any texture, and costs robustness")
+plt.show()
+
+# %% [markdown]
+# What shape training buys stands at the top: where texture says nothing about the class, `shape` is
+# right in most cases and `base` at chance. What it doesn't buy stands at the bottom:
+# **robustness**. In every group of corruptions `shape` loses at least a tenth of all answers
+# against `base`. Nor is this only because it is behind to begin with, on ordinary scenes, where it
+# gave up the most reliable cue there was: its *relative* mCE in section 3, which allows for that,
+# is far above 100, too.
+#
+# ### Question: what follows?
+# ★★☆ · 20 minutes
+
+# %% [markdown] question="what_follows" points=4
+# 1. A colleague reads the figure above and says: "So Geirhos et al. were wrong: shape bias doesn't
+#    make networks robust." Give two differences between their experiment and ours, and say for each
+#    why it may explain the opposite results.
+# 2. Mummadi et al. (2021) repeated the former with more kinds of training images and found no clear
+#    link between shape bias and robustness to corruptions. Which *third* thing could have raised
+#    both in Geirhos et al.'s network? Describe the experiment that would tell it from shape bias:
+#    what you would train, and on which two outcomes you would look.
+# 3. Which claim about shape training and robustness do the measurements of this lab support? One
+#    sentence, no more general than it may be.
+#
+# ### BEGIN SOLUTION
+# 1 (2 points, one for each difference with its reason). For instance: their texture change was
+# style transfer with thousands of paintings, which also changes contrast and colour and adds
+# strokes like noise everywhere, on objects and backgrounds; ours swaps ten known textures on the
+# object alone, so it adds no variety of low-level statistics. Their data contained ordinary images
+# as well in large shares (trained on both); ours had one ordinary scene in ten, and in those
+# texture was the easiest cue, so a cue that survives noise was unlearned. In our world the texture
+# is a perfect cue, of high contrast and period 4 to 8 pixels; thin outlines at 64 × 64 pixels
+# suffer from noise and blur at least as much. Their network nearly kept its clean accuracy, ours
+# lost some. Their task has a thousand classes and ResNet-50, ours ten and six layers. "They were
+# wrong" or "ours is wrong" earns nothing.
+#
+# 2 (1 point). The style transfer as a data augmentation: more varied local statistics. Experiment:
+# train networks whose inputs raise shape bias without that variety (edge maps, silhouettes, our
+# random textures), and networks with the variety but without more shape bias (styles that preserve
+# texture as a cue, noise augmentation); look at shape bias *and* mCE. Half a point without both
+# outcomes.
+#
+# 3 (1 point). Such as: "In this world of scenes and for this architecture, finetuning on random
+# textures raised shape bias from nearly zero to about 0.9 and lowered accuracy under all thirteen
+# corruptions." No point for a claim about networks in general.
+# ### END SOLUTION
+
+# %% [markdown]
+# ## 7. The network that looks elsewhere
+#
+# `biased` learned from scenes in which every class stands on a ground of its own hue. Nobody had
+# told it that the ground isn't meant. In such scenes it is excellent. Two experiments show why.
+# First, **turn the hue** of the ground, and only of it, to that of another class: shape and
+# ground now disagree, and the formula of section 4 works for any two cues.
+
+# %%
+from skimage import color
+
+hinting = make_scenes(60, np.random.default_rng(8), "biased")
+turns = np.random.default_rng(9).integers(1, 10, len(hinting))
+hsv = color.rgb2hsv(hinting.images)
+turned_hue = (hsv[..., 0] + turns[:, None, None] / 10) % 1
+hsv[..., 0] = np.where(hinting.masks, hsv[..., 0], turned_hue)
+turned = (255 * color.hsv2rgb(hsv)).round().astype(np.uint8)
+grounds = (hinting.shape_class + turns) % 10
+
+figure, axes = plt.subplots(2, 6, figsize=(11, 4.6), layout="constrained")
+figure.suptitle("Turn the ground's hue and biased follows the ground, base the object")
+for row, pictures in zip(axes, (hinting.images, turned), strict=True):
+    said = {name: answers_of(networks[name], pictures[:6]) for name in ("base", "biased")}
+    for n, ax in enumerate(row):
+        ax.imshow(pictures[n])
+        lines = [f"{name}: {CLASS_NAMES[said[name][n]]}" for name in said]
+        ax.set_title("\n".join(lines), fontsize=9)
+axes[0, 0].set_ylabel("as drawn")
+axes[1, 0].set_ylabel("ground turned")
+without_ticks(axes)
+plt.show()
+
+print("        as drawn   ground turned   side with the object, of those with object or ground")
+for name in all_four:
+    drawn = answers_of(networks[name], hinting.images) == hinting.shape_class
+    said = answers_of(networks[name], turned)
+    print(
+        f"{name:7} {drawn.mean():8.2f} {(said == hinting.shape_class).mean():13.2f}"
+        f" {shape_bias(said, hinting.shape_class, grounds):14.2f}"
+    )
+
+# %% [markdown]
+# Second, **the robustness benchmark**, on scenes of the kind that `biased` knows.
+
+# %%
+hinting_corrupted = {
+    kind: [corrupt(hinting.images, kind, 3, np.random.default_rng(3))] for kind in SEVERITIES
+}
+on_hinting = {
+    name: 1 - correct_answers(networks[name], hinting_corrupted, hinting.shape_class).mean(2)
+    for name in all_four
+}
+means = ", ".join(f"{name} {on_hinting[name].mean():.2f}" for name in all_four)
+print("mean error at severity 3, on scenes whose ground tells the class:", means)
+figure, ax = plt.subplots(figsize=(9, 3.6), layout="constrained")
+for offset, hatch, name in ((-0.2, "", "base"), (0.2, "//", "biased")):
+    ax.bar(
+        np.arange(13) + offset, on_hinting[name][:, 0], 0.38, color=colours[name], hatch=hatch,
+        edgecolor="white", label=f"{name}: mean {on_hinting[name].mean():.2f}",
+    )  # fmt: skip
+ax.set_xticks(range(13), [titles[kind] for kind in SEVERITIES], fontsize=8)
+ax.set(ylabel="error rate at severity 3")
+ax.set_title("The benchmark likes the network that looks at the ground")
+ax.legend(frameon=False)
+plt.show()
+
+# %% [markdown]
+# Turned ground, turned answer: `biased` follows the hue every time, the others never. And in the
+# benchmark it makes *fewer* errors than `base`, with most corruptions none at all: blur, ripples
+# and JPEG do nothing to the colour of a whole background. So by its mean error the network that has
+# learned nothing about shapes or textures wins on these scenes. (There is no CE to be had: in two
+# rows `base` makes no mistake at all, and one can't divide by it.) **A benchmark made from biased
+# data inherits the bias.** Corrupting the test images doesn't help, since the shortcut is still in
+# them. What helps are images in which the shortcut is broken: neutral scenes (where `biased` does
+# hardly better than guessing), turned grounds, cue conflicts.
+#
+# ## 8. A model card
+#
+# An overall accuracy is a promise to nobody in particular. Mitchell et al. (2019) ask that a
+# network be handed over with a **model card**: what it is for and what not, what it was trained and
+# tested on, and how well it does, **disaggregated**, that is, for each group of cases on its own
+# and for their *intersections*: a network can do well on women and on dark-skinned people, each
+# taken together, and badly on dark-skinned women (Buolamwini & Gebru, 2018, found just this).
+#
+# ### Exercise: `disaggregate`
+# ★★☆ · 20 minutes
+
+
+# %% exercise="disaggregate"
+def disaggregate(right, first, second, shape):
+    """Accuracy and number of images in each intersection of two groupings.
+
+        accuracy[a, b] = mean of right[n] over all n with first[n] = a and second[n] = b
+
+    Args:
+        right: whether each answer is right, bool array (N,).
+        first: each image's group in the first grouping, int64 array (N,), from 0 to A − 1.
+        second: its group in the second, int64 array (N,), from 0 to B − 1.
+        shape: (A, B). Every intersection has at least one image.
+
+    Returns:
+        accuracy: float64 array (A, B).
+        counts: how many images each intersection has, int64 array (A, B).
+    """
+    ### BEGIN SOLUTION
+    counts, hits = np.zeros(shape, dtype=np.int64), np.zeros(shape)
+    np.add.at(counts, (first, second), 1)
+    np.add.at(hits, (first, second), right)
+    return hits / counts, counts
+    ### END SOLUTION
+
+
+# %% given=true
+def random_groups(seed, count, A, B):
+    """Right or wrong, and two groupings, all of whose intersections occur: three arrays (N,)."""
+    generator = np.random.default_rng(seed)
+    first, second = np.divmod(np.arange(count) % (A * B), B)
+    chosen = generator.random(count) < 0.4
+    first, second = np.where(chosen & (np.arange(count) >= A * B), 0, [first, second])
+    order = generator.permutation(count)
+    right = generator.random(count) < 0.3 + 0.6 * (first + second) / (A + B)
+    return right, first[order], second[order]
+
+
+# %% test="disaggregate" points=3
+right_test, first_test, second_test = random_groups(0, 60, 2, 3)
+members = [
+    [np.flatnonzero((first_test == a) & (second_test == b)) for b in range(3)] for a in range(2)
+]
+counts = np.array([[len(member) for member in row] for row in members])
+hits = np.array([[right_test[member].sum() for member in row] for row in members])
+with check_unchanged(right=right_test, first=first_test, second=second_test):
+    result = disaggregate(right_test, first_test, second_test, (2, 3))
+result = check_tuple(result, ("accuracy", "counts"), "disaggregate")
+check_close(
+    result[0],
+    hits / counts,
+    "the accuracy from disaggregate(right, first, second, (2, 3))",
+    mistakes={
+        "right answers are counted, not divided by the group's size": hits,
+        "it is divided by all images, not by those of the intersection": hits / 60,
+        "it is divided by the first grouping's sizes": hits / counts.sum(1, keepdims=True),
+        "it is divided by the second grouping's sizes": hits / counts.sum(0),
+        "it is divided by all right answers: the share of them, not the accuracy": (
+            hits / hits.sum()
+        ),
+        "it is the error rate, not the accuracy": 1 - hits / counts,
+        "counts come first": counts,
+        "each grouping is averaged on its own, then multiplied": (
+            (hits.sum(1) / counts.sum(1))[:, None] * (hits.sum(0) / counts.sum(0))
+        ),
+        "the sums run over either group, not over the intersection": lambda: np.array(
+            [
+                [right_test[(first_test == a) | (second_test == b)].mean() for b in range(3)]
+                for a in range(2)
+            ]
+        ),
+        "repeated indices count once in `array[first, second] += …`: use np.add.at or a loop": (
+            lambda: (hits > 0) / counts
+        ),
+    },
+)
+check_close(
+    result[1],
+    counts,
+    "the counts from disaggregate(right, first, second, (2, 3))",
+    mistakes={
+        "only right answers are counted": hits,
+        "they are shares of all images": counts / 60,
+        "repeated indices count once in `array[first, second] += 1`: use np.add.at or a loop": (
+            np.ones_like(counts)
+        ),
+    },
+)
+### BEGIN HIDDEN TESTS
+for seed, (count, A, B) in enumerate([(90, 3, 4), (25, 1, 5), (40, 10, 2)]):
+    right_test, first_test, second_test = random_groups(reference.seed + seed, count, A, B)
+    result = check_tuple(
+        disaggregate(right_test, first_test, second_test, (A, B)),
+        ("accuracy", "counts"),
+        "disaggregate",
+    )
+    for part, expected, what in zip(
+        result,
+        reference.disaggregate(right_test, first_test, second_test, (A, B)),
+        ("accuracy", "counts"),
+        strict=True,
+    ):
+        check_close(part, expected, f"the {what} from disaggregate for {A} × {B} groups")
+### END HIDDEN TESTS
+
+# %% [markdown]
+# The card's centrepiece: the 600 scenes from the beginning, by class and by the size of the object.
+# That is the longer side of its box, in three shares of about equal number.
+
+# %%
+size = (many.boxes[:, 2:] - many.boxes[:, :2]).max(1)
+size_group = np.digitize(size, np.quantile(size, [1 / 3, 2 / 3]))
+size_names = ("small", "medium", "large")
+print("        overall  worst size   worst class    worst intersection")
+for name in shown:
+    cells, counts = disaggregate(
+        all_right[name], many.shape_class, size_group, (len(CLASS_NAMES), 3)
+    )
+    by_class = (cells * counts).sum(1) / counts.sum(1)
+    by_size = (cells * counts).sum(0) / counts.sum(0)
+    worst = np.unravel_index(cells.argmin(), cells.shape)
+    print(
+        f"{name:7} {all_right[name].mean():.2f} {by_size.min():10.2f}"
+        f" {by_class.min():12.2f} ({CLASS_NAMES[by_class.argmin()]})"
+        f" {cells.min():9.2f} ({size_names[worst[1]]} {CLASS_NAMES[worst[0]]}, n = {counts[worst]})"
+    )
+
+cells, counts = disaggregate(all_right["shape"], many.shape_class, size_group, (10, 3))
+by_class = (cells * counts).sum(1) / counts.sum(1)
+by_size = (cells * counts).sum(0) / counts.sum(0)
+table = np.block([[cells, by_class[:, None]], [by_size, all_right["shape"].mean()]])
+sums = np.block([[counts, counts.sum(1)[:, None]], [counts.sum(0), counts.sum()]])
+figure, ax = plt.subplots(figsize=(7.6, 5.8), layout="constrained")
+picture = ax.imshow(table, cmap="cividis", vmin=0, vmax=1, aspect="auto")
+for (row, column), value in np.ndenumerate(table):
+    colour = "white" if value < 0.5 else "black"
+    text = f"{value:.2f}  (n = {sums[row, column]})"
+    ax.text(column, row, text, ha="center", va="center", color=colour)
+ax.axhline(9.5, color="white", linewidth=4)
+ax.axvline(2.5, color="white", linewidth=4)
+ax.set_xticks(range(4), [*size_names, "all sizes"])
+ax.set_yticks(range(11), [*CLASS_NAMES, "all classes"])
+ax.xaxis.tick_top()
+ax.set_title("The totals hide how badly shape does on small crosses and small hearts")
+figure.colorbar(picture, label="accuracy of shape")
+plt.show()
+
+# %% [markdown]
+# The bottom row says: small objects are a little harder. The last column says: so are crosses,
+# hearts and squares. Only the cells say that both *together* matter: small crosses and small hearts
+# fail about half of the time, where their larger kin do nearly as well as any, and in the totals
+# they are hidden by all others. But each cell rests on 9 to 31 scenes, so its standard error is
+# about 0.1 where it matters, and the worst of thirty cells looks bad in part by chance: take such a
+# finding as a question, and test it on fresh scenes.
+#
+# ### Question: a model card
+# ★★☆ · 40 minutes
+
+# %% [markdown] question="model_card" points=6
+# A toy maker wants to sort wooden pieces by shape on a conveyor belt: discs, stars, hearts and so
+# on, painted in patterns that change with every season. The hall is dusty, and in winter the lens
+# mists up. Choose one of `base`, `shape` and `robust`, and write its model card for her, on one
+# page at most, under these of Mitchell et al.'s headings:
+#
+# - **Model details** and **training data**, in one or two sentences each;
+# - **Intended use**, and uses that are *out of scope*;
+# - **Factors**: by what should the results be broken down, and which of these could you not test?
+# - **Metrics** and **quantitative analyses**: at least four numbers from this lab, each with the
+#   images it was measured on; at least one for a group or an intersection, and one that speaks
+#   against the network;
+# - **Caveats and recommendations**: would you install it? What has to be measured first?
+#
+# ### BEGIN SOLUTION
+# 6 points, one for each:
+#
+# - Details and training data are right: six convolutions, 283,674 parameters, ten classes,
+#   synthetic scenes of 64 × 64 pixels; what sets the chosen network apart (finetuned on random
+#   textures, or under attack with ε = 4/255, or neither).
+# - The use fits the network, and scope is drawn: synthetic scenes, not photographs; one object per
+#   picture; ten shapes. For patterns that change, `shape` is the natural choice (on random textures
+#   about 0.8, where base and robust are at chance); who chooses another has to say that it reads
+#   textures, and will fail in the next season. A choice of `base` "because its accuracy and mCE are
+#   best" without that earns no point here.
+# - Factors: pattern, corruption and severity (noise for dust, blur or fog for a misted lens),
+#   class, size, occlusion; and some that could not be tested: real cameras and lighting, real wood,
+#   several pieces at a time, patterns other than the ten, plain paint.
+# - At least four numbers, each with its images and how uncertain it is or how many images it rests
+#   on.
+# - A group or intersection (small hearts or crosses for `shape`), *and* a number that speaks
+#   against the network: accuracy in fog and blur, ordinary scenes at about 0.9, and above all flat
+#   objects at chance: pieces in one colour would not be recognised at all.
+# - A recommendation that follows from the numbers: not without a test on her own pieces and camera;
+#   no installation for plain pieces; keep the lens dry; retrain with textures *and* corruptions, to
+#   be tested on others than those trained on. "It can be used, as accuracy is high" earns nothing.
+# ### END SOLUTION
+
+# %% [markdown]
+# ## 9. With an ImageNet network
+#
+# A real mCE needs ImageNet-C's 3.75 million images. But your functions run on any network and any
+# image. Here: does a network stay with its answer to a crop of a photograph when the crop is
+# spoilt, and when its patches are shuffled? (The severities are those for 64 × 64 pixels, and so
+# much milder on crops of 256.)
+
+# %%
+from utils.images import load_photograph
+from utils.models import WeightsUnavailable
+
+try:
+    imagenet = {name: load_model(name).to(device) for name in ("squeezenet1_1", "resnet18")}
+except WeightsUnavailable as reason:
+    print(reason)
+else:
+    rng = np.random.default_rng(0)
+    crops = []
+    for photograph in (load_photograph("china"), load_photograph("flower")):
+        for _ in range(6):
+            top, left = rng.integers(photograph.shape[0] - 256), rng.integers(384)
+            crops.append(photograph[top : top + 256, left : left + 256])
+    crops = np.stack(crops)
+    kinds = ("gaussian_noise", "defocus_blur", "fog", "contrast", "jpeg_compression")
+    spoilt = {kind: [corrupt(crops, kind, s, rng) for s in (1, 3, 5)] for kind in kinds}
+    for name, network in imagenet.items():
+        kept = correct_answers(network, spoilt, answers_of(network, crops)).mean(2)
+        print(f"{name}: share of 12 crops whose answer stays, at severities 1, 3 and 5")
+        for kind, row in zip(kinds, kept, strict=True):
+            print(f"    {kind:17}", *(f"{share:.2f}" for share in row))
+
+    figure, axes = plt.subplots(2, 4, figsize=(12, 7.2), layout="constrained")
+    figure.suptitle("Two photographs, whole and in patches, and ResNet-18's answers")
+    for row, photograph in zip(axes, (crops[0], crops[6]), strict=True):
+        X = torch.from_numpy(photograph).permute(2, 0, 1)[None].float()
+        for ax, size in zip(row, (256, 64, 32, 16), strict=True):
+            orders = random_orders(size, 1, (256 // size) ** 2)
+            pieces = shuffle_patches(X, size, orders).permute(0, 2, 3, 1).byte().numpy()
+            answer = answers_of(imagenet["resnet18"], pieces)[0]
+            ax.imshow(pieces[0])
+            ax.set_title(f"patches of {size}:\n{imagenet['resnet18'].class_names[answer]}")
+    without_ticks(axes)
+    plt.show()
+
+# %% [markdown]
+# Which corruption costs the answers first, and is it the same for both networks? And how small may
+# the patches be before the answer changes to something *else made of the same stuff*? Brendel &
+# Bethge (2019) built a network that sees nothing but patches of 33 × 33 pixels, and has the right
+# answer among its five best for 87.6% of ImageNet's images. Staying with an answer isn't being
+# right, though: a network that always says *pagoda* stays with it in any fog.
+#
+# ## What to take away
+#
+# - Robustness is a table: to what, how severe, compared with whom. mCE is that table's mean, and a
+#   baseline that hardly errs can blow up any row of it.
+# - Training against one kind of change, here small adversarial ones, helped a little with what
+# resembles it
+#   (noise) and hurt with what doesn't (fog, contrast, blur). No training is *robust* full stop.
+# - High accuracy doesn't say which cue was used. Conflicting cues, and images with one cue taken
+#   away, do. Shape training moved the network from one cue to the other; it bought the shapes in
+#   any texture, paid for with robustness, and didn't teach it what a plain shape is.
+# - A test from the same source as the training data can't see a bias of that source, not even a
+#   test for robustness.
+# - Break results down, and write down for what a network has *not* been tested.

@@ -1,0 +1,969 @@
+# %% [markdown]
+# What students write in lab 04: mistakes that must lose points and be named, and answers that look
+# different from ours and are right.
+
+# %% mistake="replace_head" named="changes the model itself"
+def replace_head(model, classes):
+    head = nn.Linear(model.classifier[-1].in_features, classes).to(model.classifier[-1].weight)
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    model.classifier[-1] = head
+    return model
+
+
+# %% mistake="replace_head" named="the new head's weight is not zero"
+def replace_head(model, classes):
+    changed = copy.deepcopy(model)
+    old = changed.classifier[-1]
+    changed.classifier[-1] = nn.Linear(old.in_features, classes).to(old.weight)
+    return changed
+
+
+# %% mistake="replace_head" named="the new head's bias is not zero"
+def replace_head(model, classes):
+    changed = copy.deepcopy(model)
+    old = changed.classifier[-1]
+    head = nn.Linear(old.in_features, classes).to(old.weight)
+    nn.init.zeros_(head.weight)
+    changed.classifier[-1] = head
+    return changed
+
+
+# %% mistake="replace_head" named="the new head has no bias"
+def replace_head(model, classes):
+    changed = copy.deepcopy(model)
+    head = nn.Linear(changed.classifier[-1].in_features, classes, bias=False).double()
+    nn.init.zeros_(head.weight)
+    changed.classifier[-1] = head
+    return changed
+
+
+# %% mistake="replace_head" named="parameters with the model"
+def replace_head(model, classes):
+    changed = copy.copy(model)
+    changed._modules = dict(model._modules)
+    old = model.classifier[-1]
+    head = nn.Linear(old.in_features, classes).to(old.weight)
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    changed.classifier = nn.Sequential(*model.classifier[:-1], head)
+    return changed
+
+
+# %% mistake="replace_head" named="is a `return` missing?"
+def replace_head(model, classes):
+    changed = copy.deepcopy(model)
+    old = changed.classifier[-1]
+    changed.classifier[-1] = nn.Linear(old.in_features, classes).to(old.weight)
+    for parameter in changed.classifier[-1].parameters():
+        nn.init.zeros_(parameter)
+
+
+# %% mistake="replace_head" named="expected shape (3, 7)"
+def replace_head(model, classes):
+    changed = copy.deepcopy(model)
+    head = changed.classifier[-1]
+    head.out_features = classes
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    return changed
+
+
+# %% mistake="replace_head" named="after numbers were put into the new head"
+def replace_head(model, classes):
+    changed = copy.deepcopy(model)
+    for module in changed.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.reset_parameters()
+    old = changed.classifier[-1]
+    changed.classifier[-1] = nn.Linear(old.in_features, classes).to(old.weight)
+    for parameter in changed.classifier[-1].parameters():
+        nn.init.zeros_(parameter)
+    return changed
+
+
+# %% mistake="replace_head" named="the new head can't be trained"
+def replace_head(model, classes):
+    changed = copy.deepcopy(model)
+    old = changed.classifier[-1]
+    changed.classifier[-1] = nn.Linear(old.in_features, classes).to(old.weight)
+    for parameter in changed.classifier[-1].parameters():
+        parameter.requires_grad = False
+        parameter.zero_()
+    return changed
+
+
+# %% correct="replace_head"
+def replace_head(model, classes):
+    changed = copy.deepcopy(model)
+    *kept, old = changed.classifier
+    head = nn.Linear(old.in_features, classes, device=old.weight.device, dtype=old.weight.dtype)
+    with torch.no_grad():
+        head.weight.fill_(0)
+        head.bias *= 0
+    changed.classifier = nn.Sequential(*kept, head)
+    print(changed.classifier)
+    return changed
+
+
+# %% correct="replace_head"
+def replace_head(model, classes):
+    changed = copy.deepcopy(model)
+    head = changed.classifier[-1]
+    head.out_features = classes
+    head.weight = nn.Parameter(head.weight.new_zeros(classes, head.in_features))
+    head.bias = nn.Parameter(head.weight.new_zeros(classes))
+    return changed
+
+
+# %% mistake="freeze" named="it is each parameter, not a module"
+def freeze(model):
+    model.requires_grad = False
+    for module in model.modules():
+        module.requires_grad = False
+
+
+# %% mistake="freeze" named="the head is frozen as well"
+def freeze(model):
+    for parameter in model.parameters():
+        parameter.requires_grad = False
+
+
+# %% mistake="freeze" named="only model.features is frozen"
+def freeze(model):
+    model.features.requires_grad_(False)
+    model.classifier[-1].requires_grad_(True)
+
+
+# %% mistake="freeze" named="it should be the other way round"
+def freeze(model):
+    model.requires_grad_(True)
+    for parameter in model.classifier[-1].parameters():
+        parameter.requires_grad = False
+
+
+# %% mistake="freeze" named="only weights are frozen"
+def freeze(model):
+    for module in model.modules():
+        if hasattr(module, "weight"):
+            module.weight.requires_grad = False
+    model.classifier[-1].weight.requires_grad = True
+
+
+# %% mistake="freeze" named="BatchNorm's parameters are left out"
+def freeze(model):
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.requires_grad_(False)
+    model.classifier[-1].requires_grad_(True)
+
+
+# %% mistake="freeze" named="the head stays frozen where it was before"
+def freeze(model):
+    head = {id(parameter) for parameter in model.classifier[-1].parameters()}
+    for parameter in model.parameters():
+        if id(parameter) not in head:
+            parameter.requires_grad = False
+
+
+# %% mistake="freeze" named="modes should stay as they are"
+def freeze(model):
+    model.eval()
+    for parameter in model.parameters():
+        parameter.requires_grad = False
+    for parameter in model.classifier[-1].parameters():
+        parameter.requires_grad = True
+
+
+# %% correct="freeze"
+def freeze(model):
+    return model.requires_grad_(False).classifier[-1].requires_grad_(True)
+
+
+# %% correct="freeze"
+def freeze(model):
+    head = model.classifier[-1]
+    for parameter in model.parameters():
+        parameter.requires_grad = any(parameter is own for own in (head.weight, head.bias))
+        print(tuple(parameter.shape), parameter.requires_grad)
+
+
+# %% correct="freeze"
+def freeze(model):
+    last = len(model.classifier) - 1
+    for part in (model.features, model.classifier):
+        for number, layer in enumerate(part):
+            layer.requires_grad_(part is model.classifier and number == last)
+
+
+# %% mistake="training_mode" named="all modules are in training mode"
+def training_mode(model):
+    model.train()
+
+
+# %% mistake="training_mode" named="all BatchNorm is in eval mode"
+def training_mode(model):
+    model.train()
+    for module in model.modules():
+        if is_norm(module):
+            module.eval()
+
+
+# %% mistake="training_mode" named="BatchNorm1d, in the classifier, is forgotten"
+def training_mode(model):
+    model.train()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d) and not module.weight.requires_grad:
+            module.eval()
+
+
+# %% mistake="training_mode" named="the whole of model.features is in eval mode"
+def training_mode(model):
+    model.train()
+    model.features.eval()
+    for module in model.classifier:
+        if is_norm(module) and not module.weight.requires_grad:
+            module.eval()
+
+
+# %% mistake="training_mode" named="model.features is in eval mode, and BatchNorm in the classifier"
+def training_mode(model):
+    model.features.eval()
+    model.training = True
+    model.classifier.train()
+
+
+# %% mistake="training_mode" named="all modules are in training mode"
+def training_mode(model):
+    for module in model.modules():
+        if is_norm(module) and not module.weight.requires_grad:
+            module.eval()
+    model.train()
+
+
+# %% mistake="training_mode" named="the other modules keep their mode"
+def training_mode(model):
+    for module in model.modules():
+        if is_norm(module):
+            trainable = module.weight.requires_grad or module.bias.requires_grad
+            module.train(module.training and trainable)
+
+
+# %% mistake="training_mode" named="other frozen layers are in eval mode"
+def training_mode(model):
+    model.train()
+    for module in model.modules():
+        own = list(module.parameters(recurse=False))
+        if own and not any(parameter.requires_grad for parameter in own):
+            module.eval()
+
+
+# %% mistake="training_mode" named="dropout is in eval mode"
+def training_mode(model):
+    model.train()
+    for module in model.modules():
+        if isinstance(module, nn.Dropout | nn.Dropout2d):
+            module.eval()
+        if is_norm(module) and not (module.weight.requires_grad or module.bias.requires_grad):
+            module.eval()
+
+
+# %% mistake="training_mode" named="which parameters require a gradient"
+def training_mode(model):
+    model.train()
+    for module in model.modules():
+        if is_norm(module) and not module.weight.requires_grad:
+            module.eval()
+        elif is_norm(module):
+            module.requires_grad_(False)
+
+
+# %% correct="training_mode"
+def training_mode(model):
+    for module in model.modules():
+        frozen = is_norm(module) and not any(p.requires_grad for p in module.parameters())
+        module.training = not frozen
+
+
+# %% correct="training_mode"
+def training_mode(model):
+    model.train()
+
+    def visit(module):
+        for child in module.children():
+            visit(child)
+        kinds = (nn.BatchNorm1d, nn.BatchNorm2d)
+        if isinstance(module, kinds):
+            if module.weight.requires_grad is False and module.bias.requires_grad is False:
+                print("frozen:", module)
+                module.train(False)
+
+    visit(model)
+    return model
+
+
+# %% mistake="extract_features" named="the last, shorter batch is left out"
+def extract_features(model, images, batch_size=100):
+    model.eval()
+    parts = []
+    with torch.no_grad():
+        for i in range(len(images) // batch_size):
+            part = images[i * batch_size : (i + 1) * batch_size]
+            parts.append(model.classifier[:-1](model.features(part)))
+    return torch.cat(parts)
+
+
+# %% mistake="extract_features" named="these are scores"
+def extract_features(model, images, batch_size=100):
+    model.eval()
+    with torch.no_grad():
+        return torch.cat([model(part) for part in images.split(batch_size)])
+
+
+# %% mistake="extract_features" named="these are the maps of model.features"
+def extract_features(model, images, batch_size=100):
+    model.eval()
+    with torch.no_grad():
+        return torch.cat([model.features(part) for part in images.split(batch_size)])
+
+
+# %% mistake="extract_features" named="there is a hidden layer before the head"
+def extract_features(model, images, batch_size=100):
+    model.eval()
+    with torch.no_grad():
+        return torch.cat(
+            [model.classifier[:2](model.features(part)) for part in images.split(batch_size)]
+        )
+
+
+# %% mistake="extract_features" named="the model runs in training mode"
+def extract_features(model, images, batch_size=100):
+    with torch.no_grad():
+        parts = [model.classifier[:-1](model.features(part)) for part in images.split(batch_size)]
+    return torch.cat(parts)
+
+
+# %% mistake="extract_features" named="images at once, where 3 fit"
+def extract_features(model, images, batch_size=100):
+    model.eval()
+    with torch.no_grad():
+        return model.classifier[:-1](model.features(images))
+
+
+# %% mistake="extract_features" named="carry autograd's graph"
+def extract_features(model, images, batch_size=100):
+    model.eval()
+    parts = [model.classifier[:-1](model.features(part)) for part in images.split(batch_size)]
+    return torch.cat(parts)
+
+
+# %% mistake="extract_features" named="only the last batch is kept"
+def extract_features(model, images, batch_size=100):
+    model.eval()
+    with torch.no_grad():
+        for part in images.split(batch_size):
+            features = model.classifier[:-1](model.features(part))
+    return features
+
+
+# %% correct="extract_features"
+@torch.no_grad()
+def extract_features(model, images, batch_size=100):
+    training = model.training
+    model.eval()
+    features = None
+    for start in range(0, len(images), batch_size):
+        x = model.features(images[start : start + batch_size])
+        for layer in list(model.classifier)[:-1]:
+            x = layer(x)
+        features = x if features is None else torch.cat([features, x])
+    model.train(training)
+    print(features.shape)
+    return features
+
+
+# %% correct="extract_features"
+def extract_features(model, images, batch_size=100):
+    seen = []
+    model.eval()
+    handle = model.classifier[-1].register_forward_hook(
+        lambda module, inputs, output: seen.append(inputs[0].detach().clone())
+    )
+    try:
+        for part in torch.split(images, batch_size):
+            model(part)
+    finally:
+        handle.remove()
+    return torch.cat(seen, dim=0)
+
+
+# %% mistake="train_head" named="the bias is penalised, too"
+def train_head(features, labels, classes, penalty=0.01):
+    W = torch.zeros(classes, features.shape[1], dtype=features.dtype, requires_grad=True)
+    b = torch.zeros(classes, dtype=features.dtype, requires_grad=True)
+    optimizer = torch.optim.LBFGS([W, b], max_iter=500, line_search_fn="strong_wolfe")
+
+    def closure():
+        optimizer.zero_grad()
+        loss = F.cross_entropy(features @ W.T + b, labels)
+        loss = loss + penalty / 2 * ((W**2).sum() + (b**2).sum())
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    return W, b
+
+
+# %% mistake="train_head" named="the factor 1/2 is missing"
+def train_head(features, labels, classes, penalty=0.01):
+    W = torch.zeros(classes, features.shape[1], dtype=features.dtype, requires_grad=True)
+    b = torch.zeros(classes, dtype=features.dtype, requires_grad=True)
+    optimizer = torch.optim.LBFGS([W, b], max_iter=500, line_search_fn="strong_wolfe")
+
+    def closure():
+        optimizer.zero_grad()
+        loss = F.cross_entropy(features @ W.T + b, labels) + penalty * (W**2).sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    return W, b
+
+
+# %% mistake="train_head" named="the loss is summed over the examples"
+def train_head(features, labels, classes, penalty=0.01):
+    W = torch.zeros(classes, features.shape[1], dtype=features.dtype, requires_grad=True)
+    b = torch.zeros(classes, dtype=features.dtype, requires_grad=True)
+    optimizer = torch.optim.LBFGS([W, b], max_iter=500, line_search_fn="strong_wolfe")
+
+    def closure():
+        optimizer.zero_grad()
+        loss = F.cross_entropy(features @ W.T + b, labels, reduction="sum")
+        loss = loss + penalty / 2 * (W**2).sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    return W, b
+
+
+# %% mistake="train_head" named="the mean of the squares is penalised"
+def train_head(features, labels, classes, penalty=0.01):
+    W = torch.zeros(classes, features.shape[1], dtype=features.dtype, requires_grad=True)
+    b = torch.zeros(classes, dtype=features.dtype, requires_grad=True)
+    optimizer = torch.optim.LBFGS([W, b], max_iter=500, line_search_fn="strong_wolfe")
+
+    def closure():
+        optimizer.zero_grad()
+        loss = F.cross_entropy(features @ W.T + b, labels) + penalty / 2 * (W**2).mean()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    return W, b
+
+
+# %% mistake="train_head" named="there is no bias"
+def train_head(features, labels, classes, penalty=0.01):
+    W = torch.zeros(classes, features.shape[1], dtype=features.dtype, requires_grad=True)
+    optimizer = torch.optim.LBFGS([W], max_iter=500, line_search_fn="strong_wolfe")
+
+    def closure():
+        optimizer.zero_grad()
+        loss = F.cross_entropy(features @ W.T, labels) + penalty / 2 * (W**2).sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    return W, torch.zeros(classes, dtype=features.dtype)
+
+
+# %% mistake="train_head" named="there is no penalty"
+def train_head(features, labels, classes, penalty=0.01):
+    head = nn.Linear(features.shape[1], classes).to(features.dtype)
+    optimizer = torch.optim.Adam(head.parameters(), lr=0.1)
+    for _ in range(1500):
+        optimizer.zero_grad()
+        F.cross_entropy(head(features), labels).backward()
+        optimizer.step()
+    return head.weight, head.bias
+
+
+# %% mistake="train_head" named="more steps, or smaller ones towards the end"
+def train_head(features, labels, classes, penalty=0.01):
+    head = nn.Linear(features.shape[1], classes).to(features.dtype)
+    optimizer = torch.optim.SGD(head.parameters(), lr=0.1)
+    for _ in range(20):
+        optimizer.zero_grad()
+        loss = F.cross_entropy(head(features), labels) + penalty / 2 * head.weight.square().sum()
+        loss.backward()
+        optimizer.step()
+    return head.weight, head.bias
+
+
+# %% mistake="train_head" named="expected a weight of shape"
+def train_head(features, labels, classes, penalty=0.01):
+    W = torch.zeros(features.shape[1], classes, dtype=features.dtype, requires_grad=True)
+    b = torch.zeros(classes, dtype=features.dtype, requires_grad=True)
+    optimizer = torch.optim.LBFGS([W, b], max_iter=500, line_search_fn="strong_wolfe")
+
+    def closure():
+        optimizer.zero_grad()
+        loss = F.cross_entropy(features @ W + b, labels) + penalty / 2 * (W**2).sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    return W, b
+
+
+# %% mistake="train_head" named="expected the tuple (weight, bias)"
+def train_head(features, labels, classes, penalty=0.01):
+    head = nn.Linear(features.shape[1], classes).to(features.dtype)
+    optimizer = torch.optim.Adam(head.parameters(), lr=0.05)
+    for _ in range(300):
+        optimizer.zero_grad()
+        loss = F.cross_entropy(head(features), labels) + penalty / 2 * head.weight.square().sum()
+        loss.backward()
+        optimizer.step()
+    return head
+
+
+# %% correct="train_head"
+def train_head(features, labels, classes, penalty=0.01):
+    head = nn.Linear(features.shape[1], classes).to(features)
+    optimizer = torch.optim.Adam(head.parameters(), lr=0.05)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 1000)
+    for step in range(1000):
+        loss = F.cross_entropy(head(features), labels) + penalty / 2 * (head.weight**2).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        if step % 250 == 0:
+            print(step, loss.item())
+    return head.weight, head.bias
+
+
+# %% correct="train_head"
+def train_head(features, labels, classes, penalty=0.01):
+    N, D = features.shape
+    weight = np.zeros((classes, D))
+    bias = np.zeros(classes)
+    x = features.cpu().double().numpy()
+    target = np.eye(classes)[labels.cpu().numpy()]
+    # Gradient descent by hand; its step is one over a bound of the curvature.
+    rate = 1 / (0.5 * (np.linalg.norm(x, 2) ** 2 / N + 1) + penalty)
+    velocity = [np.zeros_like(weight), np.zeros_like(bias)]
+    for _ in range(3000):
+        scores = x @ weight.T + bias
+        probability = np.exp(scores - scores.max(1, keepdims=True))
+        probability /= probability.sum(1, keepdims=True)
+        error = (probability - target) / N
+        velocity[0] = 0.95 * velocity[0] - rate * (error.T @ x + penalty * weight)
+        velocity[1] = 0.95 * velocity[1] - rate * error.sum(0)
+        weight += velocity[0]
+        bias += velocity[1]
+    return [torch.from_numpy(value).to(features) for value in (weight, bias)]
+
+
+# %% mistake="parameter_groups" named="the two rates are exchanged"
+def parameter_groups(model, head_lr, features_lr):
+    head = list(model.classifier[-1].parameters())
+    ids = [id(p) for p in head]
+    rest = [p for p in model.parameters() if id(p) not in ids and p.requires_grad]
+    return [{"params": head, "lr": features_lr}, {"params": rest, "lr": head_lr}]
+
+
+# %% mistake="parameter_groups" named="a parameter is in two groups"
+def parameter_groups(model, head_lr, features_lr):
+    return [
+        {
+            "params": [p for p in model.classifier[-1].parameters() if p.requires_grad],
+            "lr": head_lr,
+        },
+        {"params": [p for p in model.parameters() if p.requires_grad], "lr": features_lr},
+    ]
+
+
+# %% mistake="parameter_groups" named="the whole classifier has the head's rate"
+def parameter_groups(model, head_lr, features_lr):
+    return [
+        {"params": [p for p in model.classifier.parameters() if p.requires_grad], "lr": head_lr},
+        {"params": [p for p in model.features.parameters() if p.requires_grad], "lr": features_lr},
+    ]
+
+
+# %% mistake="parameter_groups" named="hidden layers of the classifier are in no group"
+def parameter_groups(model, head_lr, features_lr):
+    return [
+        {
+            "params": [p for p in model.classifier[-1].parameters() if p.requires_grad],
+            "lr": head_lr,
+        },
+        {"params": [p for p in model.features.parameters() if p.requires_grad], "lr": features_lr},
+    ]
+
+
+# %% mistake="parameter_groups" named="frozen parameters are in the groups"
+def parameter_groups(model, head_lr, features_lr):
+    head = list(model.classifier[-1].parameters())
+    rest = [p for p in model.parameters() if not any(p is q for q in head)]
+    return [{"params": head, "lr": head_lr}, {"params": rest, "lr": features_lr}]
+
+
+# %% mistake="parameter_groups" named="the optimiser's own is used"
+def parameter_groups(model, head_lr, features_lr):
+    head = list(model.classifier[-1].parameters())
+    rest = [p for p in model.parameters() if not any(p is q for q in head)]
+    return [
+        {"params": [p for p in head if p.requires_grad], "learning_rate": head_lr},
+        {"params": [p for p in rest if p.requires_grad], "learning_rate": features_lr},
+    ]
+
+
+# %% mistake="parameter_groups" named="the head's bias has the features' rate"
+def parameter_groups(model, head_lr, features_lr):
+    weight = model.classifier[-1].weight
+    rest = [p for p in model.parameters() if p is not weight and p.requires_grad]
+    return [{"params": [weight], "lr": head_lr}, {"params": rest, "lr": features_lr}]
+
+
+# %% mistake="parameter_groups" named="changes which parameters require a gradient"
+def parameter_groups(model, head_lr, features_lr):
+    for parameter in model.parameters():
+        parameter.requires_grad = True
+    head = list(model.classifier[-1].parameters())
+    rest = [p for p in model.parameters() if not any(p is q for q in head)]
+    return [{"params": head, "lr": head_lr}, {"params": rest, "lr": features_lr}]
+
+
+# %% correct="parameter_groups"
+def parameter_groups(model, head_lr, features_lr):
+    head = set(model.classifier[-1].parameters())
+    groups = []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            rate = head_lr if parameter in head else features_lr
+            groups.append({"params": [parameter], "lr": rate})
+            print(name, rate)
+    return groups
+
+
+# %% correct="parameter_groups"
+def parameter_groups(model, head_lr, features_lr):
+    def trainable(module):
+        return list(filter(lambda p: p.requires_grad, module.parameters()))
+
+    return [
+        {"params": trainable(model.features), "lr": features_lr},
+        {"params": trainable(model.classifier[:-1]), "lr": features_lr},
+        dict(params=trainable(model.classifier[-1]), lr=head_lr),
+    ]
+
+
+# %% mistake="low_label_setting" named="the same classes in another order"
+def low_label_setting(sources, target):
+    if not sources[0]["labelled"]:
+        return "self-supervised" if target["known"] == "many labels" else "another"
+    semantic = all(source["classes"] != target["classes"] for source in sources)
+    other_look = all(source["look"] != target["look"] for source in sources)
+    if target["known"] == "images":
+        if semantic:
+            return "cross-task transfer"
+        return "domain adaptation" if other_look else "semi-supervised"
+    if target["known"] == "nothing" and other_look and not semantic:
+        return "domain generalisation"
+    return "few-shot" if target["known"] == "few labels" and semantic else "another"
+
+
+# %% mistake="low_label_setting" named="a target with fewer classes has no new one"
+def low_label_setting(sources, target):
+    if not sources[0]["labelled"]:
+        return "self-supervised" if target["known"] == "many labels" else "another"
+    known = set()
+    for source in sources:
+        known |= set(source["classes"])
+    semantic = known != set(target["classes"])
+    other_look = all(source["look"] != target["look"] for source in sources)
+    if target["known"] == "images":
+        if semantic:
+            return "cross-task transfer"
+        return "domain adaptation" if other_look else "semi-supervised"
+    if target["known"] == "nothing" and other_look and not semantic:
+        return "domain generalisation"
+    return "few-shot" if target["known"] == "few labels" and semantic else "another"
+
+
+# %% mistake="low_label_setting" named="all sources count"
+def low_label_setting(sources, target):
+    source = sources[0]
+    if not source["labelled"]:
+        return "self-supervised" if target["known"] == "many labels" else "another"
+    semantic = bool(set(target["classes"]) - set(source["classes"]))
+    other_look = source["look"] != target["look"]
+    if target["known"] == "images":
+        if semantic:
+            return "cross-task transfer"
+        return "domain adaptation" if other_look else "semi-supervised"
+    if target["known"] == "nothing" and other_look and not semantic:
+        return "domain generalisation"
+    return "few-shot" if target["known"] == "few labels" and semantic else "another"
+
+
+# %% mistake="low_label_setting" named="one new class makes the shift semantic"
+def low_label_setting(sources, target):
+    if not sources[0]["labelled"]:
+        return "self-supervised" if target["known"] == "many labels" else "another"
+    known = {name for source in sources for name in source["classes"]}
+    semantic = not known & set(target["classes"])
+    other_look = all(source["look"] != target["look"] for source in sources)
+    if target["known"] == "images":
+        if semantic:
+            return "cross-task transfer"
+        return "domain adaptation" if other_look else "semi-supervised"
+    if target["known"] == "nothing" and other_look and not semantic:
+        return "domain generalisation"
+    return "few-shot" if target["known"] == "few labels" and semantic else "another"
+
+
+# %% mistake="low_label_setting" named="which makes the shift semantic, whatever the look"
+def low_label_setting(sources, target):
+    if not sources[0]["labelled"]:
+        return "self-supervised" if target["known"] == "many labels" else "another"
+    known = {name for source in sources for name in source["classes"]}
+    semantic = not known >= set(target["classes"])
+    other_look = all(source["look"] != target["look"] for source in sources)
+    if target["known"] == "images":
+        if other_look:
+            return "domain adaptation"
+        return "cross-task transfer" if semantic else "semi-supervised"
+    if target["known"] == "nothing" and other_look and not semantic:
+        return "domain generalisation"
+    return "few-shot" if target["known"] == "few labels" and semantic else "another"
+
+
+# %% mistake="low_label_setting" named="few labels without new classes"
+def low_label_setting(sources, target):
+    if not sources[0]["labelled"]:
+        return "self-supervised" if target["known"] == "many labels" else "another"
+    known = {name for source in sources for name in source["classes"]}
+    semantic = not known >= set(target["classes"])
+    other_look = all(source["look"] != target["look"] for source in sources)
+    if target["known"] == "few labels":
+        return "few-shot"
+    if target["known"] == "nothing":
+        return "domain generalisation" if other_look and not semantic else "another"
+    if target["known"] == "many labels":
+        return "another"
+    if semantic:
+        return "cross-task transfer"
+    return "domain adaptation" if other_look else "semi-supervised"
+
+
+# %% mistake="low_label_setting" named="any shift is allowed, also none"
+def low_label_setting(sources, target):
+    known = {name for source in sources for name in source["classes"]}
+    semantic = not known >= set(target["classes"])
+    other_look = all(source["look"] != target["look"] for source in sources)
+    labelled = sources[0]["labelled"]
+    row = (labelled, target["known"], semantic, other_look)
+    table = {
+        (True, "images", False, False): "semi-supervised",
+        (True, "images", False, True): "domain adaptation",
+        (True, "nothing", False, True): "domain generalisation",
+        (True, "images", True, False): "cross-task transfer",
+        (True, "images", True, True): "cross-task transfer",
+        (True, "few labels", True, False): "few-shot",
+        (True, "few labels", True, True): "few-shot",
+        (False, "many labels", True, True): "self-supervised",
+    }
+    return table.get(row, "another")
+
+
+# %% mistake="low_label_setting" named="without any labels there is no row"
+def low_label_setting(sources, target):
+    known = {name for source in sources for name in source["classes"]}
+    semantic = not known >= set(target["classes"])
+    other_look = all(source["look"] != target["look"] for source in sources)
+    if target["known"] == "many labels":
+        return "another" if sources[0]["labelled"] else "self-supervised"
+    if target["known"] == "images":
+        if semantic:
+            return "cross-task transfer"
+        return "domain adaptation" if other_look else "semi-supervised"
+    if target["known"] == "nothing":
+        return "domain generalisation" if other_look and not semantic else "another"
+    return "few-shot" if semantic else "another"
+
+
+# %% mistake="low_label_setting" named="new classes of which nothing is known"
+def low_label_setting(sources, target):
+    if not sources[0]["labelled"]:
+        return "self-supervised" if target["known"] == "many labels" else "another"
+    known = {name for source in sources for name in source["classes"]}
+    semantic = not known >= set(target["classes"])
+    other_look = all(source["look"] != target["look"] for source in sources)
+    if target["known"] == "nothing":
+        return "domain generalisation"
+    if target["known"] == "few labels":
+        return "few-shot" if semantic else "another"
+    if target["known"] == "many labels":
+        return "another"
+    if semantic:
+        return "cross-task transfer"
+    return "domain adaptation" if other_look else "semi-supervised"
+
+
+# %% correct="low_label_setting"
+def low_label_setting(sources, target):
+    classes, looks = [], []
+    for source in sources:
+        classes.extend(source["classes"])
+        looks.append(source["look"])
+    semantic = False
+    for name in target["classes"]:
+        if name not in classes:
+            semantic = True
+    print(semantic, target["look"] in looks)
+    if not any(source["labelled"] for source in sources):
+        if target["known"] == "many labels":
+            return "self-supervised"
+    elif target["known"] == "images" and semantic:
+        return "cross-task transfer"
+    elif target["known"] == "few labels" and semantic:
+        return "few-shot"
+    elif target["known"] == "images" and target["look"] in looks:
+        return "semi-supervised"
+    elif target["known"] == "images":
+        return "domain adaptation"
+    elif target["known"] == "nothing" and not semantic and target["look"] not in looks:
+        return "domain generalisation"
+    return "another"
+
+
+# %% correct="low_label_setting"
+def low_label_setting(sources, target):
+    new = bool(set(target["classes"]).difference(*(source["classes"] for source in sources)))
+    look = target["look"] not in {source["look"] for source in sources}
+    match (all(source["labelled"] for source in sources), target["known"], new, look):
+        case (False, "many labels", _, _):
+            return "self-supervised"
+        case (True, "images", True, _):
+            return "cross-task transfer"
+        case (True, "images", False, True):
+            return "domain adaptation"
+        case (True, "images", False, False):
+            return "semi-supervised"
+        case (True, "nothing", False, True):
+            return "domain generalisation"
+        case (True, "few labels", True, _):
+            return "few-shot"
+    return "another"
+
+
+# %% mistake="pseudo_label_loss" named="the threshold isn't used"
+def pseudo_label_loss(scores, labels, unlabelled_scores, alpha, threshold):
+    answers = unlabelled_scores.argmax(1)
+    return F.cross_entropy(scores, labels) + alpha * F.cross_entropy(unlabelled_scores, answers)
+
+
+# %% mistake="pseudo_label_loss" named="divided by the number of confident answers"
+def pseudo_label_loss(scores, labels, unlabelled_scores, alpha, threshold):
+    confidence, answers = unlabelled_scores.softmax(1).max(1)
+    sure = confidence >= threshold
+    loss = F.cross_entropy(scores, labels)
+    if sure.any():
+        loss = loss + alpha * F.cross_entropy(unlabelled_scores[sure], answers[sure])
+    return loss
+
+
+# %% mistake="pseudo_label_loss" named="it is one for probabilities"
+def pseudo_label_loss(scores, labels, unlabelled_scores, alpha, threshold):
+    confidence, answers = unlabelled_scores.max(1)
+    each = F.cross_entropy(unlabelled_scores, answers, reduction="none")
+    return F.cross_entropy(scores, labels) + alpha * (each * (confidence >= threshold)).mean()
+
+
+# %% mistake="pseudo_label_loss" named="the softmax runs over the images"
+def pseudo_label_loss(scores, labels, unlabelled_scores, alpha, threshold):
+    confidence = unlabelled_scores.softmax(0).max(1).values
+    each = F.cross_entropy(unlabelled_scores, unlabelled_scores.argmax(1), reduction="none")
+    return F.cross_entropy(scores, labels) + alpha * (each * (confidence >= threshold)).mean()
+
+
+# %% mistake="pseudo_label_loss" named="alpha is the weight of both terms"
+def pseudo_label_loss(scores, labels, unlabelled_scores, alpha, threshold):
+    confidence, answers = unlabelled_scores.softmax(1).max(1)
+    each = F.cross_entropy(unlabelled_scores, answers, reduction="none")
+    return alpha * (F.cross_entropy(scores, labels) + (each * (confidence >= threshold)).mean())
+
+
+# %% mistake="pseudo_label_loss" named="the second sum isn't divided by M"
+def pseudo_label_loss(scores, labels, unlabelled_scores, alpha, threshold):
+    confidence, answers = unlabelled_scores.softmax(1).max(1)
+    each = F.cross_entropy(unlabelled_scores, answers, reduction="none")
+    return F.cross_entropy(scores, labels) + alpha * each[confidence >= threshold].sum()
+
+
+# %% mistake="pseudo_label_loss" named="the softmax is taken twice"
+def pseudo_label_loss(scores, labels, unlabelled_scores, alpha, threshold):
+    probabilities = unlabelled_scores.softmax(1)
+    confidence, answers = probabilities.max(1)
+    each = F.cross_entropy(probabilities, answers, reduction="none")
+    return F.cross_entropy(scores, labels) + alpha * (each * (confidence >= threshold)).mean()
+
+
+# %% mistake="pseudo_label_loss" named="the probabilities themselves are the targets"
+def pseudo_label_loss(scores, labels, unlabelled_scores, alpha, threshold):
+    probabilities = unlabelled_scores.softmax(1).detach()
+    each = F.cross_entropy(unlabelled_scores, probabilities, reduction="none")
+    sure = probabilities.amax(1) >= threshold
+    return F.cross_entropy(scores, labels) + alpha * (each * sure).mean()
+
+
+# %% mistake="pseudo_label_loss" named="nothing flows back through them"
+def pseudo_label_loss(scores, labels, unlabelled_scores, alpha, threshold):
+    with torch.no_grad():
+        confidence, answers = unlabelled_scores.softmax(1).max(1)
+        each = F.cross_entropy(unlabelled_scores, answers, reduction="none")
+        extra = (each * (confidence >= threshold)).mean()
+    return F.cross_entropy(scores, labels) + alpha * extra
+
+
+# %% mistake="pseudo_label_loss" named="where no answer is confident"
+def pseudo_label_loss(scores, labels, unlabelled_scores, alpha, threshold):
+    confidence, answers = unlabelled_scores.softmax(1).max(1)
+    sure = confidence >= threshold
+    share = sure.double().mean()
+    extra = share * F.cross_entropy(unlabelled_scores[sure], answers[sure])
+    return F.cross_entropy(scores, labels) + alpha * extra
+
+
+# %% correct="pseudo_label_loss"
+def pseudo_label_loss(scores, labels, unlabelled_scores, alpha, threshold):
+    total = F.cross_entropy(scores, labels)
+    for u in unlabelled_scores:
+        log_probabilities = u.log_softmax(0)
+        best = int(log_probabilities.argmax())
+        if log_probabilities[best].exp() >= threshold:
+            print("answer", best)
+            total = total - alpha * log_probabilities[best] / len(unlabelled_scores)
+    return total
+
+
+# %% correct="pseudo_label_loss"
+def pseudo_label_loss(scores, labels, unlabelled_scores, alpha, threshold):
+    with torch.no_grad():
+        confidence, answers = unlabelled_scores.softmax(dim=1).max(dim=1)
+        answers = torch.where(confidence < threshold, -1, answers)
+    supervised = -scores.log_softmax(1)[torch.arange(len(labels)), labels].mean()
+    unsupervised = F.cross_entropy(unlabelled_scores, answers, ignore_index=-1, reduction="sum")
+    return supervised + alpha * unsupervised / unlabelled_scores.shape[0]
+
+
+# %% correct="pseudo_label_loss"
+def pseudo_label_loss(scores, labels, unlabelled_scores, alpha, threshold):
+    mask = unlabelled_scores.softmax(1).amax(1) >= threshold
+    nll = torch.logsumexp(unlabelled_scores, 1) - unlabelled_scores.amax(1)
+    return nn.CrossEntropyLoss()(scores, labels) + alpha * (nll * mask.to(nll.dtype)).mean()

@@ -1,0 +1,676 @@
+# %% [markdown]
+# What students write in lab 11: mistakes that must lose points and be named, and answers that look
+# different from ours and are right.
+
+# %% mistake="correct_answers" named="aren't divided by 255"
+def correct_answers(model, corrupted, labels):
+    right = []
+    for series in corrupted.values():
+        row = []
+        for images in series:
+            X = torch.from_numpy(images).permute(0, 3, 1, 2).float()
+            with torch.no_grad():
+                row.append(model(X).argmax(1).numpy() == labels)
+        right.append(row)
+    return np.array(right)
+
+
+# %% mistake="correct_answers" named="reshaped where axes have to be permuted"
+def correct_answers(model, corrupted, labels):
+    right = []
+    for series in corrupted.values():
+        row = []
+        for images in series:
+            N, H, W, _ = images.shape
+            X = torch.from_numpy(images).float().reshape(N, 3, H, W) / 255
+            with torch.no_grad():
+                row.append(model(X).argmax(1).numpy() == labels)
+        right.append(row)
+    return np.array(right)
+
+
+# %% mistake="correct_answers" named="rows and columns are exchanged"
+def correct_answers(model, corrupted, labels):
+    right = []
+    for series in corrupted.values():
+        row = []
+        for images in series:
+            X = torch.tensor(images.transpose(0, 3, 2, 1) / 255, dtype=torch.float32)
+            row.append(model(X).argmax(1).numpy() == labels)
+        right.append(row)
+    return np.array(right)
+
+
+# %% mistake="correct_answers" named="normalised, which the network does inside"
+def correct_answers(model, corrupted, labels):
+    right = []
+    for series in corrupted.values():
+        row = []
+        for images in series:
+            X = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+            X = (X - 0.45) / 0.25
+            row.append(model(X).argmax(1).numpy() == labels)
+        right.append(row)
+    return np.array(right)
+
+
+# %% mistake="correct_answers" named="which answers are wrong"
+def correct_answers(model, corrupted, labels):
+    errors = []
+    for series in corrupted.values():
+        for images in series:
+            X = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
+            errors.append(model(X).argmax(1).numpy() != labels)
+    return np.array(errors).reshape(len(corrupted), -1, len(labels))
+
+
+# %% mistake="correct_answers" named="in alphabetical order"
+def correct_answers(model, corrupted, labels):
+    right = []
+    for name in sorted(corrupted):
+        row = []
+        for images in corrupted[name]:
+            X = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
+            row.append(model(X).argmax(1).numpy() == labels)
+        right.append(row)
+    return np.array(right)
+
+
+# %% mistake="correct_answers" named="the images are averaged"
+def correct_answers(model, corrupted, labels):
+    accuracy = []
+    for series in corrupted.values():
+        row = []
+        for images in series:
+            X = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
+            row.append((model(X).argmax(1).numpy() == labels).mean())
+        accuracy.append(row)
+    return np.array(accuracy)
+
+
+# %% mistake="correct_answers" named="share one axis"
+def correct_answers(model, corrupted, labels):
+    right = []
+    for series in corrupted.values():
+        for images in series:
+            X = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
+            right.append(model(X).argmax(1).numpy() == labels)
+    return np.array(right)
+
+
+# %% mistake="correct_answers" named="left in training mode"
+def correct_answers(model, corrupted, labels):
+    model.train()
+    right = []
+    for series in corrupted.values():
+        row = []
+        for images in series:
+            X = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
+            with torch.no_grad():
+                for layer in model:
+                    layer.training = False
+                row.append(model(X).argmax(1).numpy() == labels)
+        right.append(row)
+    return np.array(right)
+
+
+# %% mistake="correct_answers" named="running_mean was modified in place"
+def correct_answers(model, corrupted, labels):
+    right = []
+    model.train()
+    for series in corrupted.values():
+        row = []
+        for images in series:
+            X = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
+            row.append(model(X).argmax(1).numpy() == labels)
+        right.append(row)
+    model.eval()
+    return np.array(right)
+
+
+# %% correct="correct_answers"
+def correct_answers(model, corrupted, labels):
+    """One image at a time, with a gradient that nobody uses."""
+    C, S, N = len(corrupted), len(next(iter(corrupted.values()))), len(labels)
+    right = np.zeros((C, S, N), dtype=bool)
+    parameter = list(model.parameters())[0]
+    for c, name in enumerate(corrupted):
+        print(name)
+        for s in range(S):
+            for n in range(N):
+                image = corrupted[name][s][n].astype("float32") / 255.0
+                image = torch.tensor(image.transpose(2, 0, 1)).unsqueeze(0)
+                right[c, s, n] = (
+                    int(torch.max(model(image.to(parameter.device)), 1)[1]) == labels[n]
+                )
+    return right
+
+
+# %% correct="correct_answers"
+from utils.images import preprocess
+
+
+@torch.inference_mode()
+def correct_answers(model, corrupted, labels):
+    """All images at once."""
+    everything = np.concatenate([np.stack(series) for series in corrupted.values()])
+    X = preprocess(everything.reshape(-1, *everything.shape[2:]))
+    model.eval()
+    predicted = model(X.to(next(model.parameters()).device)).softmax(1).argmax(1)
+    y = torch.as_tensor(labels).repeat(len(everything))
+    return (predicted.cpu() == y).reshape(len(corrupted), -1, len(labels)).numpy()
+
+
+# %% mistake="CE" named="100 is missing"
+def CE(errors, baseline):
+    return errors.sum(axis=1) / baseline.sum(axis=1)
+
+
+# %% mistake="CE" named="each severity is divided on its own"
+def CE(errors, baseline):
+    return 100 * np.mean(errors / baseline, axis=1)
+
+
+# %% mistake="CE" named="the baseline is divided by the network"
+def CE(errors, baseline):
+    return 100 * baseline.sum(1) / errors.sum(1)
+
+
+# %% mistake="CE" named="the sums run over the corruptions"
+def CE(errors, baseline):
+    return 100 * errors.sum(0) / baseline.sum(0)
+
+
+# %% mistake="CE" named="one number is left"
+def CE(errors, baseline):
+    return 100 * errors.sum() / baseline.sum()
+
+
+# %% mistake="CE" named="the baseline's sum runs over all"
+def CE(errors, baseline):
+    return 100 * errors.sum(1) / np.sum(baseline)
+
+
+# %% mistake="CE" named="accuracies are compared"
+def CE(errors, baseline):
+    return 100 * np.sum(1 - errors, 1) / np.sum(1 - baseline, 1)
+
+
+# %% correct="CE"
+def CE(errors, baseline):
+    ces = []
+    for own, other in zip(errors, baseline):
+        total, total_other = 0.0, 0.0
+        for s in range(len(own)):
+            total += own[s]
+            total_other += other[s]
+        ces.append(total / total_other * 100)
+    return np.array(ces)
+
+
+# %% correct="CE"
+def CE(errors, baseline):
+    print(errors.shape)
+    return 100 * np.mean(errors, axis=-1) / np.mean(baseline, axis=-1)
+
+
+# %% mistake="mCE" named="the ratio of the means"
+def mCE(errors, baseline):
+    return 100 * errors.mean() / baseline.mean()
+
+
+# %% mistake="mCE" named="100 is missing"
+def mCE(errors, baseline):
+    return np.mean(errors.sum(1) / baseline.sum(1))
+
+
+# %% mistake="mCE" named="each severity is divided on its own"
+def mCE(errors, baseline):
+    return (100 * errors / baseline).mean()
+
+
+# %% mistake="mCE" named="summed, not averaged"
+def mCE(errors, baseline):
+    return (100 * errors.sum(1) / baseline.sum(1)).sum()
+
+
+# %% mistake="mCE" named="aren't averaged: it is CE"
+def mCE(errors, baseline):
+    return 100 * errors.sum(1) / baseline.sum(1)
+
+
+# %% mistake="mCE" named="the sums run over the corruptions"
+def mCE(errors, baseline):
+    return (100 * errors.sum(0) / baseline.sum(0)).mean()
+
+
+# %% mistake="mCE" named="the baseline is divided by the network"
+def mCE(errors, baseline):
+    return (100 * baseline.sum(1) / errors.sum(1)).mean()
+
+
+# %% correct="mCE"
+def mCE(errors, baseline):
+    total = 0
+    for c in range(errors.shape[0]):
+        total += errors[c].sum() / baseline[c].sum()
+    return float(total / errors.shape[0] * 100)
+
+
+# %% correct="mCE"
+def mCE(errors, baseline):
+    ce = 100 * np.mean(errors, 1) / np.mean(baseline, 1)
+    print(ce)
+    return np.mean(ce)
+
+
+# %% mistake="relative_mCE" named="it is mCE"
+def relative_mCE(errors, clean_error, baseline, baseline_clean_error):
+    return 100 * (errors.sum(1) / baseline.sum(1)).mean()
+
+
+# %% mistake="relative_mCE" named="subtracted once from the sum"
+def relative_mCE(errors, clean_error, baseline, baseline_clean_error):
+    added = errors.sum(1) - clean_error
+    return 100 * np.mean(added / (baseline.sum(1) - baseline_clean_error))
+
+
+# %% mistake="relative_mCE" named="the network's clean error is subtracted from both"
+def relative_mCE(errors, clean_error, baseline, baseline_clean_error):
+    return 100 * np.mean((errors - clean_error).sum(1) / (baseline - clean_error).sum(1))
+
+
+# %% mistake="relative_mCE" named="baseline's clean error isn't subtracted"
+def relative_mCE(errors, clean_error, baseline, baseline_clean_error):
+    return 100 * np.mean((errors - clean_error).sum(1) / baseline.sum(1))
+
+
+# %% mistake="relative_mCE" named="the ratio of the means"
+def relative_mCE(errors, clean_error, baseline, baseline_clean_error):
+    return 100 * (errors.mean() - clean_error) / (baseline.mean() - baseline_clean_error)
+
+
+# %% mistake="relative_mCE" named="each severity is divided on its own"
+def relative_mCE(errors, clean_error, baseline, baseline_clean_error):
+    return 100 * np.mean((errors - clean_error) / (baseline - baseline_clean_error))
+
+
+# %% mistake="relative_mCE" named="subtracted from the ratio"
+def relative_mCE(errors, clean_error, baseline, baseline_clean_error):
+    ratios = errors.sum(1) / baseline.sum(1) - clean_error / baseline_clean_error
+    return 100 * ratios.mean()
+
+
+# %% mistake="relative_mCE" named="errors was modified in place"
+def relative_mCE(errors, clean_error, baseline, baseline_clean_error):
+    errors -= clean_error
+    baseline -= baseline_clean_error
+    return 100 * (errors.sum(1) / baseline.sum(1)).mean()
+
+
+# %% mistake="relative_mCE" named="-100"
+def relative_mCE(errors, clean_error, baseline, baseline_clean_error):
+    added = np.abs(errors - clean_error).sum(1)
+    return 100 * (added / np.abs(baseline - baseline_clean_error).sum(1)).mean()
+
+
+# %% correct="relative_mCE"
+def relative_mCE(errors, clean_error, baseline, baseline_clean_error):
+    C, S = errors.shape
+    ratios = []
+    for c in range(C):
+        above = sum(errors[c, s] - clean_error for s in range(S))
+        below = sum(baseline[c, s] - baseline_clean_error for s in range(S))
+        ratios.append(100 * above / below)
+    return sum(ratios) / C
+
+
+# %% correct="relative_mCE"
+def relative_mCE(errors, clean_error, baseline, baseline_clean_error):
+    own = errors.mean(axis=1) - clean_error
+    others = baseline.mean(axis=1) - baseline_clean_error
+    return 100 * np.mean(own / others)
+
+
+# %% mistake="paired_difference" named="it is A minus B"
+def paired_difference(right_A, right_B):
+    d = right_A.mean(0) - right_B.mean(0)
+    return d.mean(), d.std(ddof=1) / len(d) ** 0.5
+
+
+# %% mistake="paired_difference" named="every severity counts as an image of its own"
+def paired_difference(right_A, right_B):
+    d = right_B.astype(float) - right_A.astype(float)
+    return d.mean(), d.std(ddof=1) / d.size**0.5
+
+
+# %% mistake="paired_difference" named="as if they had seen different images"
+def paired_difference(right_A, right_B):
+    a, b = right_A.mean(0), right_B.mean(0)
+    variance = a.var(ddof=1) / len(a) + b.var(ddof=1) / len(b)
+    return b.mean() - a.mean(), variance**0.5
+
+
+# %% mistake="paired_difference" named="not divided by √N"
+def paired_difference(right_A, right_B):
+    d = right_B.mean(0) - right_A.mean(0)
+    return d.mean(), d.std(ddof=1)
+
+
+# %% mistake="paired_difference" named="N stands where N − 1 belongs"
+def paired_difference(right_A, right_B):
+    d = right_B.mean(0) - right_A.mean(0)
+    return d.mean(), d.std() / np.sqrt(len(d))
+
+
+# %% mistake="paired_difference" named="it is a variance"
+def paired_difference(right_A, right_B):
+    d = right_B.mean(0) - right_A.mean(0)
+    return d.mean(), ((d - d.mean()) ** 2).sum() / (len(d) * (len(d) - 1))
+
+
+# %% mistake="paired_difference" named="got a number"
+def paired_difference(right_A, right_B):
+    return (right_B.mean(0) - right_A.mean(0)).mean()
+
+
+# %% mistake="paired_difference" named="over the severities, not over the images"
+def paired_difference(right_A, right_B):
+    d = right_B.mean(1) - right_A.mean(1)
+    return d.mean(), d.std(ddof=1) / len(d) ** 0.5
+
+
+# %% mistake="paired_difference" named="every disagreement counts as a plus"
+def paired_difference(right_A, right_B):
+    d = (right_B ^ right_A).mean(0)
+    return d.mean(), d.std(ddof=1) / len(d) ** 0.5
+
+
+# %% correct="paired_difference"
+def paired_difference(right_A, right_B):
+    S, N = right_A.shape
+    d = [sum(int(right_B[s, n]) - int(right_A[s, n]) for s in range(S)) / S for n in range(N)]
+    mean = sum(d) / N
+    return mean, (sum((each - mean) ** 2 for each in d) / (N * (N - 1))) ** 0.5
+
+
+# %% correct="paired_difference"
+def paired_difference(right_A, right_B):
+    from scipy.stats import sem
+
+    d = (right_B.astype(int) - right_A.astype(int)).mean(axis=0)
+    print(d)
+    return [d.mean(), sem(d)]
+
+
+# %% mistake="shape_bias" named="of the same class count"
+def shape_bias(answers, shapes, textures):
+    by_shape = (answers == shapes).sum()
+    by_texture = (answers == textures).sum()
+    return by_shape / (by_shape + by_texture)
+
+
+# %% mistake="shape_bias" named="for the shape alone"
+def shape_bias(answers, shapes, textures):
+    by_shape = by_texture = 0
+    for answer, shape, texture in zip(answers, shapes, textures):
+        if answer == shape:
+            by_shape += 1
+        elif answer == texture:
+            by_texture += 1
+    return by_shape / (by_shape + by_texture)
+
+
+# %% mistake="shape_bias" named="answers for neither cue count"
+def shape_bias(answers, shapes, textures):
+    conflict = shapes != textures
+    return (answers == shapes)[conflict].mean()
+
+
+# %% mistake="shape_bias" named="and every trial below"
+def shape_bias(answers, shapes, textures):
+    return np.mean(answers == shapes)
+
+
+# %% mistake="shape_bias" named="it is the texture's share"
+def shape_bias(answers, shapes, textures):
+    conflict = shapes != textures
+    by_shape = np.sum(conflict & (answers == shapes))
+    by_texture = np.sum(conflict & (answers == textures))
+    return by_texture / (by_shape + by_texture)
+
+
+# %% mistake="shape_bias" named="divided by those for the texture"
+def shape_bias(answers, shapes, textures):
+    conflict = shapes != textures
+    return np.sum(conflict & (answers == shapes)) / np.sum(conflict & (answers == textures))
+
+
+# %% mistake="shape_bias" named="all trials count below"
+def shape_bias(answers, shapes, textures):
+    return np.mean((shapes != textures) & (answers == shapes))
+
+
+# %% correct="shape_bias"
+def shape_bias(answers, shapes, textures):
+    votes = {"shape": 0, "texture": 0}
+    for answer, shape, texture in zip(answers, shapes, textures):
+        if shape == texture:
+            continue
+        if answer == shape:
+            votes["shape"] += 1
+        if answer == texture:
+            votes["texture"] += 1
+    print(votes)
+    return votes["shape"] / sum(votes.values())
+
+
+# %% correct="shape_bias"
+def shape_bias(answers, shapes, textures):
+    decided = (answers == shapes) != (answers == textures)
+    return (answers == shapes)[decided].mean()
+
+
+# %% mistake="shuffle_patches" named="the other way round"
+def shuffle_patches(images, size, orders):
+    N, C, H, W = images.shape
+    columns = W // size
+    shuffled = torch.empty_like(images)
+    for n in range(N):
+        for patch, place in enumerate(orders[n].tolist()):
+            i, j = size * (patch // columns), size * (patch % columns)
+            top, left = size * (place // columns), size * (place % columns)
+            shuffled[n, :, top : top + size, left : left + size] = images[
+                n, :, i : i + size, j : j + size
+            ]
+    return shuffled
+
+
+# %% mistake="shuffle_patches" named="the first image's order"
+def shuffle_patches(images, size, orders):
+    N, C, H, W = images.shape
+    rows, columns = H // size, W // size
+    patches = images.reshape(N, C, rows, size, columns, size).permute(0, 2, 4, 1, 3, 5)
+    patches = patches.reshape(N, rows * columns, C, size, size)[:, orders[0]]
+    patches = patches.reshape(N, rows, columns, C, size, size).permute(0, 3, 1, 4, 2, 5)
+    return patches.reshape(N, C, H, W)
+
+
+# %% mistake="shuffle_patches" named="column by column"
+def shuffle_patches(images, size, orders):
+    N, C, H, W = images.shape
+    rows = H // size
+    shuffled = torch.empty_like(images)
+    for n in range(N):
+        for place, patch in enumerate(orders[n].tolist()):
+            i, j = size * (patch % rows), size * (patch // rows)
+            top, left = size * (place % rows), size * (place // rows)
+            shuffled[n, :, top : top + size, left : left + size] = images[
+                n, :, i : i + size, j : j + size
+            ]
+    return shuffled
+
+
+# %% mistake="shuffle_patches" named="each patch is transposed"
+def shuffle_patches(images, size, orders):
+    N, C, H, W = images.shape
+    rows, columns = H // size, W // size
+    patches = images.reshape(N, C, rows, size, columns, size).permute(0, 2, 4, 1, 3, 5)
+    patches = patches.reshape(N, rows * columns, C, size, size)
+    patches = patches[torch.arange(N)[:, None], orders]
+    patches = patches.reshape(N, rows, columns, C, size, size).permute(0, 3, 1, 5, 2, 4)
+    return patches.reshape(N, C, H, W)
+
+
+# %% mistake="shuffle_patches" named="tears the patches apart before they are shuffled"
+def shuffle_patches(images, size, orders):
+    N, C, H, W = images.shape
+    pieces = images.reshape(N, C, -1, size * size)
+    return torch.stack([pieces[n][:, orders[n]] for n in range(N)]).reshape(N, C, H, W)
+
+
+# %% mistake="shuffle_patches" named="joined by a reshape without permute"
+def shuffle_patches(images, size, orders):
+    N, C, H, W = images.shape
+    patches = images.unfold(2, size, size).unfold(3, size, size)
+    patches = patches.permute(0, 2, 3, 1, 4, 5).reshape(N, -1, C, size, size)
+    patches = torch.stack([patches[n, orders[n]] for n in range(N)])
+    return patches.reshape(N, C, H, W)
+
+
+# %% mistake="shuffle_patches" named="images was modified in place"
+def shuffle_patches(images, size, orders):
+    N, C, H, W = images.shape
+    columns = W // size
+    original = images.clone()
+    for n in range(N):
+        for place, patch in enumerate(orders[n].tolist()):
+            i, j = size * (patch // columns), size * (patch % columns)
+            top, left = size * (place // columns), size * (place % columns)
+            images[n, :, top : top + size, left : left + size] = original[
+                n, :, i : i + size, j : j + size
+            ]
+    return images
+
+
+# %% correct="shuffle_patches"
+def shuffle_patches(images, size, orders):
+    columns = images.shape[3] // size
+    shuffled = torch.zeros_like(images)
+    for n, order in enumerate(orders):
+        for place in range(len(order)):
+            patch = int(order[place])
+            i, j = divmod(patch, columns)
+            top, left = divmod(place, columns)
+            block = images[n, :, i * size : (i + 1) * size, j * size : (j + 1) * size]
+            shuffled[n, :, top * size : (top + 1) * size, left * size : (left + 1) * size] = block
+    return shuffled
+
+
+# %% correct="shuffle_patches"
+import torch.nn.functional as F
+
+
+def shuffle_patches(images, size, orders):
+    columns = F.unfold(images, size, stride=size)  # (N, C·size², P)
+    index = orders[:, None, :].expand(-1, columns.shape[1], -1)
+    return F.fold(columns.gather(2, index), images.shape[2:], size, stride=size)
+
+
+# %% mistake="disaggregate" named="right answers are counted, not divided"
+def disaggregate(right, first, second, shape):
+    hits, counts = np.zeros(shape), np.zeros(shape, dtype=int)
+    for r, a, b in zip(right, first, second):
+        hits[a, b] += r
+        counts[a, b] += 1
+    return hits, counts
+
+
+# %% mistake="disaggregate" named="divided by all images"
+def disaggregate(right, first, second, shape):
+    accuracy, counts = np.zeros(shape), np.zeros(shape, dtype=int)
+    for a in range(shape[0]):
+        for b in range(shape[1]):
+            here = (first == a) & (second == b)
+            accuracy[a, b] = (right & here).mean()
+            counts[a, b] = here.sum()
+    return accuracy, counts
+
+
+# %% mistake="disaggregate" named="either group, not over the intersection"
+def disaggregate(right, first, second, shape):
+    accuracy, counts = np.zeros(shape), np.zeros(shape, dtype=int)
+    for a in range(shape[0]):
+        for b in range(shape[1]):
+            here = (first == a) | (second == b)
+            accuracy[a, b] = right[here].mean()
+            counts[a, b] = here.sum()
+    return accuracy, counts
+
+
+# %% mistake="disaggregate" named="repeated indices count once"
+def disaggregate(right, first, second, shape):
+    hits, counts = np.zeros(shape), np.zeros(shape, dtype=int)
+    hits[first[right], second[right]] += 1
+    for a, b in zip(first, second):
+        counts[a, b] += 1
+    return hits / counts, counts
+
+
+# %% mistake="disaggregate" named="it is the error rate"
+def disaggregate(right, first, second, shape):
+    errors, counts = np.zeros(shape), np.zeros(shape, dtype=int)
+    for a in range(shape[0]):
+        for b in range(shape[1]):
+            here = (first == a) & (second == b)
+            errors[a, b], counts[a, b] = 1 - right[here].mean(), here.sum()
+    return errors, counts
+
+
+# %% mistake="disaggregate" named="averaged on its own, then multiplied"
+def disaggregate(right, first, second, shape):
+    by_first = np.array([right[first == a].mean() for a in range(shape[0])])
+    by_second = np.array([right[second == b].mean() for b in range(shape[1])])
+    counts = np.zeros(shape, dtype=int)
+    np.add.at(counts, (first, second), 1)
+    return np.outer(by_first, by_second), counts
+
+
+# %% mistake="disaggregate" named="only right answers are counted"
+def disaggregate(right, first, second, shape):
+    accuracy, counts = np.zeros(shape), np.zeros(shape, dtype=int)
+    for a in range(shape[0]):
+        for b in range(shape[1]):
+            here = right[(first == a) & (second == b)]
+            accuracy[a, b], counts[a, b] = here.mean(), here.sum()
+    return accuracy, counts
+
+
+# %% mistake="disaggregate" named="got a NumPy array"
+def disaggregate(right, first, second, shape):
+    return np.array(
+        [
+            [right[(first == a) & (second == b)].mean() for b in range(shape[1])]
+            for a in range(shape[0])
+        ]
+    )
+
+
+# %% correct="disaggregate"
+def disaggregate(right, first, second, shape):
+    A, B = shape
+    cells = first * B + second
+    counts = np.bincount(cells, minlength=A * B).reshape(A, B)
+    hits = np.bincount(cells, weights=right, minlength=A * B).reshape(A, B)
+    return hits / counts, counts
+
+
+# %% correct="disaggregate"
+def disaggregate(right, first, second, shape):
+    accuracy, counts = np.full(shape, np.nan), np.zeros(shape)
+    for a, b in np.ndindex(*shape):
+        here = np.logical_and(first == a, second == b)
+        accuracy[a, b] = np.mean(right[here])
+        counts[a, b] = len(right[here])
+    print(counts)
+    return [accuracy, counts]
