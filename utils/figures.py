@@ -115,7 +115,8 @@ def explore(draw: Callable[..., None], **controls: ipywidgets.ValueWidget) -> ip
         draw: draws a pyplot figure; called with the controls' values under their names.
         controls: a widget for each argument of `draw`, described by its name unless by itself.
     """
-    picture = ipywidgets.Image(format="png")
+    # In its own size: a column would stretch it.
+    picture = ipywidgets.Image(format="png", layout={"align_self": "flex-start"})
 
     def redraw(change: dict | None = None) -> None:
         draw(**{name: control.value for name, control in controls.items()})

@@ -22,6 +22,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.manifold import TSNE
 from sklearn.metrics import silhouette_score
 from sklearn.model_selection import train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import Normalizer
 from tqdm import tqdm
 
 from utils.corruptions import corrupt
@@ -263,7 +265,7 @@ def one_pixel_fools(model: ImageClassifier, image: torch.Tensor, label: int) -> 
 
 def corruptions(generator: np.random.Generator) -> Iterator[Row]:
     models = {name: load_model(name) for name in ("base", "shape", "robust")}
-    scenes = make_scenes(200, generator)
+    scenes = make_scenes(500, generator)
     labels = torch.from_numpy(scenes.shape_class)
     for name, relation in (("gaussian_noise", ">"), ("fog", "<"), ("contrast", "<")):
         corrupted = [corrupt(scenes.images, name, severity, generator) for severity in range(1, 6)]
@@ -332,7 +334,10 @@ def features(generator: np.random.Generator) -> Iterator[Row]:
     for _ in range(5):
         few = make_scenes(25, generator, "held_out")
         few_images, few_labels = few.tensors()
-        probe = LogisticRegression(max_iter=1_000).fit(embed(base, few_images), few_labels)
+        # Of unit length, since few labels say little about lengths (Chen et al. 2019, "A Closer
+        # Look at Few-shot Classification").
+        probe = make_pipeline(Normalizer(), LogisticRegression(C=10, max_iter=1_000))
+        probe.fit(embed(base, few_images), few_labels)
         frozen.append(probe.score(embed(base, test_images), test_labels))
         network = make_scene_network(HELD_OUT_CLASS_NAMES, torch.Generator().manual_seed(0))
         pixels = torch.from_numpy(few.images).permute(0, 3, 1, 2)

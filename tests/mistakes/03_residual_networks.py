@@ -477,7 +477,7 @@ class ResidualBlock(PlainBlock):
         return F.relu(out + self.shortcut(identity))
 
 
-# %% mistake="ResidualBlock" named="expected 348 parameters, got 380"
+# %% mistake="ResidualBlock" named="a projection is made that isn't needed"
 class ResidualBlock(PlainBlock):
     # The projection is always there, and used only where it is needed.
     def __init__(self, in_channels, out_channels, stride=1):
@@ -998,7 +998,7 @@ def zero_init_last_norm(model):
             nn.init.zeros_(norms[-1].weight)
 
 
-# %% mistake="zero_init_last_norm" named="blocks lie deeper inside the model than its children"
+# %% mistake="zero_init_last_norm" named="no block is found"
 def zero_init_last_norm(model):
     for block in model.children():
         if hasattr(block, "bn2"):
@@ -1023,7 +1023,7 @@ def zero_init_last_norm(model):
             last.weight.zero_()
 
 
-# %% mistake="zero_init_last_norm" named="set the values in place"
+# %% mistake="zero_init_last_norm" named="new parameters are made where values should be set in place"
 def zero_init_last_norm(model):
     for block in model.modules():
         if hasattr(block, "bn2"):
