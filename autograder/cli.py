@@ -81,8 +81,8 @@ def grade(
     course: CourseOption = Path("course"),
 ) -> None:
     """Grade a class. Without SUBMISSIONS, a course's: into its gradebook, with feedback."""
-    from autograder.grade import Job, find_submissions, grade_class
-    from autograder.sandbox import SandboxUnavailable
+    from autograder.grade import find_submissions, grade_class
+    from autograder.job import Job, SandboxUnavailable
 
     if isolation not in ("bubblewrap", "process"):
         raise fail(f"the isolation is bubblewrap or process, not {isolation}")

@@ -4,97 +4,34 @@ import ast
 import contextlib
 import functools
 import hashlib
-import json
 import os
 import time
 import traceback
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nbformat
-import torch
 
+from autograder.job import Isolation, Job, Result, SandboxUnavailable
 from autograder.lab import Lab, LabError, read_lab
 from autograder.normalise import Refused, Submission, find_notebook, normalise, read_notebook
-from autograder.sandbox import Isolation, Sandbox, SandboxUnavailable
-from autograder.tester import TestOutcome, run_tests
 
-SCHEMA_VERSION = 1
-
-
-@dataclass
-class Result:
-    """What is known about one submission after grading; `DIR/<student>.json` holds one.
-
-    Attributes:
-        status: "graded", or "refused" with a `reason` and no points.
-        score, max_score: points of the tests; a TA gives those of `questions`.
-        tests: one TestOutcome for every test cell.
-        questions: grade id, max_points and whether anything was answered, for every question.
-        repairs, flags: see autograder.normalise.Submission.
-        answers: the source of every exercise and question cell, as it was graded.
-        fingerprint: of all that the result depends on; the same means that it needn't be redone.
-    """
-
-    student: str
-    lab: str
-    status: str
-    score: float
-    max_score: float
-    reason: str = ""
-    tests: list[TestOutcome] = field(default_factory=list)
-    questions: list[dict] = field(default_factory=list)
-    repairs: list[str] = field(default_factory=list)
-    flags: list[str] = field(default_factory=list)
-    answers: dict[str, str] = field(default_factory=dict)
-    seed: int = 0
-    grader_version: str = version("convnet-labs")
-    fingerprint: str = ""
-    seconds: float = 0.0
-    schema_version: int = SCHEMA_VERSION
-
-    def write(self, path: Path) -> None:
-        """Writes the result as JSON, whole or not at all."""
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        draft.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n", "utf-8")
-        draft.replace(path)
-
-    @classmethod
-    def read(cls, path: Path) -> "Result":
-        """Reads a result that `write` wrote.
-
-        Raises:
-            ValueError: the file holds no result of this version.
-        """
-        try:
-            content = json.loads(path.read_text("utf-8"))
-            if content["schema_version"] != SCHEMA_VERSION:
-                raise ValueError(f"schema version {content['schema_version']}")
-            content["tests"] = [TestOutcome(**test) for test in content["tests"]]
-            return cls(**content)
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} holds no result of this grader: {error}") from error
-
-
-@dataclass(frozen=True)
-class Job:
-    """All that a result depends on."""
-
-    student: str
-    path: Path
-    lab_path: Path
-    seed: int
-    isolation: Isolation = "bubblewrap"
+if TYPE_CHECKING:
+    from autograder.sandbox import Sandbox
 
 
 @functools.cache
-def _warm(lab_path: Path, isolation: Isolation) -> tuple[Lab, nbformat.NotebookNode, Sandbox]:
+def _warm(lab_path: Path, isolation: Isolation) -> "tuple[Lab, nbformat.NotebookNode, Sandbox]":
     """A lab, its released notebook and a sandbox for it, once per process."""
+    import torch
+
+    from autograder.sandbox import Sandbox
+
     torch.set_num_threads(1)  # Several graders share the machine; and sums keep their order.
     lab = read_lab(lab_path)
     return lab, released_notebook(lab), Sandbox(imported_modules(lab), isolation)
@@ -132,6 +69,8 @@ def grade(job: Job, exercises: Collection[str] | None = None) -> Result:
     Raises:
         SandboxUnavailable: submissions can't be isolated on this machine.
     """
+    from autograder.tester import run_tests
+
     start = time.monotonic()
     lab, released, sandbox = _warm(job.lab_path, job.isolation)
     result = _empty_result(job, lab)

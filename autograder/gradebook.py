@@ -17,7 +17,7 @@ from nbgrader.preprocessors import ClearHiddenTests, GetGrades, SaveAutoGrades
 from sqlalchemy.exc import SAWarning
 from traitlets.config import Config
 
-from autograder.grade import Result
+from autograder.job import Result
 from autograder.lab import Lab
 from autograder.release import nbgrader_config
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import nbformat
 
-from autograder.grade import Isolation, Job, Result, grade, processes, released_notebook
+from autograder.grade import grade, processes, released_notebook
+from autograder.job import Isolation, Job, Result
 from autograder.lab import Lab, LabError, bound_names, percent_cells
 from autograder.normalise import global_names
 from autograder.release import source_notebook

@@ -14,13 +14,13 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from autograder import changes, channel
+from autograder.job import Isolation, SandboxUnavailable
 from autograder.lab import ROOT
 from autograder.worker import SCRATCH
 
-Isolation = Literal["bubblewrap", "process"]
 SECONDS_PER_CALL = 20.0
 SECONDS_PER_SUBMISSION = 300.0
 START_SECONDS = 120.0
@@ -29,10 +29,6 @@ START_SECONDS = 120.0
 WORKER_FILES = ("__init__.py", "worker.py", "channel.py", "changes.py")
 # What the warm process needs to make namespaces and then drop everything; a worker has none.
 CAPABILITIES = ("CAP_SYS_ADMIN", "CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP", "CAP_KILL")
-
-
-class SandboxUnavailable(Exception):
-    """Workers can't be isolated on this machine; the message says why and what to do."""
 
 
 class WorkerLost(BaseException):

@@ -3,8 +3,8 @@
 import contextlib
 import time
 from collections.abc import Collection
-from dataclasses import dataclass
 
+from autograder.job import TestOutcome
 from autograder.lab import Lab
 from autograder.normalise import Submission
 from autograder.reference import run_reference
@@ -12,20 +12,6 @@ from autograder.sandbox import SECONDS_PER_SUBMISSION, RemoteObject, Sandbox, Wo
 from autograder.worker import itself, seed_everything
 
 MOST_MESSAGE = 500
-
-
-@dataclass(frozen=True)
-class TestOutcome:
-    """One test cell's outcome: "passed", "failed" (by an assertion or an exception), "lost" (the
-    worker died or took too long) or "missing" (there was nothing to test)."""
-
-    exercise: str
-    grade_id: str
-    points: float
-    max_points: float
-    hidden: bool
-    outcome: str
-    message: str
 
 
 class _Session:

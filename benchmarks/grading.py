@@ -21,6 +21,7 @@ from rich.progress import track
 from rich.table import Table
 
 from autograder import grade, normalise, tester
+from autograder.job import Job
 from autograder.lab import find_lab
 from autograder.rehearsal import answered_notebook, known_answers, solution_answers
 from autograder.release import release, source_notebook
@@ -74,7 +75,7 @@ def main() -> None:
             path = course / "submitted" / f"student{number:02}" / LAB.name / f"{LAB.name}.ipynb"
             path.parent.mkdir(parents=True)
             nbformat.write(notebook, path)
-            jobs.append(grade.Job(f"student{number:02}", path, LAB.solution_path, seed=0))
+            jobs.append(Job(f"student{number:02}", path, LAB.solution_path, seed=0))
         times: dict[str, list[float]] = {"ours": [], "ours, two processes": [], "stock": []}
         results = Path(folder, "results")
         for _ in track(range(ROUNDS), "grading by turns", console=console):

@@ -10,7 +10,8 @@ import pytest
 from conftest import Grader, message, points
 from nbformat.v4 import new_code_cell
 
-from autograder.grade import Job, Result, find_submissions, grade_class
+from autograder.grade import find_submissions, grade_class
+from autograder.job import Job, Result
 
 FULL = {"double": 5, "score": 4, "answer": 1}
 

@@ -15,7 +15,8 @@ from conftest import Grader
 from nbgrader.api import Gradebook
 
 from autograder import gradebook
-from autograder.grade import Job, grade
+from autograder.grade import grade
+from autograder.job import Job
 from autograder.lab import find_lab, lab_names
 from autograder.rehearsal import answered_notebook, solution_answers
 from autograder.release import release

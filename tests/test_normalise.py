@@ -201,7 +201,8 @@ def test_the_labs_own_notebook_is_found_among_others(tmp_path) -> None:
 
 
 def test_files_beside_the_notebook_are_ignored_and_told(grader: Grader, tmp_path) -> None:
-    from autograder.grade import Job, grade
+    from autograder.grade import grade
+    from autograder.job import Job
 
     folder = tmp_path / "eve"
     folder.mkdir()
