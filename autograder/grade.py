@@ -51,6 +51,8 @@ def released_notebook(lab: Lab) -> nbformat.NotebookNode:
 def imported_modules(lab: Lab) -> list[str]:
     """The modules that a lab's given and exercise cells import."""
     modules = {"torch"}
+    if any("torch.optim" in cell.source for cell in lab.having("given", "exercise", "test")):
+        modules.add("torch._dynamo")  # The first optimiser imports it, which takes a second.
     for cell in lab.having("given", "exercise"):
         for node in ast.walk(ast.parse(cell.source)):
             if isinstance(node, ast.Import):

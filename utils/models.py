@@ -11,7 +11,6 @@ from pickle import UnpicklingError
 
 import safetensors.torch
 import torch
-import torchvision
 from torch import nn
 
 from utils.scenes import CLASS_NAMES, SIDE
@@ -150,6 +149,8 @@ def _load_scene_network(name: str) -> ImageClassifier:
 
 
 def _load_imagenet_network(name: str) -> ImageClassifier:
+    import torchvision  # takes longer than all else here; most labs and their grading do without
+
     weights = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]
     try:
         # torch.hub announces a download on stdout or stderr; a lab's output has no place for it.
