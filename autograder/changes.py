@@ -5,7 +5,7 @@ by reference: the worker notes each array's, tensor's and module's state before 
 and the tester gives its own objects the states that changed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,11 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 MOST_HOOKS = 1000
 
 
-def shared_objects(value: Any) -> Iterator[Any]:
+def shared_objects(value: Any, apart: Iterable[Any] = ()) -> Iterator[Any]:
     """The arrays, tensors and modules in a call's arguments, once each, in an order that is the
-    same on both sides."""
-    seen: set[int] = set()
+    same on both sides: without what lives `apart`, in the worker, for which the tester has no more
+    than a stand-in."""
+    seen = {id(item) for item in apart}
     waiting = [value]
     while waiting:
         item = waiting.pop(0)

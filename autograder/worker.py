@@ -155,12 +155,14 @@ class _Unpickler(pickle.Unpickler):
     def __init__(self, request: bytes, namespace: dict, kept: list) -> None:
         super().__init__(io.BytesIO(request))
         self.places = {"name": namespace, "handle": kept}
+        self.own: list[Any] = []  # what stood in the request for something that lives here
 
     def persistent_load(self, key: tuple[str, Any]) -> Any:
         kind, which = key
         if kind == "name" and which not in self.places["name"]:
             raise NameError(f"{which} is not defined")
-        return self.places[kind][which]
+        self.own.append(self.places[kind][which])
+        return self.own[-1]
 
 
 def _work(connection: socket.socket) -> None:
@@ -178,13 +180,14 @@ def _work(connection: socket.socket) -> None:
         reply: dict[str, Any] = {}
         shared, before = [], []
         try:
-            kind, *content = _Unpickler(request, module.__dict__, kept).load()
+            unpickler = _Unpickler(request, module.__dict__, kept)
+            kind, *content = unpickler.load()
             if kind == "run":
                 title, source = content
                 exec(compile(source, f"<{title}>", "exec"), module.__dict__)
             else:
                 function, arguments, keywords = content
-                shared = list(changes.shared_objects((arguments, keywords)))
+                shared = list(changes.shared_objects((arguments, keywords), unpickler.own))
                 before = [changes.state(item) for item in shared]
                 reply["result"] = function(*arguments, **keywords)
         except BaseException as error:

@@ -1,17 +1,20 @@
 """Grading honest submissions: marks, messages, and what a result says."""
 
 import json
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 
 import nbformat
 import pytest
+import torch
 from conftest import Grader, message, points
 from nbformat.v4 import new_code_cell
 
 from autograder.grade import find_submissions, grade_class
 from autograder.job import Job, Result
+from autograder.sandbox import RemoteObject, Sandbox
 
 FULL = {"double": 5, "score": 4, "answer": 1}
 
@@ -93,6 +96,25 @@ def score(model, images):
     return model(images)[:, 0]
 """
     assert "hook was left" in message(grader(grader.notebook(score=hook)), "score")
+
+
+def test_changes_in_place_beside_a_module_that_lives_in_the_worker() -> None:
+    cell = """
+import torch
+block = torch.nn.BatchNorm1d(2)
+def halve(block, x):
+    block(x)  # changes the block's running statistics
+    x /= 2
+"""
+    x = torch.arange(4.0).reshape(2, 2)
+    with Sandbox(["torch"]) as sandbox:
+        worker = sandbox.worker(time.monotonic() + 60)
+        worker.run("cell", cell)
+        block, halve = (RemoteObject(lambda: worker, ("name", name)) for name in ("block", "halve"))
+        worker.call(halve, block, x)
+        assert block.run_beside(getattr, "num_batches_tracked") == 1
+        worker.close()
+    assert torch.equal(x, torch.tensor([[0.0, 0.5], [1.0, 1.5]]))
 
 
 def test_wrong_value_of_an_exercise_that_is_no_function(grader: Grader) -> None:
