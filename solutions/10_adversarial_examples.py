@@ -1729,8 +1729,8 @@ plt.show()
 # %% [markdown]
 # Two dozen steps win back a good part of the answers, ten times as many win back most. The accuracy
 # without attack stays what it was, as far as 48 scenes can tell; on photographs it usually
-# costs several per cent, and in lab 11 you will see that this training helps under noise and hurts
-# in fog.
+# costs several per cent, and in lab 11 you will see that such training helps a little under noise
+# and hurts a lot in fog.
 #
 # ### A cheaper defence?
 # Adversarial training is slow. How tempting to leave the network alone and clean the *image*: a
