@@ -49,7 +49,7 @@ def released_notebook(lab: Lab) -> nbformat.NotebookNode:
 
 
 def imported_modules(lab: Lab) -> list[str]:
-    """The modules that a lab's given and exercise cells import."""
+    """The modules that a lab's given and exercise cells import, and what optimisers import."""
     modules = {"torch"}
     if any("torch.optim" in cell.source for cell in lab.having("given", "exercise", "test")):
         modules.add("torch._dynamo")  # The first optimiser imports it, which takes a second.

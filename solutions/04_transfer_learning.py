@@ -31,7 +31,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from utils.checks import check_close, check_tuple, check_unchanged, vector_jacobian_product
+from utils.checks import (
+    check_close,
+    check_tuple,
+    check_unchanged,
+    random_images,
+    run_beside,
+    vector_jacobian_product,
+)
 
 device = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -39,11 +46,6 @@ device = "cuda" if torch.cuda.is_available() else "cpu"
 def random_tensor(seed, *shape):
     """Normally distributed numbers in float64."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def random_images(seed, *shape):
-    """Images in float64 with values between 0 and 1."""
-    return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def random_labels(seed, count, classes):
@@ -106,15 +108,9 @@ def is_norm(module):
     return isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)
 
 
-# In the grader a student's function lives in another process, and so does what it returns and what
-# it does to a model. Helpers that need the function itself go to where it is: there,
-# run_beside(verb, …) calls verb(the function itself, …).
-
-
+@run_beside
 def scores_of_changed(replace_head, model, classes, X, weight=None, bias=None):
     """The scores of replace_head(model, classes), with this weight and bias put into its head."""
-    if hasattr(replace_head, "run_beside"):
-        return replace_head.run_beside(scores_of_changed, model, classes, X, weight, bias)
     changed = replace_head(model, classes)
     if not isinstance(changed, nn.Module):
         raise AssertionError(
@@ -131,11 +127,10 @@ def scores_of_changed(replace_head, model, classes, X, weight=None, bias=None):
         return changed(X)
 
 
+@run_beside
 def what_replace_head_leaves(replace_head, model, classes, X):
     """The model's own scores afterwards, how many parameters it shares with the copy, and whether
     the copy's head can be trained."""
-    if hasattr(replace_head, "run_beside"):
-        return replace_head.run_beside(what_replace_head_leaves, model, classes, X)
     changed = replace_head(model, classes)
     own = {parameter.data_ptr() for parameter in model.parameters()}
     shared = [parameter for parameter in changed.parameters() if parameter.data_ptr() in own]
@@ -144,18 +139,16 @@ def what_replace_head_leaves(replace_head, model, classes, X):
         return model(X), len(shared), trainable
 
 
+@run_beside
 def carries_graph(function, *arguments):
     """Whether autograd could go back from the function's result."""
-    if hasattr(function, "run_beside"):
-        return function.run_beside(carries_graph, *arguments)
     return bool(function(*arguments).requires_grad)
 
 
+@run_beside
 def rates_by_parameter(parameter_groups, model, head_lr, features_lr):
     """What a step of plain gradient descent takes from each parameter whose gradient is one, how
     many tensors the groups hold, and how many of these are frozen."""
-    if hasattr(parameter_groups, "run_beside"):
-        return parameter_groups.run_beside(rates_by_parameter, model, head_lr, features_lr)
     optimizer = torch.optim.SGD(parameter_groups(model, head_lr, features_lr), lr=0.123)
     held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     before = {name: value.detach().clone() for name, value in model.named_parameters()}

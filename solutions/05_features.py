@@ -38,7 +38,13 @@ import torch
 from scipy.spatial.distance import cdist
 from torch import nn
 
-from utils.checks import check_close, check_tuple, check_unchanged, eval_numerical_gradient_array
+from utils.checks import (
+    check_close,
+    check_tuple,
+    check_unchanged,
+    eval_numerical_gradient_array,
+    random_images,
+)
 
 device = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -69,11 +75,6 @@ def tiny_network(seed, activation=nn.Tanh):
         network.norm.running_mean.normal_(0, 0.5, generator=generator)
         network.norm.running_var.uniform_(0.5, 2, generator=generator)
     return network.eval()
-
-
-def random_images(seed, *shape):
-    """Images in float64 with values between 0 and 1."""
-    return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 # %% [markdown]

@@ -32,14 +32,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from utils.checks import check_close, check_unchanged
+from utils.checks import check_close, check_unchanged, count_hooks, random_images
 
 device = "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def random_images(seed, *shape):
-    """Images in float64 with values between 0 and 1."""
-    return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def tiny_network(seed, grid=(2, 2), inplace=False):
@@ -92,12 +87,6 @@ def form(maps):
     if not isinstance(maps, torch.Tensor) or maps.ndim < 2:
         return maps
     return maps / maps.flatten(1).amax(1).reshape(-1, *[1] * (maps.ndim - 1))
-
-
-def count_hooks(model):
-    """How many hooks hang on a model's modules."""
-    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    return sum(len(getattr(module, kind)) for module in model.modules() for kind in kinds)
 
 
 # %% [markdown]

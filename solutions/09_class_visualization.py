@@ -24,7 +24,7 @@ import torch
 from torch import nn
 from torchvision.transforms.functional import gaussian_blur
 
-from utils.checks import check_close, check_unchanged, vector_jacobian_product
+from utils.checks import check_close, check_unchanged, run_beside, vector_jacobian_product
 
 device = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -65,10 +65,9 @@ class TinyNetwork(nn.Module):
         return self.linear((features + self.block(features)).mean(dim=(2, 3)))
 
 
+@run_beside
 def repeat(step, times, img, *rest):
     """Takes a step several times, and returns the image."""
-    if hasattr(step, "run_beside"):  # in the grader the student's function is in another process
-        return step.run_beside(repeat, times, img, *rest)
     for _ in range(times):
         step(img, *rest)
     return img.detach()

@@ -74,14 +74,15 @@ def test_every_topic_of_the_lecture_has_its_exercises_and_its_figure() -> None:
         assert drawn, f"{topic}: lab {number} has no figure “{title}”"
 
 
-def strings(source: str) -> str:
-    """All string literals of a cell, a line each; implicitly joined ones are one."""
-    nodes = ast.walk(ast.parse(source))
-    return "\n".join(
-        node.value
-        for node in nodes
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    )
+def strings(source: str) -> list[str]:
+    """All strings of a cell, with … for what an f-string fills in."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+        texts = [part.value if isinstance(part, ast.Constant) else "…" for part in parts]
+        if all(isinstance(text, str) for text in texts):
+            found.append("".join(texts))
+    return found
 
 
 def test_readme_lists_every_lab() -> None:

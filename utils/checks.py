@@ -1,8 +1,9 @@
-"""What the labs' tests compare with: each check fails in one sentence that names the mistake."""
+"""What the labs' tests are made of: checks that fail in one sentence that names the mistake."""
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import wraps
 from itertools import permutations
 from typing import Any
 
@@ -116,6 +117,29 @@ def check_unchanged(**inputs: Any) -> Iterator[None]:
             raise AssertionError(f"the input {name} was modified in place; work on a copy of it.")
 
 
+def run_beside(helper: Callable) -> Callable:
+    """Decorator: runs a test's helper where its first argument lives.
+
+    In the grader, what a student's code defines or returns lives in another process, and a test has
+    a stand-in for it that gives nothing but data. A helper that must have the thing itself, to set
+    hooks or to follow autograd's graph, goes there with its other arguments, and its result comes
+    back as data, tensors detached. Everywhere else it is called as it is.
+
+    Args:
+        helper: a function of a given cell or of a module, to be called by position; its first
+            argument is the thing.
+    """
+
+    @wraps(helper)
+    def run(thing: Any, *arguments: Any) -> Any:
+        if hasattr(thing, "run_beside"):
+            return thing.run_beside(run, *arguments)
+        return helper(thing, *arguments)
+
+    return run
+
+
+@run_beside
 def vector_jacobian_product(
     function: Callable[..., torch.Tensor], inputs: Sequence[Any], upstream: torch.Tensor
 ) -> tuple[torch.Tensor, ...]:
@@ -129,11 +153,6 @@ def vector_jacobian_product(
     Raises:
         AssertionError: if autograd can't follow the function from its result to its inputs.
     """
-    # In the grader a student's function lives in another process and results come back detached,
-    # so the whole computation has to go where the function is: there,
-    # run_beside(verb, *arguments) calls verb(the function itself, *arguments).
-    if hasattr(function, "run_beside"):
-        return function.run_beside(vector_jacobian_product, inputs, upstream)
     inputs = [x.detach().clone() if isinstance(x, torch.Tensor) else x for x in inputs]
     variables = [x for x in inputs if isinstance(x, torch.Tensor) and x.is_floating_point()]
     for variable in variables:
@@ -144,6 +163,18 @@ def vector_jacobian_product(
             "no gradient flows back to the inputs; is the result detached, or made with NumPy?"
         )
     return torch.autograd.grad(output, variables, upstream, materialize_grads=True)
+
+
+def random_images(seed: int, *shape: int) -> torch.Tensor:
+    """Images to test with: float64 of this shape, uniform in [0, 1)."""
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def count_hooks(model: torch.nn.Module) -> int:
+    """How many hooks hang on a model's modules: those that a function left behind, if it had none
+    before."""
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return sum(len(getattr(module, kind)) for module in model.modules() for kind in kinds)
 
 
 def _as_array(value: Any) -> np.ndarray | None:
