@@ -993,8 +993,7 @@ plt.show()
 # ten): it looks at neither, and the few votes that count are accidents. Never quote a shape bias
 # without the share of decided trials.
 #
-# For comparison, on Geirhos et al.'s pictures made from photographs: ResNet-50 0.22, AlexNet 0.25,
-# VGG-16 0.09; people 0.96.
+# For comparison, on Geirhos et al.'s pictures made from photographs: ResNet-50 0.22, people 0.96.
 #
 # ## 5. Take one cue away
 #
