@@ -4,7 +4,7 @@
 # Twenty layers learn better than eight. So fifty should be better still? They are worse, even on
 # the images that they are trained on. Then, in 2015, somebody added a plus sign, and a network of
 # 152 layers won everything that there was to win. You will put in this plus sign yourself: by hand,
-# as a module, fifty times in a row. And you will measure what it does, on the way forward and on
+# as a module, forty times in a row. And you will measure what it does, on the way forward and on
 # the way back.
 #
 # | section | what you write | minutes |
