@@ -1,4 +1,4 @@
-"""What a grader is asked, a Job, and what it answers, a Result: plain data, light to import.
+"""What a grader is asked, a Job, and what it answers, a Result, or why it can't: light to import.
 
 The process that hands out a class's submissions needs no more than this. PyTorch, which takes
 seconds, is imported where submissions are graded.

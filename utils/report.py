@@ -99,6 +99,7 @@ def guided_grad_cam(
 def in_batches(
     method: Explain, model: ImageClassifier, images: torch.Tensor, classes: torch.Tensor
 ) -> torch.Tensor:
+    """The method's maps (N, H, W), 250 images at a time, as more would take gigabytes."""
     batches = zip(images.split(250), classes.split(250), strict=True)
     return torch.cat([method(model, *batch) for batch in batches])
 
