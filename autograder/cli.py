@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from autograder.lab import LabError, find_lab, lab_names
+from autograder.authoring.lab import LabError, find_lab, lab_names
 
 app = typer.Typer(
     help="Release labs, grade submissions safely, write grades.",
@@ -40,7 +40,7 @@ def release(
     course: CourseOption = Path("course"),
 ) -> None:
     """Write the students' notebooks and enter the labs into the course's gradebook."""
-    from autograder import release as releasing
+    from autograder.authoring import release as releasing
 
     stale = []
     for name in labs or lab_names():
@@ -81,8 +81,8 @@ def grade(
     course: CourseOption = Path("course"),
 ) -> None:
     """Grade a class. Without SUBMISSIONS, a course's: into its gradebook, with feedback."""
-    from autograder.grade import find_submissions, grade_class
-    from autograder.job import Job, SandboxUnavailable
+    from autograder.grading.grade import find_submissions, grade_class
+    from autograder.grading.job import Job, SandboxUnavailable
 
     if isolation not in ("bubblewrap", "process"):
         raise fail(f"the isolation is bubblewrap or process, not {isolation}")
@@ -124,7 +124,7 @@ def grade(
     show(list(graded.values()))
     console.print(f"results: {results}")
     if submissions is None:
-        from autograder import gradebook
+        from autograder.course import gradebook
 
         gradebook.record(the_lab, graded.values(), course)
         gradebook.write_csv(graded.values(), course / "grades.csv")
@@ -139,7 +139,7 @@ def rehearse(
     workers: WorkersOption = CORES,
 ) -> None:
     """Grade a lab's known mistakes and correct variants, and say what isn't as it should be."""
-    from autograder.rehearsal import rehearse
+    from autograder.rehearsal.rehearse import rehearse
 
     with progress_bar("rehearsing") as bar:
         task = bar.add_task("", total=None)
@@ -171,7 +171,7 @@ def progress_bar(what: str) -> Progress:
 
 def show(results: list) -> None:
     """Prints a table of students, scores and reasons."""
-    from autograder.gradebook import summary
+    from autograder.course.gradebook import summary
 
     table = Table("student", "score", "reason")
     table.columns[1].justify = "right"

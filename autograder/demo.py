@@ -11,9 +11,9 @@ from pathlib import Path
 from nbformat.v4 import new_code_cell
 
 from autograder import cli
-from autograder.lab import Lab, find_lab
-from autograder.rehearsal import answered_notebook, known_answers, solution_answers
-from autograder.release import release
+from autograder.authoring.lab import Lab, find_lab
+from autograder.authoring.release import release
+from autograder.rehearsal.rehearse import answered_notebook, known_answers, solution_answers
 
 COURSE = Path("course") / "demo"
 MISTAKES = 6

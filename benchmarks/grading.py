@@ -20,11 +20,11 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from autograder import grade, normalise, tester
-from autograder.job import Job
-from autograder.lab import find_lab
-from autograder.rehearsal import answered_notebook, known_answers, solution_answers
-from autograder.release import release, source_notebook
+from autograder.authoring.lab import find_lab
+from autograder.authoring.release import release, source_notebook
+from autograder.grading import grade, normalise, tester
+from autograder.grading.job import Job
+from autograder.rehearsal.rehearse import answered_notebook, known_answers, solution_answers
 
 SUBMISSIONS = 20
 ROUNDS = 1  # Stock nbgrader takes minutes for a round: it runs every cell, figures included.

@@ -6,10 +6,10 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from autograder import grade as grading
-from autograder.lab import ROOT, Lab, read_lab
-from autograder.rehearsal import answered_notebook, solution_answers
-from autograder.release import release
+from autograder.authoring.lab import ROOT, Lab, read_lab
+from autograder.authoring.release import release
+from autograder.grading import grade as grading
+from autograder.rehearsal.rehearse import answered_notebook, solution_answers
 
 MINI = '''\
 # %% [markdown]

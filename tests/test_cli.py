@@ -8,9 +8,10 @@ import pytest
 from conftest import Grader
 from typer.testing import CliRunner
 
-from autograder import cli, sandbox
-from autograder.lab import read_lab
-from autograder.release import release
+from autograder import cli
+from autograder.authoring.lab import read_lab
+from autograder.authoring.release import release
+from autograder.grading import sandbox
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import tomllib
 
 import yaml
 
-from autograder.lab import ROOT, find_lab, lab_names
-from autograder.sandbox import WORKER_FILES
+from autograder.authoring.lab import ROOT, find_lab, lab_names
+from autograder.grading.sandbox import WORKER_FILES
 
 
 def imports(path) -> set[str]:
@@ -45,12 +45,16 @@ def test_arrows_run_one_way() -> None:
         assert not any(name.startswith("autograder") for name in imports(path)), path
     for name in WORKER_FILES:
         needed = {n for n in imports(ROOT / "autograder" / name) if n.startswith("autograder")}
-        assert needed <= {"autograder.channel", "autograder.changes"}, name
+        assert needed <= {"autograder.grading.channel", "autograder.grading.changes"}, name
 
 
 def test_every_lab_is_complete() -> None:
     for name in lab_names():
-        for path in (f"labs/{name}.ipynb", f"tests/mistakes/{name}.py", f"tests/test_{name}.py"):
+        for path in (
+            f"labs/{name}.ipynb",
+            f"tests/mistakes/{name}.py",
+            f"tests/labs/test_{name}.py",
+        ):
             assert (ROOT / path).is_file(), path
 
 

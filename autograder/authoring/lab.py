@@ -1,0 +1,212 @@
+"""A lab as its author wrote it: solutions/NN_name.py, its cells, their roles and mistakes."""
+
+import ast
+import re
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import jupytext
+
+ROOT = Path(__file__).resolve().parents[2]
+ROLES = ("given", "exercise", "test", "question")
+SOLUTION = re.compile(r"^[ \t]*#+ BEGIN SOLUTION\n(.*?)^[ \t]*#+ END SOLUTION[ \t]*$", re.M | re.S)
+HIDDEN = re.compile(
+    r"^[ \t]*#+ BEGIN HIDDEN TESTS\n(.*?)^[ \t]*#+ END HIDDEN TESTS[ \t]*$", re.M | re.S
+)
+MARKER = re.compile(r"#+ (?:BEGIN|END) (SOLUTION|HIDDEN TESTS)")
+
+
+class LabError(Exception):
+    """A lab's source can't be released; each line of the message is `file:line: what is wrong`."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a lab. `name` is the exercise that an exercise or test cell belongs to, or the
+    question's own name; `grade_id` is what nbgrader calls the cell (None for demos and prose)."""
+
+    role: str
+    source: str
+    line: int
+    markdown: bool = False
+    name: str | None = None
+    points: float | None = None
+    grade_id: str | None = None
+
+    @property
+    def hidden(self) -> bool:
+        """Whether part of the cell is removed from the student's notebook."""
+        return HIDDEN.search(self.source) is not None
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A lab: its name (the file's stem), its cells in order, and the project's root folder."""
+
+    name: str
+    cells: tuple[Cell, ...]
+    root: Path
+
+    def having(self, *roles: str) -> list[Cell]:
+        """The cells with one of these roles, in order."""
+        return [cell for cell in self.cells if cell.role in roles]
+
+    @cached_property
+    def exercises(self) -> dict[str, frozenset[str]]:
+        """Every exercise's name, with the top-level names that its solution binds."""
+        return {cell.name: frozenset(bound_names(cell.source)) for cell in self.having("exercise")}
+
+    @property
+    def solution_path(self) -> Path:
+        return self.root / "solutions" / f"{self.name}.py"
+
+    @property
+    def released_path(self) -> Path:
+        return self.root / "labs" / f"{self.name}.ipynb"
+
+
+def lab_names(root: Path = ROOT) -> list[str]:
+    """The names of all labs, sorted."""
+    return sorted(path.stem for path in (root / "solutions").glob("[0-9][0-9]_*.py"))
+
+
+def find_lab(name: str, root: Path = ROOT) -> Lab:
+    """Reads a lab by its name or by its number.
+
+    Raises:
+        LabError: there is no such lab, or its source has mistakes.
+    """
+    found = [lab for lab in lab_names(root) if name in (lab, lab[:2])]
+    if not found:
+        raise LabError(f"there is no lab {name!r}; the labs are: {', '.join(lab_names(root))}")
+    return read_lab(root / "solutions" / f"{found[0]}.py")
+
+
+def bound_names(source: str) -> set[str]:
+    """The names that a cell's source binds at its top level; empty where it doesn't parse."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError):
+        return set()
+    names = set()
+    for statement in tree.body:
+        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(statement.name)
+        elif isinstance(statement, ast.Import | ast.ImportFrom):
+            names.update((alias.asname or alias.name).split(".")[0] for alias in statement.names)
+        else:
+            names.update(
+                node.id
+                for node in ast.walk(statement)
+                if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+            )
+    return names
+
+
+def percent_cells(path: Path) -> list[tuple[int, dict, str, bool]]:
+    """A py:percent file's cells as (line of the header, the header's keys, source, is markdown).
+
+    Raises:
+        LabError: text stands before the first cell.
+    """
+    text = path.read_text(encoding="utf-8")
+    lines = [n for n, line in enumerate(text.splitlines(), 1) if line.startswith("# %%")]
+    cells = jupytext.reads(text, fmt="py:percent").cells
+    for cell in cells:
+        cell.metadata.pop("lines_to_next_cell", None)  # jupytext's own note
+    if len(cells) != len(lines):
+        raise LabError(f"{path}:1: the file must begin with a `# %%` header")
+    return [
+        (line, dict(cell.metadata), cell.source, cell.cell_type == "markdown")
+        for line, cell in zip(lines, cells, strict=True)
+    ]
+
+
+def read_lab(path: Path) -> Lab:
+    """Reads and checks a lab's source.
+
+    Raises:
+        LabError: the author made mistakes; all of them are listed, each with file and line.
+    """
+    mistakes: list[str] = []
+    cells: list[Cell] = []
+    count: Counter[str] = Counter()
+    for line, keys, source, markdown in percent_cells(path):
+        roles = [role for role in ROLES if role in keys]
+        unknown = set(keys) - {*ROLES, "points"}
+        if unknown or len(roles) > 1:
+            mistakes.append(
+                f"{path}:{line}: a header has one role out of {', '.join(ROLES)}, and points;"
+                f" this one has {', '.join(keys)}"
+            )
+            continue
+        role = roles[0] if roles else "demo"
+        name = keys[role] if role not in ("demo", "given") else None
+        count[f"{role} {name}"] += 1
+        ordinal = count[f"{role} {name}"]
+        grade_id = {
+            "given": f"given_{ordinal}",
+            "exercise": name,
+            "test": f"test_{name}" if ordinal == 1 else f"test_{name}_{ordinal}",
+            "question": name,
+            "demo": None,
+        }[role]
+        cells.append(Cell(role, source, line, markdown, name, keys.get("points"), grade_id))
+    for cell in cells:
+        mistakes += [f"{path}:{cell.line}: {mistake}" for mistake in _mistakes_in(cell, cells)]
+    if mistakes:
+        raise LabError("\n".join(mistakes))
+    return Lab(path.stem, tuple(cells), path.resolve().parents[1])
+
+
+def _mistakes_in(cell: Cell, cells: list[Cell]) -> list[str]:
+    """What is wrong with one cell among its lab's cells, one sentence each."""
+    mistakes = []
+    exercises = [other.name for other in cells if other.role == "exercise"]
+    named = [other.name for other in cells if other.role in ("exercise", "question")]
+    markers = Counter(marker.group(0).lstrip("# ") for marker in MARKER.finditer(cell.source))
+    for kind, region, role in (
+        ("SOLUTION", SOLUTION, ("exercise", "question")),
+        ("HIDDEN TESTS", HIDDEN, ("test",)),
+    ):
+        begins, ends = markers[f"BEGIN {kind}"], markers[f"END {kind}"]
+        if not begins == ends == len(region.findall(cell.source)):
+            mistakes.append(f"a BEGIN {kind} and its END {kind} don't pair up")
+        elif begins and cell.role not in role:
+            mistakes.append(f"only a cell with the role {role[0]} may have a {kind} region")
+    if cell.markdown != (cell.role == "question") and cell.role != "demo":
+        kind = "[markdown]" if cell.role == "question" else "code"
+        mistakes.append(f"a cell with the role {cell.role} must be a {kind} cell")
+    elif not cell.markdown and cell.role != "demo":
+        try:
+            ast.parse(cell.source)
+        except SyntaxError as error:
+            mistakes.append(f"the cell isn't plain Python: {error.msg} in its line {error.lineno}")
+    if cell.role in ("exercise", "question"):
+        if "BEGIN SOLUTION" not in cell.source:
+            mistakes.append(f"{cell.name!r} has no BEGIN SOLUTION … END SOLUTION markers")
+        if named.count(cell.name) > 1:
+            mistakes.append(f"the name {cell.name!r} is used {named.count(cell.name)} times")
+    if cell.role == "exercise":
+        if cell.name not in bound_names(cell.source):
+            mistakes.append(f"the cell of exercise {cell.name!r} doesn't define {cell.name}")
+        tests = [other for other in cells if other.role == "test" and other.name == cell.name]
+        if not any(has_statements(HIDDEN.sub("", test.source)) for test in tests):
+            mistakes.append(f"exercise {cell.name!r} has no test that students can see")
+    if cell.role == "test" and cell.name not in exercises:
+        mistakes.append(f"a test for the unknown exercise {cell.name!r}")
+    if cell.role in ("test", "question") and not (
+        isinstance(cell.points, int | float) and cell.points > 0
+    ):
+        mistakes.append(f"the {cell.role} {cell.name!r} needs points, a number above 0")
+    return mistakes
+
+
+def has_statements(source: str) -> bool:
+    """Whether a cell's source has any statement at all (comments and blank lines aren't any)."""
+    try:
+        return bool(ast.parse(source).body)
+    except SyntaxError:
+        return True

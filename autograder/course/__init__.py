@@ -1,0 +1,1 @@
+"""A class over a term: gradebook, feedback, grades."""

@@ -1,0 +1,289 @@
+"""Starts workers in a bubblewrap sandbox and talks to them: the trusted side of worker.py."""
+
+import builtins
+import contextlib
+import io
+import os
+import pickle
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from autograder.authoring.lab import ROOT
+from autograder.grading import changes, channel
+from autograder.grading.job import Isolation, SandboxUnavailable
+from autograder.grading.worker import SCRATCH
+
+SECONDS_PER_CALL = 20.0
+SECONDS_PER_SUBMISSION = 300.0
+START_SECONDS = 120.0
+
+# What a worker may see of this package: nothing that knows a test or a solution.
+WORKER_FILES = (
+    "__init__.py",
+    "grading/__init__.py",
+    "grading/worker.py",
+    "grading/channel.py",
+    "grading/changes.py",
+)
+# What the warm process needs to make namespaces and then drop everything; a worker has none.
+CAPABILITIES = ("CAP_SYS_ADMIN", "CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP", "CAP_KILL")
+
+
+class WorkerLost(BaseException):
+    """The worker ended, or had to be ended; the message says why, for the student.
+
+    Not an Exception, so that a test that expects an exception can't mistake it for one.
+    """
+
+
+class StudentError(Exception):
+    """An exception in a student's code for which there is no builtin type to raise."""
+
+
+class RemoteObject:
+    """Stands for a function or object that lives in the worker: call it, use its attributes."""
+
+    def __init__(self, worker: Callable[[], "Worker"], key: tuple[str, Any]) -> None:
+        self._worker, self._key = worker, key
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        return self._worker().call(self, *arguments, **keywords)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self._worker().call(getattr, self, name)
+
+    def run_beside(self, verb: Callable, *arguments: Any) -> Any:
+        """Runs an importable function over there, with the real object as its first argument."""
+        return self._worker().call(verb, self, *arguments)
+
+    def __repr__(self) -> str:
+        return f"<the student's {self._key[1]}>"
+
+
+class _Pickler(pickle.Pickler):
+    """Writes requests; what lives in the worker goes by its key."""
+
+    def persistent_id(self, item: Any) -> tuple[str, Any] | None:
+        return item._key if type(item) is RemoteObject else None
+
+
+class Worker:
+    """One worker process, in which one submission's code runs.
+
+    Args:
+        lifeline: closing it kills the worker and all its children; it tells how the worker ended.
+        deadline: when the submission's time is over, on time.monotonic's clock.
+    """
+
+    def __init__(self, connection: socket.socket, lifeline: socket.socket, deadline: float) -> None:
+        self._connection, self._lifeline, self._deadline = connection, lifeline, deadline
+        self.lost: WorkerLost | None = None
+
+    def run(self, title: str, source: str) -> None:
+        """Executes a cell; raises its exception as `call` does."""
+        self._request(("run", title, source), [])
+
+    def call(self, function: Any, *arguments: Any, **keywords: Any) -> Any:
+        """Calls a function with pickled copies of the arguments; what it changed in the copies'
+        arrays, tensors and modules is then changed in the arguments themselves.
+
+        Raises:
+            WorkerLost: the worker died, took too long, or sent what isn't a result.
+            Exception: what the function raised, as its nearest builtin type.
+        """
+        shared = list(changes.shared_objects((arguments, keywords)))
+        return self._request(("call", function, arguments, keywords), shared)
+
+    def _request(self, request: tuple, shared: list) -> Any:
+        if self.lost:
+            raise self.lost
+        pickled = io.BytesIO()
+        _Pickler(pickled, protocol=pickle.HIGHEST_PROTOCOL).dump(request)
+        deadline = min(time.monotonic() + SECONDS_PER_CALL, self._deadline)
+        try:
+            channel.send_request(self._connection, pickled.getvalue(), deadline)
+            reply = channel.receive_reply(self._connection, deadline)
+            for place, state in reply["changes"]:
+                changes.apply(shared[place], state)
+            error, result = reply.get("error"), self._localise(reply.get("result"))
+            if error:
+                error = str(error["kind"]), str(error["message"]), str(error["place"])
+        except TimeoutError:
+            if deadline == self._deadline:
+                reason = f"could not run: the notebook took {SECONDS_PER_SUBMISSION:.0f} s in all"
+            else:
+                reason = f"did not finish within {SECONDS_PER_CALL:.0f} s: an endless loop?"
+            raise self._lose(reason) from None
+        except EOFError:
+            raise self._lose(None) from None
+        except channel.ChannelError as broken:
+            raise self._lose(f"returned {broken}") from None
+        except Exception:
+            raise self._lose("returned something that isn't a result") from None
+        if error:
+            raise _as_builtin(*error)
+        return result
+
+    def _localise(self, value: Any) -> Any:
+        """Puts stand-ins in the place of handles."""
+        if type(value) is channel.Handle:
+            return RemoteObject(lambda: self, ("handle", value.number))
+        if type(value) in (list, tuple):
+            return type(value)(self._localise(item) for item in value)
+        if type(value) is dict:
+            return {key: self._localise(item) for key, item in value.items()}
+        return value
+
+    def _lose(self, reason: str | None) -> WorkerLost:
+        status = self.close()
+        if reason is None and status is not None and os.WIFEXITED(status):
+            reason = f"ended the process (exit status {os.WEXITSTATUS(status)})"
+        elif reason is None and status is not None and os.WTERMSIG(status) == signal.SIGKILL:
+            reason = "was stopped by the system: too much memory or processor time?"
+        elif reason is None:
+            number = os.WTERMSIG(status) if status is not None else 0
+            reason = f"crashed the process ({signal.strsignal(number) or 'unknown cause'})"
+        self.lost = WorkerLost(reason)
+        return self.lost
+
+    def close(self) -> int | None:
+        """Ends the worker with all its children. Returns how it had ended, as os.wait tells it."""
+        self._connection.close()
+        status = b""
+        with contextlib.suppress(OSError):
+            self._lifeline.shutdown(socket.SHUT_WR)
+            self._lifeline.settimeout(5)
+            status = self._lifeline.recv(4)
+        self._lifeline.close()
+        return struct.unpack("!i", status)[0] if len(status) == 4 else None
+
+
+def _as_builtin(kind: str, message: str, place: str) -> Exception:
+    """The exception to raise here for one that a student's code raised over there."""
+    error: Exception
+    try:
+        error = getattr(builtins, kind)(message)
+        assert isinstance(error, Exception)
+    except (AttributeError, TypeError, AssertionError):
+        error = StudentError(f"{kind}: {message}")
+    error.student_place = place  # type: ignore[attr-defined]
+    return error
+
+
+class Sandbox:
+    """A warm process that forks a worker in 10 to 40 ms; use it as a context manager.
+
+    Args:
+        modules: what the warm process imports beforehand, so that no worker has to.
+        isolation: "bubblewrap", or "process" for limits on time and memory only.
+
+    Raises:
+        SandboxUnavailable: bubblewrap is missing or may not make namespaces here.
+    """
+
+    def __init__(self, modules: Iterable[str], isolation: Isolation = "bubblewrap") -> None:
+        self._control, theirs = socket.socketpair()
+        confined = isolation == "bubblewrap"
+        command = [sys.executable, "-m", "autograder.grading.worker", str(theirs.fileno())]
+        command += ["confined" if confined else "plain", *modules]
+        scratch = SCRATCH if confined else "/tmp"
+        variables = {
+            "HOME": scratch,
+            "MPLBACKEND": "agg",
+            "MPLCONFIGDIR": scratch,
+            "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+            "PATH": os.pathsep.join((str(Path(sys.executable).parent), "/usr/bin", "/bin")),
+            "PYTHONHASHSEED": "0",
+            "PYTHONNOUSERSITE": "1",
+            "PYTHONPATH": str(ROOT),
+            "TMPDIR": scratch,
+            "USER": "student",
+        }
+        if confined:
+            command = [*_bubblewrap(), *command]
+        self._process = subprocess.Popen(
+            command,
+            env=variables,
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        theirs.close()
+        self._control.settimeout(START_SECONDS)
+        if self._control.recv(5) != b"ready":
+            assert self._process.stderr is not None
+            said = self._process.stderr.read().decode(errors="replace").strip().splitlines()
+            self.close()
+            raise SandboxUnavailable(
+                f"the sandbox did not start ({said[-1] if said else 'no reason given'});"
+                " mend that, or grade without it by --isolation process, which lets submissions"
+                " read this machine's files"
+            )
+
+    def worker(self, deadline: float) -> Worker:
+        """Forks a fresh worker, which must be done by the deadline on time.monotonic's clock."""
+        (connection, theirs), (lifeline, their_lifeline) = socket.socketpair(), socket.socketpair()
+        with theirs, their_lifeline:
+            descriptors = [theirs.fileno(), their_lifeline.fileno()]
+            socket.send_fds(self._control, [b"fork"], descriptors)
+        return Worker(connection, lifeline, deadline)
+
+    def close(self) -> None:
+        """Ends the warm process and every worker."""
+        self._control.close()
+        self._process.kill()
+        self._process.wait()
+        if self._process.stderr:
+            self._process.stderr.close()
+
+    def __enter__(self) -> "Sandbox":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _bubblewrap() -> list[str]:
+    """The command that confines what follows it: no network, nothing writable but SCRATCH, and
+    nothing to read but the system's libraries, this Python, utils/ and the worker itself."""
+    program = shutil.which("bwrap")
+    if program is None:
+        raise SandboxUnavailable(
+            "bubblewrap is needed to run submissions safely and was not found: install it"
+            " (Debian, Ubuntu: apt-get install bubblewrap; Fedora: dnf install bubblewrap), or"
+            " grade without it by --isolation process, which lets submissions read this"
+            " machine's files"
+        )
+    command = [program, "--die-with-parent", "--new-session", "--unshare-ipc", "--unshare-pid"]
+    command += ["--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
+    if os.getuid() != 0:
+        command += ["--unshare-user"]
+    for capability in CAPABILITIES:
+        command += ["--cap-add", capability]
+    for place in ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache"):
+        command += ["--ro-bind-try", place, place]
+    package = ROOT / "autograder"
+    visible = {Path(sys.prefix), Path(sys.base_prefix), ROOT / "utils"}
+    visible |= {package / name for name in WORKER_FILES}
+    visible = {path for path in visible if not path.is_relative_to("/usr")}
+    # bubblewrap makes missing parents for root alone; a worker, who isn't root, must pass them.
+    for parent in sorted({parent for path in visible for parent in path.parents[:-1]}):
+        command += ["--perms", "0755", "--dir", str(parent)]
+    for path in sorted(visible):
+        command += ["--ro-bind", str(path), str(path)]
+    if not any(path.is_relative_to("/tmp") for path in visible):
+        command += ["--symlink", SCRATCH, "/tmp"]
+    command += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", SCRATCH]
+    return [*command, "--remount-ro", "/"]

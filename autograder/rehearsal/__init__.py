@@ -1,0 +1,1 @@
+"""Is a lab ready? Its known answers, graded before students see it."""

@@ -1,0 +1,286 @@
+"""Grading honest submissions: marks, messages, and what a result says."""
+
+import json
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict
+
+import nbformat
+import pytest
+import torch
+from conftest import Grader, message, points
+from nbformat.v4 import new_code_cell
+
+from autograder.grading.grade import find_submissions, grade_class
+from autograder.grading.job import Job, Result
+from autograder.grading.sandbox import RemoteObject, Sandbox
+
+FULL = {"double": 5, "score": 4, "answer": 1}
+
+
+def test_solution_gets_full_marks(grader: Grader) -> None:
+    result = grader(grader.notebook())
+    assert (result.status, result.score, result.max_score) == ("graded", 10, 10)
+    assert points(result) == FULL
+    assert (result.repairs, result.flags) == ([], [])
+    assert result.questions == [{"grade_id": "why", "max_points": 2, "answered": True}]
+
+
+def test_untouched_notebook_gets_nothing(grader: Grader) -> None:
+    result = grader(nbformat.read(grader.lab.released_path, as_version=4))
+    assert result.score == 0
+    assert message(result, "double") == "not implemented yet"
+    assert result.questions[0]["answered"] is False
+
+
+def test_every_test_cell_is_reported(grader: Grader) -> None:
+    tests = grader(grader.notebook()).tests
+    assert [(t.grade_id, t.max_points, t.hidden) for t in tests] == [
+        ("test_double", 2, False),
+        ("test_double_2", 3, True),
+        ("test_score", 4, False),
+        ("test_answer", 1, False),
+    ]
+
+
+def test_mistake_is_named_and_costs_nothing_else(grader: Grader) -> None:
+    result = grader(grader.notebook(double="def double(x):\n    return x * x"))
+    assert points(result) == FULL | {"double": 0}
+    assert "x is squared" in message(result, "double")
+
+
+def test_result_that_is_right_only_on_the_visible_input(grader: Grader) -> None:
+    source = "def double(x):\n    return np.array([2.0, 4.0])"
+    result = grader(grader.notebook(double=source))
+    assert points(result)["double"] == 2
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("def double(x):\n    return y", "NameError: name 'y' is not defined (line 2 of double)"),
+        ("def double(x):\n    1 / 0", "ZeroDivisionError: division by zero (line 2 of double)"),
+        ("def double(x) return", "SyntaxError"),
+        ("pass", "NameError: double is not defined"),
+        ("def double(x):\n    pass", "returned None"),
+        ("def double(x):\n    return object()", "double"),
+        ("def double():\n    return 1", "TypeError"),
+        (
+            "class E(Exception): pass\ndef double(x):\n    raise E('mine')",
+            "mine (line 3 of double)",
+        ),
+        ("def double(x):\n    raise SystemExit(3)", "SystemExit"),
+        ("import nowhere\ndef double(x):\n    return 2 * x", "No module named 'nowhere'"),
+    ],
+)
+def test_exceptions_say_what_and_where(grader: Grader, source: str, said: str) -> None:
+    result = grader(grader.notebook(double=source))
+    assert points(result) == FULL | {"double": 0}
+    assert said in message(result, "double")
+
+
+def test_changes_in_place_reach_the_test(grader: Grader) -> None:
+    source = """
+def score(model, images):
+    model.train()
+    model.eval() if images.shape[0] == 0 else None
+    return model(images)[:, 0]
+"""
+    assert "not 0." not in message(grader(grader.notebook(score=source)), "score")
+    mode = "def score(model, images):\n    y = model(images)[:, 0]\n    model.train()\n    return y"
+    assert "training mode" in message(grader(grader.notebook(score=mode)), "score")
+    hook = """
+def score(model, images):
+    model[0].register_forward_hook(lambda *a: None)
+    return model(images)[:, 0]
+"""
+    assert "hook was left" in message(grader(grader.notebook(score=hook)), "score")
+
+
+def test_changes_in_place_beside_a_module_that_lives_in_the_worker() -> None:
+    cell = """
+import torch
+block = torch.nn.BatchNorm1d(2)
+def halve(block, x):
+    block(x)  # changes the block's running statistics
+    x /= 2
+"""
+    x = torch.arange(4.0).reshape(2, 2)
+    with Sandbox(["torch"]) as sandbox:
+        worker = sandbox.worker(time.monotonic() + 60)
+        worker.run("cell", cell)
+        block, halve = (RemoteObject(lambda: worker, ("name", name)) for name in ("block", "halve"))
+        worker.call(halve, block, x)
+        assert block.run_beside(getattr, "num_batches_tracked") == 1
+        worker.close()
+    assert torch.equal(x, torch.tensor([[0.0, 0.5], [1.0, 1.5]]))
+
+
+def test_wrong_value_of_an_exercise_that_is_no_function(grader: Grader) -> None:
+    result = grader(grader.notebook(answer="answer = 41"))
+    assert message(result, "answer") == "answer is 41, not what was asked for"
+
+
+def test_same_seed_same_result(grader: Grader) -> None:
+    noisy = "def double(x):\n    return x + np.random.rand(*x.shape)"
+
+    def without_time(result: Result) -> dict:
+        return asdict(result) | {"seconds": 0}
+
+    first, again = (without_time(grader(grader.notebook(double=noisy), seed=5)) for _ in range(2))
+    assert first == again
+    other = grader(grader.notebook(double=noisy), seed=6)
+    assert message(other, "double") != first["tests"][0]["message"]
+    assert grader(grader.notebook(), seed=6).score == grader(grader.notebook(), seed=7).score == 10
+
+
+def test_hidden_inputs_depend_on_the_seed(grader: Grader) -> None:
+    source = "def double(x):\n    raise ValueError(str(x.ravel()[0]))"
+    said = {grader(grader.notebook(double=source), seed=seed).tests[1].message for seed in (1, 2)}
+    assert len(said) == 2
+
+
+def test_class_is_graded_resumed_and_written(grader: Grader, tmp_path) -> None:
+    class_folder, results = tmp_path / "class", tmp_path / "results"
+    class_folder.mkdir()
+    (class_folder / "folder_student").mkdir()
+    nbformat.write(grader.notebook(), class_folder / "ada.ipynb")
+    nbformat.write(grader.notebook(answer="answer = 1"), class_folder / "folder_student/x.ipynb")
+    (class_folder / "zoe.ipynb").write_text("no notebook")
+    (class_folder / ".DS_Store").write_text("")
+    jobs = [
+        Job(student, path, grader.lab.solution_path, 0)
+        for student, path in find_submissions(class_folder).items()
+    ]
+    graded = grade_class(jobs, results, workers=1)
+    assert {name: result.score for name, result in graded.items()} == {
+        "ada": 10,
+        "folder_student": 9,
+        "zoe": 0,
+    }
+    assert graded["zoe"].status == "refused"
+    assert graded["zoe"].reason == "the file is not a Jupyter notebook"
+    assert sorted(path.name for path in results.iterdir()) == [
+        "ada.json",
+        "folder_student.json",
+        "zoe.json",
+    ]
+    written = json.loads((results / "ada.json").read_text())
+    assert written["schema_version"] == 1
+    assert written["tests"][0]["exercise"] == "double"
+
+    # What is there and still holds is kept; what changed is graded anew.
+    kept = json.loads((results / "ada.json").read_text()) | {"flags": ["kept"]}
+    (results / "ada.json").write_text(json.dumps(kept))
+    nbformat.write(grader.notebook(), class_folder / "folder_student/x.ipynb")
+    again = grade_class(jobs, results, workers=1)
+    assert again["ada"].flags == ["kept"]
+    assert again["folder_student"].score == 10
+
+
+def test_any_executor_will_do(grader: Grader, tmp_path) -> None:
+    nbformat.write(grader.notebook(), tmp_path / "ada.ipynb")
+    job = Job("ada", tmp_path / "ada.ipynb", grader.lab.solution_path, 0)
+    with ThreadPoolExecutor(1) as executor:
+        graded = grade_class([job], tmp_path / "results", executor=executor)
+    assert graded["ada"].score == 10
+
+
+@pytest.mark.slow
+def test_a_dask_cluster_is_such_an_executor(grader: Grader, tmp_path) -> None:
+    distributed = pytest.importorskip("distributed", reason="needs the extra `cluster`")
+    jobs = []
+    for student in ("ada", "zoe"):
+        path = tmp_path / f"{student}.ipynb"
+        nbformat.write(grader.notebook(), path)
+        jobs.append(Job(student, path, grader.lab.solution_path, 0))
+    with (
+        distributed.LocalCluster(
+            n_workers=1, threads_per_worker=1, dashboard_address=None
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        graded = grade_class(jobs, tmp_path / "results", executor=client.get_executor())
+    assert {name: result.score for name, result in graded.items()} == {"ada": 10, "zoe": 10}
+
+
+class _Dies(ThreadPoolExecutor):
+    """A pool whose process dies of one submission, and takes those that wait with it."""
+
+    def submit(self, function, job):
+        future = super().submit(function, job)
+        if job.student == "deadly" or self._max_workers > 1:
+            future = Future()
+            future.set_exception(BrokenProcessPool("a process died"))
+        return future
+
+
+def test_submission_that_kills_the_grader_costs_nobody_else(
+    grader: Grader, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr("autograder.grading.grade.processes", _Dies)
+    jobs = []
+    for student in ("ada", "deadly", "zoe"):
+        path = tmp_path / f"{student}.ipynb"
+        nbformat.write(grader.notebook(), path)
+        jobs.append(Job(student, path, grader.lab.solution_path, 0))
+    graded = grade_class(jobs, tmp_path / "results", workers=2)
+    assert {name: result.score for name, result in graded.items()} == {
+        "ada": 10,
+        "deadly": 0,
+        "zoe": 10,
+    }
+    assert "the grader itself failed on this submission" in graded["deadly"].reason
+
+
+def test_file_and_folder_of_one_name_are_both_graded(tmp_path) -> None:
+    (tmp_path / "ada").mkdir()
+    (tmp_path / "ada.ipynb").write_text("")
+    assert set(find_submissions(tmp_path)) == {"ada", "ada.ipynb"}
+
+
+def test_missing_or_empty_folder(tmp_path) -> None:
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(FileNotFoundError, match="folder"):
+            find_submissions(folder)
+
+
+def test_result_that_is_no_result_is_graded_anew(grader: Grader, tmp_path) -> None:
+    path = tmp_path / "student.json"
+    for text in ("", "{}", '{"schema_version": 99}', "[1]"):
+        path.write_text(text)
+        with pytest.raises(ValueError, match="no result"):
+            Result.read(path)
+
+
+def test_own_cells_that_define_helpers_are_run(grader: Grader) -> None:
+    notebook = grader.notebook(double="def double(x):\n    return helper(x)")
+    helper = new_code_cell("import math\ndef helper(x):\n    return factor * x")
+    notebook.cells.insert(2, helper)
+    notebook.cells.insert(2, new_code_cell("factor = 2\nprint(undefined)"))
+    notebook.cells.insert(2, new_code_cell("raise RuntimeError('never needed')"))
+    result = grader(notebook)
+    assert result.score == 10
+    assert any("own cells" in repair for repair in result.repairs)
+
+
+def test_changed_demo_that_defines_a_helper_is_run(grader: Grader) -> None:
+    notebook = grader.notebook(double="def double(x):\n    return twice(x)")
+    demo = next(cell for cell in notebook.cells if "print(double" in cell.source)
+    demo.source = "twice = lambda x: 2 * x"
+    assert grader(notebook).score == 10
+
+
+def test_exercise_redefined_in_a_cell_of_the_students_own(grader: Grader) -> None:
+    notebook = grader.notebook(double="def double(x):\n    return x")
+    place = next(n for n, cell in enumerate(notebook.cells) if cell.id == "double")
+    notebook.cells.insert(place + 1, new_code_cell("def double(x):\n    return 2 * x"))
+    assert grader(notebook).score == 10
+
+
+def test_magics_are_ignored(grader: Grader) -> None:
+    notebook = grader.notebook(
+        double="%%time\n%matplotlib inline\n!ls\ndef double(x):\n    return 2 * x"
+    )
+    assert grader(notebook).score == 10

@@ -1,0 +1,172 @@
+"""Lab 01's reference implementations against PyTorch, SciPy and the adjoint identity."""
+
+import numpy as np
+import pytest
+import scipy.signal
+import torch
+
+from autograder.authoring.reference import load_reference
+from utils.checks import eval_numerical_gradient_array, rel_error
+
+reference = load_reference("01_convolution")
+
+# (N, C, H, W), (F, kH, kW), stride, pad; the stride always divides H + 2·pad − kH and its like.
+LAYERS = [
+    ((2, 3, 5, 7), (4, 3, 3), 1, 0),
+    ((2, 3, 5, 7), (4, 3, 3), 1, 1),
+    ((2, 3, 5, 7), (4, 3, 3), 2, 1),
+    ((3, 2, 6, 5), (5, 2, 3), 2, 1),
+    ((1, 1, 4, 4), (1, 4, 4), 1, 0),
+    ((3, 4, 4, 7), (2, 1, 1), 3, 0),
+    ((2, 3, 3, 6), (5, 3, 2), 1, 2),
+    ((2, 1, 8, 5), (3, 2, 5), 3, 0),
+    ((1, 5, 2, 3), (2, 4, 5), 1, 3),
+]
+# (N, C, H, W), (pool height, pool width), stride
+POOLS = [
+    ((2, 3, 6, 8), (2, 2), 2),
+    ((2, 3, 7, 9), (3, 3), 2),
+    ((1, 2, 5, 8), (3, 2), 1),
+    ((3, 1, 4, 7), (1, 1), 3),
+    ((2, 2, 3, 9), (1, 5), 2),
+    ((1, 1, 4, 3), (4, 3), 1),
+]
+
+
+def assert_agrees(actual, expected):
+    """Agreement to 1e-12 of the largest expected value, in float64 and in shape."""
+    expected = np.asarray(expected)
+    assert actual.dtype == np.float64
+    assert actual.shape == expected.shape
+    assert np.max(np.abs(actual - expected)) <= 1e-12 * np.max(np.abs(expected))
+
+
+def random_layer(x_shape, w_shape, stride, pad):
+    """A layer's x, w, b and conv_param, and an upstream gradient of its output's shape."""
+    rng = np.random.default_rng(0)
+    filters, *kernel_shape = w_shape
+    x = rng.standard_normal(x_shape)
+    w, b = rng.standard_normal((filters, x_shape[1], *kernel_shape)), rng.standard_normal(filters)
+    H_out, W_out = (np.array(x_shape[2:]) + 2 * pad - kernel_shape) // stride + 1
+    dout = rng.standard_normal((x_shape[0], filters, H_out, W_out))
+    return x, w, b, {"stride": stride, "pad": pad}, dout
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (4, 4), (9, 3)])
+@pytest.mark.parametrize("kernel_shape", [(1, 1), (2, 3), (4, 3), (3, 1)])
+def test_correlation_and_convolution_against_scipy(shape, kernel_shape):
+    rng = np.random.default_rng(1)
+    x, kernel = rng.standard_normal(shape), rng.standard_normal(kernel_shape)
+    assert_agrees(
+        reference.cross_correlate2d(x, kernel), scipy.signal.correlate2d(x, kernel, mode="valid")
+    )
+    assert_agrees(reference.convolve2d(x, kernel), scipy.signal.convolve2d(x, kernel, mode="full"))
+    assert_agrees(reference.convolve2d(kernel, x), scipy.signal.convolve2d(x, kernel, mode="full"))
+
+
+@pytest.mark.parametrize(("shape", "kernel_shape"), [((5, 7), (3, 2)), ((4, 4), (4, 1))])
+def test_the_two_identities_against_autograd(shape, kernel_shape):
+    rng = np.random.default_rng(2)
+    x, kernel = (torch.tensor(rng.standard_normal(s)) for s in (shape, kernel_shape))
+    x.requires_grad_()
+    kernel.requires_grad_()
+    y = torch.nn.functional.conv2d(x[None, None], kernel[None, None])[0, 0]
+    dout = torch.tensor(rng.standard_normal(y.shape))
+    dx, dkernel = torch.autograd.grad(y, (x, kernel), dout)
+    x, kernel = x.detach().numpy(), kernel.detach().numpy()
+    assert_agrees(reference.kernel_gradient(x, dout.numpy()), dkernel)
+    assert_agrees(reference.input_gradient(dout.numpy(), kernel), dx)
+
+
+@pytest.mark.parametrize(("x_shape", "w_shape", "stride", "pad"), LAYERS)
+def test_forward_against_conv2d(x_shape, w_shape, stride, pad):
+    x, w, b, conv_param, _ = random_layer(x_shape, w_shape, stride, pad)
+    tensors = (torch.tensor(array) for array in (x, w, b))
+    expected = torch.nn.functional.conv2d(*tensors, stride=stride, padding=pad)
+    out, cache = reference.conv_forward_naive(x, w, b, conv_param)
+    assert_agrees(out, expected)
+    assert all(part is given for part, given in zip(cache, (x, w, b, conv_param), strict=True))
+    columns = reference.im2col(x, *w.shape[2:], stride, pad)
+    assert_agrees(reference.conv_forward_matmul(columns, w, b).reshape(out.shape), expected)
+
+
+@pytest.mark.parametrize(("x_shape", "w_shape", "stride", "pad"), LAYERS)
+def test_backward_against_convolution_backward(x_shape, w_shape, stride, pad):
+    x, w, b, conv_param, dout = random_layer(x_shape, w_shape, stride, pad)
+    dx, dw, db = torch.ops.aten.convolution_backward(
+        torch.tensor(dout),
+        torch.tensor(x),
+        torch.tensor(w),
+        b.shape,
+        stride=[stride, stride],
+        padding=[pad, pad],
+        dilation=[1, 1],
+        transposed=False,
+        output_padding=[0, 0],
+        groups=1,
+        output_mask=[True, True, True],
+    )
+    cache = (x, w, b, conv_param)
+    assert_agrees(reference.conv_backward_input(dout, cache), dx)
+    assert_agrees(reference.conv_backward_kernel(dout, cache), dw)
+    assert_agrees(reference.conv_backward_bias(dout), db)
+    for actual, expected in zip(
+        reference.conv_backward_naive(dout, cache), (dx, dw, db), strict=True
+    ):
+        assert_agrees(actual, expected)
+
+    kernel_shape, flat_dout = w.shape[2:], dout.reshape(*dout.shape[:2], -1)
+    columns = reference.im2col(x, *kernel_shape, stride, pad)
+    dcolumns, matmul_dw, matmul_db = reference.conv_backward_matmul(flat_dout, columns, w)
+    assert_agrees(reference.col2im(dcolumns, x.shape, *kernel_shape, stride, pad), dx)
+    assert_agrees(matmul_dw, dw)
+    assert_agrees(matmul_db, db)
+
+
+@pytest.mark.parametrize(("x_shape", "w_shape", "stride", "pad"), LAYERS)
+def test_backward_is_the_adjoint_of_forward(x_shape, w_shape, stride, pad):
+    x, w, b, conv_param, dout = random_layer(x_shape, w_shape, stride, pad)
+    out, cache = reference.conv_forward_naive(x, w, np.zeros_like(b), conv_param)
+    dx, dw, _ = reference.conv_backward_naive(dout, cache)
+    scale = np.linalg.norm(out) * np.linalg.norm(dout)
+    assert abs(np.vdot(out, dout) - np.vdot(x, dx)) <= 1e-12 * scale
+    assert abs(np.vdot(out, dout) - np.vdot(w, dw)) <= 1e-12 * scale
+
+
+@pytest.mark.parametrize(("x_shape", "w_shape", "stride", "pad"), LAYERS)
+def test_im2col_and_col2im_against_unfold_and_fold(x_shape, w_shape, stride, pad):
+    x, w, *_ = random_layer(x_shape, w_shape, stride, pad)
+    kernel_shape = w.shape[2:]
+    columns = reference.im2col(x, *kernel_shape, stride, pad)
+    expected = torch.nn.functional.unfold(torch.tensor(x), kernel_shape, stride=stride, padding=pad)
+    assert_agrees(columns, expected)
+    weights = np.random.default_rng(3).standard_normal(columns.shape)
+    expected = torch.nn.functional.fold(
+        torch.tensor(weights), x_shape[2:], kernel_shape, stride=stride, padding=pad
+    )
+    assert_agrees(reference.col2im(weights, x_shape, *kernel_shape, stride, pad), expected)
+
+
+@pytest.mark.parametrize(("x_shape", "window", "stride"), POOLS)
+def test_max_pooling_against_torch(x_shape, window, stride):
+    rng = np.random.default_rng(4)
+    x = torch.tensor(rng.standard_normal(x_shape) - 3, requires_grad=True)
+    expected = torch.nn.functional.max_pool2d(x, window, stride)
+    dout = torch.tensor(rng.standard_normal(expected.shape))
+    (dx,) = torch.autograd.grad(expected, x, dout)
+    pool_param = {"pool_height": window[0], "pool_width": window[1], "stride": stride}
+    out, cache = reference.max_pool_forward_naive(x.detach().numpy(), pool_param)
+    assert_agrees(out, expected.detach())
+    assert_agrees(reference.max_pool_backward_naive(dout.numpy(), cache), dx)
+
+
+def test_gradients_against_central_differences():
+    x, w, b, conv_param, dout = random_layer((2, 3, 5, 7), (4, 3, 3), 2, 1)
+    dx, dw, db = reference.conv_backward_naive(dout, (x, w, b, conv_param))
+
+    def forward(x=x, w=w, b=b):
+        return reference.conv_forward_naive(x, w, b, conv_param)[0]
+
+    assert rel_error(dx, eval_numerical_gradient_array(forward, x, dout)) <= 1e-7
+    assert rel_error(dw, eval_numerical_gradient_array(lambda w: forward(w=w), w, dout)) <= 1e-7
+    assert rel_error(db, eval_numerical_gradient_array(lambda b: forward(b=b), b, dout)) <= 1e-7

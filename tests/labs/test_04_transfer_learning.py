@@ -1,0 +1,184 @@
+"""Lab 04's reference implementations against scikit-learn, torchvision's features and PyTorch."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision
+from sklearn.linear_model import LogisticRegression
+from torch import nn
+from torchvision.models.feature_extraction import create_feature_extractor
+
+from autograder.authoring.reference import load_reference
+from utils.models import load_model
+from utils.scenes import make_scenes
+
+reference = load_reference("04_transfer_learning")
+
+
+@pytest.fixture(scope="module")
+def base():
+    return load_model("base")
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return make_scenes(60, np.random.default_rng(0), "held_out").tensors()
+
+
+def few_points(count, classes, dimensions, seed=0):
+    generator = np.random.default_rng(seed)
+    labels = generator.permutation(np.arange(count) % classes)
+    return generator.normal(size=(classes, dimensions))[labels] + generator.normal(
+        size=(count, dimensions)
+    ), labels
+
+
+@pytest.mark.parametrize("penalty", [0.01, 0.1, 0.3])
+def test_train_head_against_scikit_learn(penalty):
+    """Scikit-learn minimises C · the summed loss + ‖W‖²/2, so its C is 1/(λN)."""
+    points, labels = few_points(60, 4, 10)
+    probe = LogisticRegression(C=1 / (penalty * 60), tol=1e-8, max_iter=10_000).fit(points, labels)
+    weight, bias = reference.train_head(
+        torch.from_numpy(points), torch.from_numpy(labels), 4, penalty
+    )
+    assert (weight - torch.from_numpy(probe.coef_)).abs().max() <= 1e-2 * weight.abs().max()
+    ours = (torch.from_numpy(points) @ weight.T + bias).softmax(1)
+    assert (ours - torch.from_numpy(probe.predict_proba(points))).abs().max() <= 2e-3
+
+
+def test_replace_head_starts_with_the_logarithm_of_the_number_of_classes(base, scenes):
+    images, labels = scenes
+    changed = reference.replace_head(base, 5)
+    with torch.no_grad():
+        loss = F.cross_entropy(changed(images[:20]), labels[:20]).item()
+    assert loss == pytest.approx(np.log(5), rel=1e-6)
+    assert base.classifier.linear.out_features == 10
+    assert torch.equal(changed.features.conv6.weight, base.features.conv6.weight)
+    gradients = torch.autograd.grad(
+        F.cross_entropy(changed(images[:4]), labels[:4]), list(changed.features.parameters())
+    )
+    assert not any(gradient.any() for gradient in gradients)
+
+
+def test_a_frozen_networks_state_survives_training_steps_but_for_the_head(base, scenes):
+    images, labels = scenes
+    network = reference.replace_head(base, 5)
+    before = copy.deepcopy(network.state_dict())
+    reference.freeze(network)
+    groups = reference.parameter_groups(network, 0.1, 0.1)
+    optimizer = torch.optim.SGD(groups)
+    for _ in range(3):
+        reference.training_mode(network)
+        optimizer.zero_grad()
+        F.cross_entropy(network(images[:16]), labels[:16]).backward()
+        optimizer.step()
+    changed = {
+        name for name, value in network.state_dict().items() if (value != before[name]).any()
+    }
+    assert changed == {"classifier.linear.weight", "classifier.linear.bias"}
+    network.train()(images[:16])
+    assert (network.features.norm1.running_mean != before["features.norm1.running_mean"]).any()
+
+
+def test_extract_features_against_torchvision():
+    torch.manual_seed(0)
+    network = torchvision.models.resnet18(weights=None, num_classes=4).train()
+    two_parts = nn.Sequential()
+    layers = dict(network.named_children())
+    head = [layers.pop("avgpool"), nn.Flatten(), layers.pop("fc")]
+    two_parts.add_module("features", nn.Sequential(*layers.values()))
+    two_parts.add_module("classifier", nn.Sequential(*head))
+    images = torch.rand(5, 3, 40, 56)
+    extractor = create_feature_extractor(network.eval(), ["flatten"])
+    with torch.no_grad():
+        expected = extractor(images)["flatten"]
+    features = reference.extract_features(two_parts.train(), images, 2)
+    assert not features.requires_grad
+    assert (features - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+def test_parameter_groups_hold_each_trainable_parameter_once(base):
+    network = reference.replace_head(base, 5)
+    network.features.conv1.requires_grad_(False)
+    groups = reference.parameter_groups(network, 0.1, 0.01)
+    held = [(id(p), group["lr"]) for group in groups for p in group["params"]]
+    head = {id(p) for p in network.classifier.linear.parameters()}
+    expected = {
+        id(p): 0.1 if id(p) in head else 0.01 for p in network.parameters() if p.requires_grad
+    }
+    assert dict(held) == expected
+    assert len(held) == len(expected)
+
+
+@pytest.mark.parametrize(
+    ("labelled", "known", "shift", "setting"),
+    [
+        (True, "images", "", "semi-supervised"),
+        (True, "images", "look", "domain adaptation"),
+        (True, "nothing", "look", "domain generalisation"),
+        (True, "images", "classes", "cross-task transfer"),
+        (True, "few labels", "classes", "few-shot"),
+        (False, "many labels", "look classes", "self-supervised"),
+        (True, "many labels", "", "another"),
+        (True, "nothing", "classes", "another"),
+        (False, "few labels", "classes", "another"),
+    ],
+)
+def test_settings_against_the_lectures_table(labelled, known, shift, setting):
+    source = {"classes": ["a", "b"], "look": "day", "labelled": labelled}
+    target = {
+        "classes": ["c", "b"] if "classes" in shift else ["b", "a"],
+        "look": "night" if "look" in shift else "day",
+        "known": known,
+    }
+    assert reference.low_label_setting([source, source | {"look": "dusk"}], target) == setting
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.6, 1.0])
+def test_pseudo_label_loss_by_hand(threshold):
+    """Two labelled and three unlabelled examples, summed up one by one with NumPy."""
+    generator = np.random.default_rng(1)
+    scores, unlabelled = generator.normal(size=(2, 3)), 2 * generator.normal(size=(3, 3))
+    labels = np.array([2, 0])
+
+    def log_probability(row):
+        return row - np.log(np.exp(row).sum())
+
+    expected = -np.mean([log_probability(s)[y] for s, y in zip(scores, labels, strict=True)])
+    for row in unlabelled:
+        best = log_probability(row).max()
+        expected -= 0.5 * best / 3 * (np.exp(best) >= threshold)
+    loss = reference.pseudo_label_loss(
+        torch.from_numpy(scores), torch.from_numpy(labels), torch.from_numpy(unlabelled), 0.5,
+        threshold,
+    )  # fmt: skip
+    assert loss.item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_pseudo_label_loss_against_pytorchs_own_ignoring_of_targets():
+    generator = torch.Generator().manual_seed(2)
+    u = torch.randn(9, 4, generator=generator, dtype=torch.float64, requires_grad=True)
+    s = torch.randn(3, 4, generator=generator, dtype=torch.float64)
+    y = torch.tensor([0, 3, 1])
+    probabilities = u.detach().softmax(1)
+    targets = torch.where(probabilities.amax(1) >= 0.5, u.argmax(1), -100)
+    expected = F.cross_entropy(u, targets, reduction="sum") / 9
+    loss = reference.pseudo_label_loss(s, y, u, 1.0, 0.5) - F.cross_entropy(s, y)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-9)
+    ours, theirs = (torch.autograd.grad(value, u)[0] for value in (loss, expected))
+    assert torch.allclose(ours, theirs, rtol=1e-9, atol=1e-12)
+
+
+def test_frozen_features_suit_the_near_target(base):
+    """What the lab's first learning curve shows, by scikit-learn's head on the same features."""
+    images, labels = make_scenes(100, np.random.default_rng(3), "held_out").tensors()
+    test_images, test_labels = make_scenes(150, np.random.default_rng(4), "held_out").tensors()
+    points, test_points = (reference.extract_features(base, part) for part in (images, test_images))
+    weight, bias = reference.train_head(points, labels, 5)
+    ours = ((test_points @ weight.T + bias).argmax(1) == test_labels).float().mean().item()
+    probe = LogisticRegression(C=1 / (0.01 * len(labels)), max_iter=5_000).fit(points, labels)
+    assert ours == pytest.approx(probe.score(test_points, test_labels), abs=0.02)
+    assert ours >= 0.85

@@ -1,0 +1,137 @@
+"""Lab 08's references against Captum, pytorch-grad-cam, torchvision, skimage and sklearn."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from captum.attr import GuidedBackprop, GuidedGradCam, LayerGradCam
+from pytorch_grad_cam import GradCAM
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from skimage.morphology import dilation
+from sklearn.metrics import jaccard_score
+from torchvision.models.feature_extraction import create_feature_extractor
+
+from autograder.authoring.reference import load_reference
+from utils.models import load_model
+from utils.scenes import make_scenes
+
+reference = load_reference("08_grad_cam")
+LAYERS = ["features.relu2", "features.norm4", "features.relu6"]
+
+
+@pytest.fixture(scope="module")
+def base():
+    return load_model("base")
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return make_scenes(6, np.random.default_rng(0))
+
+
+@pytest.fixture(scope="module")
+def images(scenes):
+    return scenes.tensors()[0]
+
+
+@pytest.fixture(scope="module")
+def classes(scenes):
+    """The true class in half of the scenes, another one in the others."""
+    return (torch.from_numpy(scenes.shape_class) + torch.tensor([0, 1, 0, 2, 0, 3])) % 10
+
+
+def assert_close(actual, expected, tolerance=1e-5):
+    assert actual.shape == expected.shape
+    assert (actual - expected).abs().max() <= tolerance * expected.abs().max()
+
+
+def captum_maps(model, layer, images, classes):
+    """Captum's Grad-CAM, upsampled but not divided, (N, H, W)."""
+    maps = LayerGradCam(model, layer).attribute(images, classes, relu_attributions=True).detach()
+    return F.interpolate(maps, images.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_grad_cam_is_captums(base, images, classes, name):
+    maps = captum_maps(base, base.get_submodule(name), images, classes)
+    largest = maps.amax((1, 2), keepdim=True)
+    expected = torch.where(largest > 0, maps / largest, 0)
+    actual = reference.grad_cam(images, classes, base, base.get_submodule(name))
+    assert_close(actual, expected)
+
+
+def test_grad_cam_is_pytorch_grad_cams(base, images, classes):
+    targets = [ClassifierOutputTarget(int(c)) for c in classes]
+    with GradCAM(base, [base.get_submodule(base.last_conv)]) as method:
+        theirs = torch.from_numpy(method(images.clone(), targets=targets))
+    ours = reference.grad_cam(images, classes, base, base.get_submodule(base.last_conv))
+    lowest = ours.amin((1, 2), keepdim=True)  # they subtract the smallest value before dividing
+    spread = ours.amax((1, 2), keepdim=True) - lowest
+    assert_close(torch.where(spread > 0, (ours - lowest) / spread, 0), theirs)
+
+
+def test_grad_cam_is_cam_behind_average_pooling(base, images, classes):
+    last = base.get_submodule(base.last_conv)
+    features = reference.record_output(images, base, last)
+    maps = reference.class_activation_map(features, base.classifier.linear.weight.detach(), classes)
+    places = features.shape[2] * features.shape[3]
+    maps = maps.relu() / places  # before the division by the largest value
+    raw = LayerGradCam(base, last).attribute(images, classes, relu_attributions=True).detach()
+    assert_close(maps, raw[:, 0], 1e-6)
+
+
+def test_grad_cam_of_a_frozen_model(base, images, classes):
+    layer = base.get_submodule(base.last_conv)
+    expected = reference.grad_cam(images, classes, base, layer)
+    frozen = load_model("base").requires_grad_(False)
+    actual = reference.grad_cam(images, classes, frozen, frozen.get_submodule(frozen.last_conv))
+    assert torch.equal(actual, expected)
+
+
+def test_class_activation_map_averages_to_the_score(base, images, classes):
+    with torch.no_grad():
+        features = base.features(images)
+        maps = reference.class_activation_map(features, base.classifier.linear.weight, classes)
+        scores = base(images).gather(1, classes[:, None])[:, 0]
+        assert_close(maps.mean((1, 2)) + base.classifier.linear.bias[classes], scores)
+
+
+@pytest.mark.parametrize("name", [*LAYERS, "classifier.linear"])
+def test_record_output_is_torchvisions_extractor(base, images, name):
+    expected = create_feature_extractor(base, [name])(images)[name]
+    assert torch.equal(reference.record_output(images, base, base.get_submodule(name)), expected)
+
+
+@pytest.mark.parametrize("tolerance", [0, 1, 2.3, 3])
+def test_pointing_game_is_a_hit_in_the_dilated_mask(tolerance):
+    generator = np.random.default_rng(1)
+    cam, masks = generator.random((100, 9, 13)), generator.random((100, 9, 13)) < 0.04
+    masks[:, 4, 6] = True
+    reach = np.arange(-5, 6)
+    disc = reach[:, None] ** 2 + reach**2 <= tolerance**2
+    expected = [
+        dilation(mask, disc)[np.unravel_index(heat.argmax(), heat.shape)]
+        for heat, mask in zip(cam, masks, strict=True)
+    ]
+    hits = reference.pointing_game(torch.from_numpy(cam), torch.from_numpy(masks), tolerance)
+    assert hits.tolist() == expected
+    assert any(expected) and not all(expected)
+
+
+def test_intersection_over_union_is_the_jaccard_score(images, scenes):
+    cam, masks = images[:, 0], torch.from_numpy(scenes.masks)
+    lit = (cam >= 0.4).flatten(1).numpy()
+    expected = [jaccard_score(m, r) for m, r in zip(masks.flatten(1).numpy(), lit, strict=True)]
+    assert reference.intersection_over_union(cam, masks, 0.4).tolist() == pytest.approx(expected)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:captum")
+def test_guided_grad_cam_is_captums(base, images, classes):
+    layer = base.get_submodule(base.last_conv)
+    guided = GuidedBackprop(base).attribute(images.clone(), classes).detach()
+    assert_close(reference.guided_backprop(images, classes, base), guided)
+    maps = captum_maps(base, layer, images, classes)
+    expected = GuidedGradCam(base, layer).attribute(
+        images.clone(), classes, interpolate_mode="bilinear"
+    )
+    assert_close(reference.guided_grad_cam(images, classes, base, maps), expected.detach())

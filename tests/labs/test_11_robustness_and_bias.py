@@ -1,0 +1,156 @@
+"""Lab 11's references against published figures, SciPy, scikit-learn and PyTorch."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+import torch.nn.functional as F
+from sklearn.metrics import accuracy_score
+
+from autograder.authoring.reference import load_reference
+from utils.corruptions import corrupt
+from utils.models import load_model
+from utils.scenes import make_scenes
+from utils.train import accuracy
+
+reference = load_reference("11_robustness_and_bias")
+
+# Hendrycks & Dietterich (2019): AlexNet's mean errors, in the order gaussian, shot, impulse,
+# defocus, glass, motion, zoom, snow, frost, fog, brightness, contrast, elastic, pixelate, jpeg.
+ALEXNET = np.array(
+    [
+        0.886428, 0.894468, 0.922640, 0.819880, 0.826268, 0.785948, 0.798360, 0.866816, 0.826572,
+        0.819324, 0.564592, 0.853204, 0.646056, 0.717840, 0.606500,
+    ]
+)[:, None]  # fmt: skip
+# ResNet-50's CE as published with one decimal, and its relative CE in whole per cent.
+RESNET_CE = [
+    79.8, 81.6, 82.6, 74.7, 88.6, 78.0, 79.9, 77.8, 74.8, 66.1, 56.6, 71.4, 84.7, 76.9, 76.8,
+]  # fmt: skip
+RESNET_RELATIVE_CE = [104, 107, 107, 97, 126, 107, 110, 101, 97, 79, 62, 89, 146, 111, 132]
+RESNET = ALEXNET * np.array(RESNET_CE)[:, None] / 100
+ALEXNET_CLEAN, RESNET_CLEAN = 0.4348, 0.2385
+
+
+def test_alexnet_against_itself_is_100():
+    errors = np.linspace(0.4, 1.6, 5) * ALEXNET  # five severities with these means
+    assert reference.CE(errors, errors) == pytest.approx(np.full(15, 100), abs=1e-9)
+    assert reference.mCE(errors, ALEXNET * np.ones(5)) == pytest.approx(100, abs=1e-9)
+    relative = reference.relative_mCE(errors, ALEXNET_CLEAN, errors, ALEXNET_CLEAN)
+    assert relative == pytest.approx(100, abs=1e-9)
+
+
+def test_resnet_50_as_published():
+    assert reference.CE(RESNET, ALEXNET) == pytest.approx(RESNET_CE, abs=1e-9)
+    assert reference.mCE(RESNET, ALEXNET) == pytest.approx(76.7, abs=0.05)
+    relative = reference.relative_mCE(RESNET, RESNET_CLEAN, ALEXNET, ALEXNET_CLEAN)
+    assert relative == pytest.approx(105.0, abs=0.05)
+    each = [
+        reference.relative_mCE(RESNET[[c]], RESNET_CLEAN, ALEXNET[[c]], ALEXNET_CLEAN)
+        for c in range(15)
+    ]
+    assert each == pytest.approx(RESNET_RELATIVE_CE, abs=0.6)
+
+
+def test_correct_answers_against_the_trainers_accuracy():
+    scenes = make_scenes(40, np.random.default_rng(0))
+    rng = np.random.default_rng(1)
+    corrupted = {
+        name: [corrupt(scenes.images, name, severity, rng) for severity in (1, 4, 5)]
+        for name in ("zoom_blur", "gaussian_noise")
+    }
+    model = load_model("base")
+    right = reference.correct_answers(model, corrupted, scenes.shape_class)
+    assert right.shape == (2, 3, 40)
+    assert right.dtype == bool
+    expected = [
+        [accuracy(model, replace(scenes, images=images)) for images in series]
+        for series in corrupted.values()
+    ]
+    assert right.mean(2) == pytest.approx(np.array(expected), abs=1e-6)
+
+
+@pytest.mark.parametrize("severities", [1, 5])
+def test_paired_difference_against_scipys_paired_t_test(severities):
+    right_A, right_B = reference.random_answers(3, severities, 50)
+    difference, standard_error = reference.paired_difference(right_A, right_B)
+    expected = scipy.stats.ttest_rel(right_B.mean(0), right_A.mean(0))
+    assert difference / standard_error == pytest.approx(expected.statistic, rel=1e-12)
+    low, high = expected.confidence_interval(0.95)
+    assert difference == pytest.approx((low + high) / 2, abs=1e-12)
+
+
+def test_paired_difference_covers_the_truth():
+    """Of many experiments about 95% have the true difference within 1.96 standard errors."""
+    rng = np.random.default_rng(4)
+    covered = 0
+    for _ in range(400):
+        ease = rng.random(80)  # an image is as easy at all severities: not five independent draws
+        right_A, right_B = (rng.random((5, 80)) < ease * p for p in (0.9, 0.6))
+        difference, standard_error = reference.paired_difference(right_A, right_B)
+        covered += abs(difference - (-0.15)) < 1.96 * standard_error
+    assert 0.91 < covered / 400 < 0.98
+
+
+def test_shape_bias_against_scikit_learn():
+    rng = np.random.default_rng(5)
+    answers, shapes, textures = rng.integers(4, size=(3, 500))
+    decided = (shapes != textures) & ((answers == shapes) | (answers == textures))
+    expected = accuracy_score(shapes[decided], answers[decided])
+    assert reference.shape_bias(answers, shapes, textures) == pytest.approx(expected, abs=1e-12)
+    other_way_round = reference.shape_bias(answers, textures, shapes)
+    assert other_way_round == pytest.approx(1 - expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(("count", "rows", "columns", "size"), [(3, 2, 5, 4), (2, 4, 3, 1)])
+def test_shuffle_patches_against_unfold_and_fold(count, rows, columns, size):
+    images = reference.numbered_image(count, rows, columns, size)
+    orders = reference.random_orders(6, count, rows * columns)
+    blocks = F.unfold(images, size, stride=size)
+    blocks = blocks.gather(2, orders[:, None].expand(-1, blocks.shape[1], -1))
+    expected = F.fold(blocks, images.shape[2:], size, stride=size)
+    shuffled = reference.shuffle_patches(images, size, orders)
+    assert torch.equal(shuffled, expected)
+    assert torch.equal(reference.shuffle_patches(shuffled, size, orders.argsort(1)), images)
+
+
+def test_disaggregate_against_scipys_binned_statistic():
+    right, first, second = reference.random_groups(7, 200, 3, 5)
+    accuracy_of, counts = reference.disaggregate(right, first, second, (3, 5))
+    edges = [np.arange(4) - 0.5, np.arange(6) - 0.5]
+    for ours, statistic in ((accuracy_of, "mean"), (counts, "count")):
+        theirs = scipy.stats.binned_statistic_2d(first, second, right, statistic, edges).statistic
+        assert ours == pytest.approx(theirs, abs=1e-12)
+    assert counts.dtype == np.int64
+
+
+def test_what_the_lab_says_of_the_networks():
+    """On other scenes than the lab's: who goes by what, and what training helps or hurts."""
+    models = {name: load_model(name) for name in ("base", "shape", "robust")}
+    conflicts = make_scenes(100, np.random.default_rng(8), "cue_conflict")
+    images, _ = conflicts.tensors()
+    with torch.no_grad():
+        bias = {
+            name: reference.shape_bias(
+                model(images).argmax(1).numpy(), conflicts.shape_class, conflicts.texture_class
+            )
+            for name, model in models.items()
+        }
+    assert max(bias["base"], bias["robust"]) <= 0.15
+    assert bias["shape"] >= 0.80
+
+    scenes = make_scenes(120, np.random.default_rng(9))
+    rng = np.random.default_rng(10)
+    severities = {"impulse_noise": 3, "fog": 4, "contrast": 2}
+    corrupted = {
+        name: [corrupt(scenes.images, name, severity, rng)] for name, severity in severities.items()
+    }
+    right = {
+        name: reference.correct_answers(model, corrupted, scenes.shape_class).mean((1, 2))
+        for name, model in models.items()
+    }
+    assert right["robust"][0] > right["base"][0]
+    assert (right["robust"][1:] < right["base"][1:] - 0.1).all()
+    assert (right["shape"] < right["base"] - 0.05).all()
