@@ -11,6 +11,12 @@ import jupytext
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = ("given", "exercise", "test", "question")
+# What else a header may say, by role.
+KEYS = {
+    "exercise": {"changes", "without"},
+    "test": {"points", "aspect"},
+    "question": {"points"},
+}
 SOLUTION = re.compile(r"^[ \t]*#+ BEGIN SOLUTION\n(.*?)^[ \t]*#+ END SOLUTION[ \t]*$", re.M | re.S)
 HIDDEN = re.compile(
     r"^[ \t]*#+ BEGIN HIDDEN TESTS\n(.*?)^[ \t]*#+ END HIDDEN TESTS[ \t]*$", re.M | re.S
@@ -24,8 +30,15 @@ class LabError(Exception):
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of a lab. `name` is the exercise that an exercise or test cell belongs to, or the
-    question's own name; `grade_id` is what nbgrader calls the cell (None for demos and prose)."""
+    """One cell of a lab.
+
+    Attributes:
+        name: the exercise that an exercise or test cell belongs to, or the question's own name.
+        grade_id: what nbgrader calls the cell; None for demos and prose.
+        aspect: of a test, what part of the exercise it is worth points for ("a batch").
+        changes: of an exercise, the parameters that it may change in place.
+        without: of an exercise, what it must not call, as dotted names ("torch", "scipy.signal").
+    """
 
     role: str
     source: str
@@ -34,6 +47,9 @@ class Cell:
     name: str | None = None
     points: float | None = None
     grade_id: str | None = None
+    aspect: str = ""
+    changes: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
 
     @property
     def hidden(self) -> bool:
@@ -135,14 +151,14 @@ def read_lab(path: Path) -> Lab:
     count: Counter[str] = Counter()
     for line, keys, source, markdown in percent_cells(path):
         roles = [role for role in ROLES if role in keys]
-        unknown = set(keys) - {*ROLES, "points"}
-        if unknown or len(roles) > 1:
+        role = roles[0] if roles else "demo"
+        if len(roles) > 1 or set(keys) - {role} - KEYS.get(role, set()):
             mistakes.append(
-                f"{path}:{line}: a header has one role out of {', '.join(ROLES)}, and points;"
-                f" this one has {', '.join(keys)}"
+                f"{path}:{line}: a header has one role out of {', '.join(ROLES)}; an exercise may"
+                " have changes and without, a test points and aspect, a question points; this one"
+                f" has {', '.join(keys)}"
             )
             continue
-        role = roles[0] if roles else "demo"
         name = keys[role] if role not in ("demo", "given") else None
         count[f"{role} {name}"] += 1
         ordinal = count[f"{role} {name}"]
@@ -153,12 +169,30 @@ def read_lab(path: Path) -> Lab:
             "question": name,
             "demo": None,
         }[role]
-        cells.append(Cell(role, source, line, markdown, name, keys.get("points"), grade_id))
+        cells.append(
+            Cell(
+                role,
+                source,
+                line,
+                markdown,
+                name,
+                keys.get("points"),
+                grade_id,
+                keys.get("aspect", ""),
+                _listed(keys.get("changes", "")),
+                _listed(keys.get("without", "")),
+            )
+        )
     for cell in cells:
         mistakes += [f"{path}:{cell.line}: {mistake}" for mistake in _mistakes_in(cell, cells)]
     if mistakes:
         raise LabError("\n".join(mistakes))
     return Lab(path.stem, tuple(cells), path.resolve().parents[1])
+
+
+def _listed(names: str) -> tuple[str, ...]:
+    """The names in a header's value, "model, images"."""
+    return tuple(name.strip() for name in names.split(",") if name.strip())
 
 
 def _mistakes_in(cell: Cell, cells: list[Cell]) -> list[str]:
@@ -192,6 +226,8 @@ def _mistakes_in(cell: Cell, cells: list[Cell]) -> list[str]:
     if cell.role == "exercise":
         if cell.name not in bound_names(cell.source):
             mistakes.append(f"the cell of exercise {cell.name!r} doesn't define {cell.name}")
+        for name in set(cell.changes) - parameters(cell.source, cell.name or ""):
+            mistakes.append(f"{cell.name!r} has no parameter {name!r} that it could change")
         tests = [other for other in cells if other.role == "test" and other.name == cell.name]
         if not any(has_statements(HIDDEN.sub("", test.source)) for test in tests):
             mistakes.append(f"exercise {cell.name!r} has no test that students can see")
@@ -202,6 +238,22 @@ def _mistakes_in(cell: Cell, cells: list[Cell]) -> list[str]:
     ):
         mistakes.append(f"the {cell.role} {cell.name!r} needs points, a number above 0")
     return mistakes
+
+
+def parameters(source: str, name: str) -> set[str]:
+    """The parameters of the function `name` that a cell's source defines at its top level; none
+    where it doesn't parse."""
+    try:
+        statements = ast.parse(source).body
+    except (SyntaxError, ValueError, RecursionError):
+        return set()
+    return {
+        argument.arg
+        for statement in statements
+        if isinstance(statement, ast.FunctionDef) and statement.name == name
+        for argument in ast.walk(statement.args)
+        if isinstance(argument, ast.arg)
+    }
 
 
 def has_statements(source: str) -> bool:

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 Isolation = Literal["bubblewrap", "process"]
 
 
@@ -33,7 +33,8 @@ class Job:
 @dataclass(frozen=True)
 class TestOutcome:
     """One test cell's outcome: "passed", "failed" (by an assertion or an exception), "lost" (the
-    worker died or took too long) or "missing" (there was nothing to test)."""
+    worker died or took too long) or "missing" (there was nothing to test). The `aspect` is the
+    part of the exercise that the points are for, in words; "" where the cell tests all of it."""
 
     exercise: str
     grade_id: str
@@ -42,6 +43,7 @@ class TestOutcome:
     hidden: bool
     outcome: str
     message: str
+    aspect: str = ""
 
 
 @dataclass
@@ -49,7 +51,8 @@ class Result:
     """What is known about one submission after grading; `DIR/<student>.json` holds one.
 
     Attributes:
-        status: "graded", or "refused" with a `reason` and no points.
+        status: "graded"; "refused", with a `reason` and no points; or "failed", where the grader
+            itself failed, for a `reason` that isn't the student's: no grade, and it is tried again.
         score, max_score: points of the tests; a TA gives those of `questions`.
         tests: one TestOutcome for every test cell.
         questions: grade id, max_points and whether anything was answered, for every question.

@@ -111,6 +111,7 @@ def run_tests(
                     hidden=cell.hidden,
                     outcome=outcome,
                     message=_one_line(message),
+                    aspect=cell.aspect,
                 )
             )
     return outcomes
