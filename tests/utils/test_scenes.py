@@ -51,7 +51,7 @@ def test_a_seed_gives_the_same_scenes_for_ever(variant):
 
 def test_scenes_do_not_depend_on_the_processor():
     """NumPy chooses other code for its functions where the processor has fewer features."""
-    program = "from tests.utils.test_scenes import *; print(*(checksum(variant) for variant in VARIANTS))"
+    program = "from tests.utils.test_scenes import *; print(*map(checksum, VARIANTS))"
     features = [
         name for name, there in np._core._multiarray_umath.__cpu_features__.items() if there
     ]
