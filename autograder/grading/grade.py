@@ -5,6 +5,7 @@ import contextlib
 import functools
 import hashlib
 import os
+import sys
 import time
 import traceback
 from collections.abc import Callable, Collection, Iterator
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import nbformat
 
-from autograder.authoring.lab import Lab, LabError, read_lab
+from autograder.authoring.lab import ROOT, Lab, LabError, read_lab
 from autograder.grading.job import Isolation, Job, Result, SandboxUnavailable
 from autograder.grading.normalise import (
     Refused,
@@ -134,10 +135,29 @@ def _shadows(path: Path) -> list[str]:
 
 
 def fingerprint(job: Job, content: bytes) -> str:
-    """A digest of all that a submission's result depends on."""
+    """A digest of all that a submission's result depends on: the notebook, the lab as written and
+    as released, the seed, the isolation, and the code that grades."""
     digest = hashlib.sha256(content)
-    for part in (job.lab_path.read_bytes(), version("convnet-labs").encode(), b"%d" % job.seed):
+    released = job.lab_path.parents[1] / "labs" / f"{job.lab_path.stem}.ipynb"
+    for part in (
+        job.lab_path.read_bytes(),
+        released.read_bytes() if released.is_file() else b"",
+        f"{job.seed} {job.isolation} {_code_digest()}".encode(),
+    ):
         digest.update(hashlib.sha256(part).digest())
+    return digest.hexdigest()
+
+
+@functools.cache
+def _code_digest() -> str:
+    """A digest of the files of this project that take part in grading, and of the versions of
+    what computes with them."""
+    digest = hashlib.sha256(f"{sys.version} {version('torch')} {version('numpy')}".encode())
+    folders = ("autograder/authoring", "autograder/grading", "utils")
+    for path in sorted(path for folder in folders for path in (ROOT / folder).rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts:
+            content = hashlib.sha256(path.read_bytes()).hexdigest()
+            digest.update(f"{path.relative_to(ROOT)} {content}".encode())
     return digest.hexdigest()
 
 

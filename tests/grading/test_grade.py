@@ -1,6 +1,7 @@
 """Grading honest submissions: marks, messages, and what a result says."""
 
 import json
+import shutil
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -12,7 +13,9 @@ import torch
 from conftest import Grader, message, points
 from nbformat.v4 import new_code_cell
 
-from autograder.grading.grade import find_submissions, grade_class
+from autograder.authoring.lab import ROOT
+from autograder.grading import grade as grading
+from autograder.grading.grade import find_submissions, fingerprint, grade_class
 from autograder.grading.job import Job, Result
 from autograder.grading.sandbox import RemoteObject, Sandbox
 
@@ -284,3 +287,42 @@ def test_magics_are_ignored(grader: Grader) -> None:
         double="%%time\n%matplotlib inline\n!ls\ndef double(x):\n    return 2 * x"
     )
     assert grader(notebook).score == 10
+
+
+@pytest.mark.parametrize(
+    "changed", ["utils/checks.py", "autograder/grading/tester.py", "autograder/authoring/lab.py"]
+)
+def test_a_change_in_the_code_that_grades_changes_the_fingerprint(
+    mini, tmp_path, monkeypatch, changed: str
+) -> None:
+    for folder in ("utils", "autograder"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    monkeypatch.setattr(grading, "ROOT", tmp_path)
+
+    def digest() -> str:
+        grading._code_digest.cache_clear()
+        return fingerprint(Job("ada", tmp_path, mini.solution_path, 0), b"")
+
+    before = digest()
+    assert digest() == before
+    with (tmp_path / changed).open("a") as file:
+        file.write("# changed\n")
+    assert digest() != before
+    grading._code_digest.cache_clear()
+
+
+def test_what_else_a_fingerprint_sees(mini, tmp_path) -> None:
+    lab = tmp_path / "solutions" / "01_mini.py"
+    lab.parent.mkdir()
+    (tmp_path / "labs").mkdir()
+    digests = set()
+    for solution in "ab":
+        lab.write_text(solution)
+        for released in "ab":
+            (tmp_path / "labs" / "01_mini.ipynb").write_text(released)
+            for seed in range(2):
+                for isolation in ("bubblewrap", "process"):
+                    for content in (b"a", b"b"):
+                        job = Job("ada", tmp_path, lab, seed, isolation)
+                        digests.add(fingerprint(job, content))
+    assert len(digests) == 2**5
