@@ -91,7 +91,7 @@ def grade(job: Job, exercises: Collection[str] | None = None) -> Result:
         result.score = sum(test.points for test in result.tests)
         result.repairs, result.flags = submission.repairs, submission.flags
         result.flags += _shadows(job.path)
-        result.answers = submission.answers
+        result.answers, result.pictures = submission.answers, submission.pictures
         for question in result.questions:
             question["answered"] = _is_answered(question["grade_id"], submission, released)
     except Refused as refusal:

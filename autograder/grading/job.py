@@ -58,6 +58,8 @@ class Result:
         questions: grade id, max_points and whether anything was answered, for every question.
         repairs, flags: see autograder.grading.normalise.Submission.
         answers: the source of every exercise and question cell, as it was graded.
+        pictures: those pasted into each question's answer, by grade id, then by name, as `data:`
+            addresses.
         fingerprint: of all that the result depends on; the same means that it needn't be redone.
     """
 
@@ -72,6 +74,7 @@ class Result:
     repairs: list[str] = field(default_factory=list)
     flags: list[str] = field(default_factory=list)
     answers: dict[str, str] = field(default_factory=dict)
+    pictures: dict[str, dict[str, str]] = field(default_factory=dict)
     seed: int = 0
     grader_version: str = version("convnet-labs")
     fingerprint: str = ""

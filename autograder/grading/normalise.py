@@ -17,6 +17,7 @@ import nbformat
 import nbformat.reader
 
 from autograder.authoring.lab import Lab, bound_names
+from autograder.grading.pictures import pictures
 
 MOST_BYTES = 20 * 2**20
 LEAST_SIMILAR = 0.6
@@ -41,12 +42,15 @@ class Submission:
         steps: what the worker runs, in order, as (title, source, the exercise or None).
         answers: the source of every exercise and question cell, by grade id; without an entry
             where the submission has no such cell.
+        pictures: those pasted into each question's answer, by grade id, then by name, as `data:`
+            addresses; see autograder.grading.pictures.
         repairs: what was put right, one sentence each.
         flags: what a TA may want to look at, one sentence each.
     """
 
     steps: list[tuple[str, str, str | None]] = field(default_factory=list)
     answers: dict[str, str] = field(default_factory=dict)
+    pictures: dict[str, dict[str, str]] = field(default_factory=dict)
     repairs: list[str] = field(default_factory=list)
     flags: list[str] = field(default_factory=list)
 
@@ -60,6 +64,7 @@ class _Cell:
     source: str
     code: bool
     tags: str
+    attachments: object = None
     match: str | None = None
 
 
@@ -128,6 +133,14 @@ def normalise(content: bytes, lab: Lab, released: nbformat.NotebookNode) -> Subm
             submission.answers[grade_id] = matched[grade_id].source
         else:
             submission.repairs.append(f"the cell {grade_id} is missing")
+    for cell in lab.having("question"):
+        answer = matched.get(cell.grade_id)
+        kept, left_out = pictures(answer.attachments if answer else None)
+        if kept:
+            submission.pictures[cell.grade_id] = kept
+        submission.flags += [
+            f"an attachment of {cell.grade_id} is left out: {why}" for why in left_out
+        ]
     submission.steps = _steps(lab, cells, submission)
     submission.flags += _flags(cells)
     return submission
@@ -144,6 +157,7 @@ def _parse(content: bytes) -> list[_Cell]:
                 source=_text(cell["source"]),
                 code=cell["cell_type"] == "code",
                 tags=str(_mapping(cell, "metadata").get("tags", "")),
+                attachments=cell.get("attachments"),
             )
             for cell in notebook["cells"]
         ]

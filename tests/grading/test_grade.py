@@ -16,7 +16,7 @@ from nbformat.v4 import new_code_cell
 from autograder.authoring.lab import ROOT
 from autograder.grading import grade as grading
 from autograder.grading.grade import find_submissions, fingerprint, grade_class
-from autograder.grading.job import Job, Result
+from autograder.grading.job import SCHEMA_VERSION, Job, Result
 from autograder.grading.sandbox import RemoteObject, Sandbox
 
 FULL = {"double": 5, "score": 4, "answer": 1}
@@ -170,7 +170,7 @@ def test_class_is_graded_resumed_and_written(grader: Grader, tmp_path) -> None:
         "zoe.json",
     ]
     written = json.loads((results / "ada.json").read_text())
-    assert written["schema_version"] == 1
+    assert written["schema_version"] == SCHEMA_VERSION
     assert written["tests"][0]["exercise"] == "double"
 
     # What is there and still holds is kept; what changed is graded anew.
