@@ -133,6 +133,26 @@ def grade(
 
 
 @app.command()
+def report(
+    lab: Annotated[str, typer.Argument(help="The lab's name or number.")],
+    results: Annotated[
+        Path | None, typer.Option(help="The folder with <student>.json; the course's if none.")
+    ] = None,
+    course: CourseOption = Path("course"),
+) -> None:
+    """One page about how the class did: tests, mistakes, likenesses, the grader's own troubles."""
+    from autograder.course.report import NoResults, write_report
+
+    try:
+        the_lab = find_lab(lab)
+        with console.status("reading and comparing"):
+            path = write_report(the_lab, results or course / "results" / the_lab.name)
+    except (LabError, FileNotFoundError, NoResults) as error:
+        raise fail(str(error)) from None
+    console.print(f"report: {path}")
+
+
+@app.command()
 def rehearse(
     lab: Annotated[str, typer.Argument(help="The lab's name or number.")],
     exercises: Annotated[list[str] | None, typer.Argument(help="All if none.")] = None,

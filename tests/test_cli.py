@@ -139,3 +139,17 @@ def test_plain_process_isolation_on_request(run, grader: Grader, tmp_path, monke
     assert code == 0
     assert "ada │ 10/10" in said
     assert "bob │ 5/10 │ double: ended the process (exit status 1)" in said
+
+
+def test_report_on_a_course_and_on_a_folder(run, grader: Grader, tmp_path) -> None:
+    folder = tmp_path / "results" / "01_mini"
+    folder.mkdir(parents=True)
+    code, said = run("report", "01", "--course", tmp_path)
+    assert code == 1
+    assert "holds no results; run `autograder grade` first" in said
+    grader(grader.notebook(), "ada").write(folder / "ada.json")
+    for arguments in (["--course", tmp_path], ["--results", folder]):
+        code, said = run("report", "01", *arguments)
+        assert code == 0
+        assert said == f"report: {folder / 'report.html'}"
+        assert "ada" in (folder / "report.html").read_text()
