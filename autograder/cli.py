@@ -42,22 +42,28 @@ def release(
     """Write the students' notebooks and enter the labs into the course's gradebook."""
     from autograder.authoring import release as releasing
 
-    stale = []
+    stale: dict[str, list[str]] = {}
     for name in labs or lab_names():
         try:
             lab = find_lab(name)
             if not check:
-                path = releasing.release(lab, course)
-                console.print(f"{lab.name}: wrote {path} and entered it into {course}/gradebook.db")
-            elif not releasing.is_current(lab):
-                stale.append(lab.name)
+                kept = releasing.release(lab, course)
+                console.print(
+                    f"{lab.name}: wrote {lab.released_path} and entered it into"
+                    f" {course}/gradebook.db"
+                )
+                if kept is not None:
+                    console.print(
+                        f"somebody had worked in {lab.released_path.name}: kept as {kept}"
+                    )
+            elif found := releasing.stale(lab):
+                stale[lab.name] = found
         except LabError as error:
             raise fail(str(error)) from None
     if stale:
-        raise fail(
-            f"labs/ is not what solutions/ gives for {', '.join(stale)}; run"
-            f" `autograder release {' '.join(stale)}` and commit the result"
-        )
+        lines = [f"{name}: {sentence}" for name, found in stale.items() for sentence in found[:5]]
+        lines.append(f"run `autograder release {' '.join(stale)}` and commit the result")
+        raise fail("\n".join(lines))
 
 
 @app.command()

@@ -525,54 +525,48 @@ features = torch.tensor(
     ],
     dtype=torch.float64,
 )
-plain = torch.tensor([[[6, 2], [2, 11]], [[6, 4], [4, 21]]], dtype=torch.float64)
-as_one = features.reshape(2, 12)  # what view(C, -1) does to a batch of two
-stacked = features.reshape(4, 6)
-scrambled = features.reshape(2, 6, 2)  # rows are not channels' transpose
-centred = features - features.mean((2, 3), keepdim=True)
 for normalize, factor in [(True, 1 / 12), (False, 1)]:
-    with check_unchanged(features=features):
-        gram = gram_matrix(features.clone(), normalize=normalize)
+    ### BEGIN EXPECTED
+    expected = reference.gram_matrix(features, normalize)
+    plain = 12 * reference.gram_matrix(features)
+    as_one = features.reshape(2, 12)  # what view(C, -1) does to a batch of two
+    stacked = features.reshape(4, 6)
+    scrambled = features.reshape(2, 6, 2)  # rows are not channels' transpose
+    centred = features - features.mean((2, 3), keepdim=True)
+    mistakes = {
+        "it is not divided by C·H·W": plain,
+        "it is divided by C·H·W although normalize is False": plain / 12,
+        "it is divided by H·W, not by C·H·W": plain / 6,
+        "it is divided by N·C·H·W, not by C·H·W": plain / 24,
+        "it is divided by C·H·H, not by C·H·W": plain / 8,
+        "it is divided by C, not by C·H·W": plain / 2,
+        "it is divided by C·C, not by C·H·W": plain / 4,
+        "the batch is summed: each image needs a Gram matrix of its own": expected.sum(0),
+        "the batch is summed: each image needs its own Gram matrix": expected.sum(0, keepdim=True),
+        "the batch is averaged: each image needs a Gram matrix of its own": expected.mean(0),
+        "only the first image gets a Gram matrix": expected[0],
+        "only the first of the images gets a Gram matrix": expected[:1],
+        "the batch is run into the positions, as if N were 1": factor * as_one @ as_one.T,
+        "the batch runs into the positions, as if N were 1": (factor * as_one @ as_one.T)[None],
+        "the batch is run into the channels: the result has N·C rows": (
+            factor * stacked @ stacked.T
+        ),
+        "positions are compared with positions, not channels with channels": (
+            factor * features.flatten(2).mT @ features.flatten(2)
+        ),
+        "the array is reshaped to (N, H·W, C), which scrambles the channels": (
+            factor * scrambled.mT @ scrambled
+        ),
+        "each channel's mean is subtracted, which makes it a covariance": (
+            factor * centred.flatten(2) @ centred.flatten(2).mT
+        ),
+    }
+    ### END EXPECTED
     check_close(
-        gram,
-        factor * plain,
+        gram_matrix(features.clone(), normalize=normalize),
+        expected,
         f"gram_matrix(features, normalize={normalize})",
-        mistakes={
-            "it is not divided by C·H·W": plain,
-            "it is divided by C·H·W although normalize is False": plain / 12,
-            "it is divided by H·W, not by C·H·W": plain / 6,
-            "it is divided by N·C·H·W, not by C·H·W": plain / 24,
-            "it is divided by C·H·H, not by C·H·W": plain / 8,
-            "it is divided by C, not by C·H·W": plain / 2,
-            "it is divided by C·C, not by C·H·W": plain / 4,
-            "the batch is summed: each image needs a Gram matrix of its own": (
-                factor * plain.sum(0)
-            ),
-            "the batch is summed: each image needs its own Gram matrix": (
-                factor * plain.sum(0, keepdim=True)
-            ),
-            "the batch is averaged: each image needs a Gram matrix of its own": (
-                factor * plain.mean(0)
-            ),
-            "only the first image gets a Gram matrix": factor * plain[0],
-            "only the first of the images gets a Gram matrix": factor * plain[:1],
-            "the batch is run into the positions, as if N were 1": factor * as_one @ as_one.T,
-            "the batch runs into the positions, as if N were 1": (
-                (factor * as_one @ as_one.T)[None]
-            ),
-            "the batch is run into the channels: the result has N·C rows": (
-                factor * stacked @ stacked.T
-            ),
-            "positions are compared with positions, not channels with channels": (
-                factor * features.flatten(2).mT @ features.flatten(2)
-            ),
-            "the array is reshaped to (N, H·W, C), which scrambles the channels": (
-                factor * scrambled.mT @ scrambled
-            ),
-            "each channel's mean is subtracted, which makes it a covariance": (
-                factor * centred.flatten(2) @ centred.flatten(2).mT
-            ),
-        },
+        mistakes=mistakes,
         tolerance=1e-6,
     )
 check_gradient(gram_matrix, [noise(5, 2, 3, 4, 2)], 0, "gram_matrix")

@@ -1,6 +1,7 @@
 """A lab as its author wrote it: solutions/NN_name.py, its cells, their roles and mistakes."""
 
 import ast
+import hashlib
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -9,19 +10,26 @@ from pathlib import Path
 
 import jupytext
 
+from autograder.authoring.expected import EXPECTED, mistakes_in_regions
+from utils.without import findings
+
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = ("given", "exercise", "test", "question")
 # What else a header may say, by role.
 KEYS = {
+    "given": {"fold"},
     "exercise": {"changes", "without"},
     "test": {"points", "aspect"},
     "question": {"points"},
+    "demo": {"fold"},
 }
 SOLUTION = re.compile(r"^[ \t]*#+ BEGIN SOLUTION\n(.*?)^[ \t]*#+ END SOLUTION[ \t]*$", re.M | re.S)
 HIDDEN = re.compile(
     r"^[ \t]*#+ BEGIN HIDDEN TESTS\n(.*?)^[ \t]*#+ END HIDDEN TESTS[ \t]*$", re.M | re.S
 )
-MARKER = re.compile(r"#+ (?:BEGIN|END) (SOLUTION|HIDDEN TESTS)")
+MARKER = re.compile(r"#+ (?:BEGIN|END) (SOLUTION|HIDDEN TESTS|EXPECTED)")
+# What the lines that release adds to a notebook need.
+RESERVED = {"checked", "recorded", "unchecked", "Recorded", "explain_errors"}
 
 
 class LabError(Exception):
@@ -38,6 +46,8 @@ class Cell:
         aspect: of a test, what part of the exercise it is worth points for ("a batch").
         changes: of an exercise, the parameters that it may change in place.
         without: of an exercise, what it must not call, as dotted names ("torch", "scipy.signal").
+        fold: of a given or demo cell: the title to fold it away under, or False to leave it open;
+            None leaves it to release.
     """
 
     role: str
@@ -50,6 +60,20 @@ class Cell:
     aspect: str = ""
     changes: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
+    fold: str | bool | None = None
+
+    @property
+    def visible(self) -> str:
+        """A test cell's source without what students don't get to see; no line moves."""
+        return HIDDEN.sub(lambda region: "\n" * region[0].count("\n"), self.source)
+
+    @property
+    def is_function(self) -> bool:
+        """Whether an exercise is a function, rather than a class or a value."""
+        return any(
+            isinstance(statement, ast.FunctionDef) and statement.name == self.name
+            for statement in ast.parse(self.source).body
+        )
 
     @property
     def hidden(self) -> bool:
@@ -74,6 +98,11 @@ class Lab:
         """Every exercise's name, with the top-level names that its solution binds."""
         return {cell.name: frozenset(bound_names(cell.source)) for cell in self.having("exercise")}
 
+    def version(self, test: Cell) -> str:
+        """What ties a released test cell to its recorded values: a digest of the cell's source and
+        of the given cells, which make its inputs."""
+        return digest([*(cell.source for cell in self.having("given")), test.source])
+
     @property
     def solution_path(self) -> Path:
         return self.root / "solutions" / f"{self.name}.py"
@@ -81,6 +110,11 @@ class Lab:
     @property
     def released_path(self) -> Path:
         return self.root / "labs" / f"{self.name}.ipynb"
+
+    @property
+    def values_path(self) -> Path:
+        """What the visible tests expect, for the students' notebook."""
+        return self.released_path.with_suffix(".safetensors")
 
 
 def lab_names(root: Path = ROOT) -> list[str]:
@@ -98,6 +132,11 @@ def find_lab(name: str, root: Path = ROOT) -> Lab:
     if not found:
         raise LabError(f"there is no lab {name!r}; the labs are: {', '.join(lab_names(root))}")
     return read_lab(root / "solutions" / f"{found[0]}.py")
+
+
+def digest(sources: list[str]) -> str:
+    """A few hexadecimal digits that stand for these texts."""
+    return hashlib.sha256("\0".join(sources).encode()).hexdigest()[:8]
 
 
 def bound_names(source: str) -> set[str]:
@@ -155,8 +194,8 @@ def read_lab(path: Path) -> Lab:
         if len(roles) > 1 or set(keys) - {role} - KEYS.get(role, set()):
             mistakes.append(
                 f"{path}:{line}: a header has one role out of {', '.join(ROLES)}; an exercise may"
-                " have changes and without, a test points and aspect, a question points; this one"
-                f" has {', '.join(keys)}"
+                " have changes and without, a test points and aspect, a question points, a given"
+                f" cell and a demo fold; this one has {', '.join(keys)}"
             )
             continue
         name = keys[role] if role not in ("demo", "given") else None
@@ -181,10 +220,13 @@ def read_lab(path: Path) -> Lab:
                 keys.get("aspect", ""),
                 _listed(keys.get("changes", "")),
                 _listed(keys.get("without", "")),
+                keys.get("fold"),
             )
         )
     for cell in cells:
         mistakes += [f"{path}:{cell.line}: {mistake}" for mistake in _mistakes_in(cell, cells)]
+    if not mistakes:  # What follows reads code, which has to be whole.
+        mistakes += [f"{path}:{line}: {mistake}" for line, mistake in _mistakes_in_code(cells)]
     if mistakes:
         raise LabError("\n".join(mistakes))
     return Lab(path.stem, tuple(cells), path.resolve().parents[1])
@@ -204,6 +246,7 @@ def _mistakes_in(cell: Cell, cells: list[Cell]) -> list[str]:
     for kind, region, role in (
         ("SOLUTION", SOLUTION, ("exercise", "question")),
         ("HIDDEN TESTS", HIDDEN, ("test",)),
+        ("EXPECTED", EXPECTED, ("test",)),
     ):
         begins, ends = markers[f"BEGIN {kind}"], markers[f"END {kind}"]
         if not begins == ends == len(region.findall(cell.source)):
@@ -218,6 +261,8 @@ def _mistakes_in(cell: Cell, cells: list[Cell]) -> list[str]:
             ast.parse(cell.source)
         except SyntaxError as error:
             mistakes.append(f"the cell isn't plain Python: {error.msg} in its line {error.lineno}")
+    if not isinstance(cell.fold, str | None) and cell.fold is not False:
+        mistakes.append("fold is a title in quotes, or false")
     if cell.role in ("exercise", "question"):
         if "BEGIN SOLUTION" not in cell.source:
             mistakes.append(f"{cell.name!r} has no BEGIN SOLUTION … END SOLUTION markers")
@@ -226,8 +271,10 @@ def _mistakes_in(cell: Cell, cells: list[Cell]) -> list[str]:
     if cell.role == "exercise":
         if cell.name not in bound_names(cell.source):
             mistakes.append(f"the cell of exercise {cell.name!r} doesn't define {cell.name}")
-        for name in set(cell.changes) - parameters(cell.source, cell.name or ""):
-            mistakes.append(f"{cell.name!r} has no parameter {name!r} that it could change")
+        known = parameters(cell.source, cell.name or "")
+        for name in cell.changes:
+            if name.split(".")[0] not in known:
+                mistakes.append(f"{cell.name!r} has no parameter {name!r} that it could change")
         tests = [other for other in cells if other.role == "test" and other.name == cell.name]
         if not any(has_statements(HIDDEN.sub("", test.source)) for test in tests):
             mistakes.append(f"exercise {cell.name!r} has no test that students can see")
@@ -237,6 +284,42 @@ def _mistakes_in(cell: Cell, cells: list[Cell]) -> list[str]:
         isinstance(cell.points, int | float) and cell.points > 0
     ):
         mistakes.append(f"the {cell.role} {cell.name!r} needs points, a number above 0")
+    return mistakes
+
+
+def _mistakes_in_code(cells: list[Cell]) -> list[tuple[int, str]]:
+    """What is wrong with the code of a lab's cells, as (line, sentence)."""
+    mistakes = []
+    exercises = [cell for cell in cells if cell.role == "exercise"]
+    names = set().union(*(bound_names(cell.source) for cell in exercises))
+    sources = {str(c.line): c.source for c in cells if c.role in ("given", "exercise")}
+    for cell in cells:
+        if cell.role == "test":
+            mistakes += [
+                (cell.line + 1 + line, mistake)
+                for line, mistake in mistakes_in_regions(cell.visible, names)
+            ]
+            for region in HIDDEN.finditer(cell.source):
+                if EXPECTED.search(region[0]):
+                    line = cell.line + 1 + cell.source[: region.start()].count("\n")
+                    mistakes.append((line, "a hidden test calls the reference itself: no EXPECTED"))
+        for name in sorted(RESERVED & bound_names(cell.source)) if not cell.markdown else ():
+            mistakes.append((cell.line, f"release uses the name {name} itself; take another one"))
+    for cell in exercises:
+        if not cell.without:
+            continue
+        mistakes += [
+            (
+                int(found.cell) + found.line,
+                f"`without` forbids what the solution does: {found.sentence}",
+            )
+            for found in findings(sources, cell.name or "", cell.without)
+        ]
+        tests = [test for test in cells if test.role == "test" and test.name == cell.name]
+        if not any(f"check_without({cell.name})" in test.visible for test in tests):
+            mistakes.append(
+                (cell.line, f"`without` needs a test that calls check_without({cell.name})")
+            )
     return mistakes
 
 

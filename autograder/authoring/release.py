@@ -1,18 +1,32 @@
 """From a lab's text file to nbgrader's source notebook, and to the student's notebook."""
 
+import ast
+import json
 import os
 import re
 import sys
 import tempfile
 import tomllib
+from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from nbgrader.apps import NbGraderAPI
+from nbgrader.utils import compute_checksum
 from traitlets.config import Config
 
-from autograder.authoring.lab import MARKER, SOLUTION, Cell, Lab, LabError
+from autograder.authoring.expected import Region, fetching, names_read, regions
+from autograder.authoring.lab import (
+    MARKER,
+    SOLUTION,
+    Cell,
+    Lab,
+    LabError,
+    bound_names,
+    has_statements,
+)
 
 # nbgrader's metadata for each role; None leaves a cell to the students.
 METADATA = {
@@ -26,28 +40,39 @@ CODE_STUB = "raise NotImplementedError  # your code here"
 TEXT_STUB = "*Your answer here.*"
 
 
+class Released(NamedTuple):
+    """What students get of a lab: the notebook, as text, and the file of what its tests expect,
+    None where no test has an EXPECTED region."""
+
+    notebook: str
+    values: bytes | None
+
+
 def setup_cell(lab: Lab) -> Cell:
-    """The first cell of every released lab: it finds the course's folder, or gets it on Colab."""
+    """The cell that finds the course's folder, or gets it on Colab: the first after the title."""
     urls = tomllib.loads((lab.root / "pyproject.toml").read_text())["project"]["urls"]
     template = Path(__file__).with_name("setup_cell.py").read_text().rstrip()
     repository = urls["Repository"]
     source = template.replace("{repository}", repository)
     source = source.replace("{name}", repository.rsplit("/", 1)[-1])
-    return Cell("given", source, line=0, grade_id="setup")
+    return Cell("given", source, line=0, grade_id="setup", fold="Set-up")
 
 
 def source_notebook(lab: Lab) -> nbformat.NotebookNode:
     """nbgrader's source notebook of a lab: solutions and hidden tests included."""
+    numbered = list(enumerate(lab.cells, 1))
+    title_first = bool(lab.cells) and lab.cells[0].markdown
+    numbered.insert(1 if title_first else 0, (0, setup_cell(lab)))
     cells = []
-    for number, cell in enumerate([setup_cell(lab), *lab.cells]):
-        source = cell.source
-        if cell.role == "test":
-            # Where stock nbgrader runs the hidden tests, they fetch the reference themselves.
-            load = "from autograder.authoring.reference import load_reference\n"
-            load += f'reference = load_reference("{lab.name}")\n'
-            source = re.sub(r"(#+ BEGIN HIDDEN TESTS\n)", rf"\g<1>{load}", source)
+    for number, cell in numbered:
+        source = test_source(lab, cell) if cell.role == "test" else cell.source
+        title = fold_title(cell)
+        if title:
+            source = f"# @title {title}\n{source}"
         make = new_markdown_cell if cell.markdown else new_code_cell
         made = make(source, id=cell.grade_id or f"cell-{number}")
+        if title:
+            made.metadata.update({"jupyter": {"source_hidden": True}, "cellView": "form"})
         if METADATA[cell.role]:
             made.metadata["nbgrader"] = {
                 "schema_version": 3,
@@ -65,6 +90,87 @@ def source_notebook(lab: Lab) -> nbformat.NotebookNode:
     )
 
 
+def test_source(lab: Lab, cell: Cell) -> str:
+    """A test cell as nbgrader's source notebook has it: between the line that makes the exercise's
+    rules hold and the one that says that all is well, with recorded values for its regions."""
+    exercise = next(other for other in lab.having("exercise") if other.name == cell.name)
+    before, after = [], []
+    if exercise.is_function:
+        rules = [cell.name or ""]
+        rules += [f"changes={exercise.changes!r}"] * bool(exercise.changes)
+        rules += [f"without={exercise.without!r}"] * bool(exercise.without)
+        before.append(f"{cell.name} = checked({', '.join(rules)})")
+        after.append(f"{cell.name} = unchecked({cell.name})")
+    if regions(cell.visible):
+        values = (lab.name, cell.grade_id, lab.version(cell))
+        before.append("recorded = Recorded({}, {}, {})".format(*map(json.dumps, values)))
+
+    def fetch(number: int, region: Region) -> str:
+        return f"{', '.join(region.names)} = recorded({number + 1 if number else ''})"
+
+    said = f"{cell.name}: right so far" + (f" ({cell.aspect})" if cell.aspect else "")
+    # Where stock nbgrader runs the hidden tests, they fetch the reference themselves.
+    load = "from autograder.authoring.reference import load_reference\n"
+    load += f'reference = load_reference("{lab.name}")\n'
+    source = fetching(cell.source, fetch)
+    if not has_statements(cell.visible):  # All of it is hidden, and students see a comment.
+        load += "\n".join(before) + "\n"
+        before, after = [], []
+    else:
+        after.append(f"print({json.dumps(said, ensure_ascii=False)})")
+    source = re.sub(r"(#+ BEGIN HIDDEN TESTS\n)", lambda begin: begin[0] + load, source)
+    return "\n".join([*before, source, *after])
+
+
+def fold_title(cell: Cell) -> str | None:
+    """The title under which a cell's code is folded away; None where it stays open."""
+    if isinstance(cell.fold, str):
+        return cell.fold
+    if cell.markdown or cell.fold is False:
+        return None
+    if cell.role == "given":
+        names = sorted(defined_names(cell.source))
+        return f"Given: {', '.join(f'`{name}`' for name in names) or 'imports'}"
+    if cell.role == "test" and has_statements(cell.visible):
+        return f"Check `{cell.name}`" + (f": {cell.aspect}" if cell.aspect else "")
+    if cell.role == "demo" and only_draws(cell.source):
+        return figure_title(cell.source)
+    return None
+
+
+def defined_names(source: str) -> set[str]:
+    """The functions, classes and values that a given cell defines: what it doesn't import."""
+    statements = ast.parse(source).body
+    imports = [node for node in statements if isinstance(node, ast.Import | ast.ImportFrom)]
+    imported = set().union(*(bound_names(ast.unparse(node)) for node in imports))
+    return bound_names(source) - imported
+
+
+def only_draws(source: str) -> bool:
+    """Whether a demo is a figure and nothing else that a student might want to read: it uses
+    matplotlib and defines no function or class. (A demo with IPython's magics is none.)"""
+    try:
+        statements = ast.parse(source).body
+    except SyntaxError:
+        return False
+    defines = any(isinstance(node, ast.FunctionDef | ast.ClassDef) for node in statements)
+    return not defines and "plt" in names_read(source)
+
+
+def figure_title(source: str) -> str:
+    """What a figure's code calls the figure, as the title of the folded cell."""
+    titles: dict[str, str] = {}
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
+            parts = (
+                node.args[0].values if isinstance(node.args[0], ast.JoinedStr) else [node.args[0]]
+            )
+            texts = [str(p.value) if isinstance(p, ast.Constant) else "…" for p in parts]
+            titles.setdefault(node.func.attr, " ".join("".join(texts).split()))
+    found = [titles[kind] for kind in ("suptitle", "title", "set_title") if titles.get(kind)]
+    return f"Figure: {found[0]}" if found and found[0] != "…" else "Figure"
+
+
 def nbgrader_config(course: Path) -> Config:
     """nbgrader's configuration for a course folder."""
     course = course.resolve()
@@ -77,19 +183,28 @@ def nbgrader_config(course: Path) -> Config:
     return config
 
 
-def generate(lab: Lab, course: Path) -> str:
+def generate(lab: Lab, course: Path) -> Released:
     """Makes the student's notebook in a course folder, with nbgrader's own generate_assignment,
     which also enters the lab into the course's gradebook.
 
-    Returns:
-        The student's notebook, as text.
+    The file of what the tests expect lies beside the notebook in the course's source/, from where
+    nbgrader copies it to release/ and, when it grades, beside each submission.
 
     Raises:
-        LabError: nbgrader refused the lab, or the result still holds a part of a solution.
+        LabError: nbgrader refused the lab, a region can't be recorded, or the result still holds a
+            part of a solution.
     """
     source = course / "source" / lab.name / f"{lab.name}.ipynb"
     source.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(source_notebook(lab), source)
+    beside = source.with_suffix(".safetensors")
+    beside.unlink(missing_ok=True)
+    values = None
+    if any(regions(cell.visible) for cell in lab.having("test")):
+        from autograder.authoring.record import record
+
+        values = record(lab)
+        beside.write_bytes(values)
     settings = course / "nbgrader_config.py"
     if not settings.exists():
         settings.write_text(
@@ -113,7 +228,7 @@ def generate(lab: Lab, course: Path) -> str:
     if leaks:
         released.unlink()
         raise LabError("\n".join(leaks))
-    return nbformat.writes(notebook) + "\n"
+    return Released(nbformat.writes(notebook) + "\n", values)
 
 
 def solution_leaks(lab: Lab, notebook: nbformat.NotebookNode) -> list[str]:
@@ -146,24 +261,66 @@ def _telling_lines(text: str) -> list[str]:
     return [line for line in stripped if len(line) > 11 and not line.startswith(("#", "import "))]
 
 
-def release(lab: Lab, course: Path) -> Path:
-    """Writes a lab's student notebook to labs/ and enters the lab into the course's gradebook.
+def release(lab: Lab, course: Path) -> Path | None:
+    """Writes what students get of a lab to labs/, and enters the lab into the course's gradebook.
+
+    Returns:
+        Where a student's work that lay in labs/ is now; None if there was none.
 
     Raises:
         LabError: the lab can't be released.
     """
+    released = generate(lab, course)
     lab.released_path.parent.mkdir(exist_ok=True)
-    lab.released_path.write_text(generate(lab, course))
-    return lab.released_path
+    kept = None
+    if lab.released_path.is_file() and holds_work(lab.released_path):
+        stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+        kept = lab.released_path.with_suffix(f".your-work-{stamp}.ipynb")
+        lab.released_path.rename(kept)
+    lab.released_path.write_text(released.notebook)
+    if released.values is None:
+        lab.values_path.unlink(missing_ok=True)
+    else:
+        lab.values_path.write_bytes(released.values)
+    return kept
 
 
-def is_current(lab: Lab) -> bool:
-    """Whether labs/ holds what the lab's source would give.
+def holds_work(path: Path) -> bool:
+    """Whether somebody has worked in a released notebook, of this version or an earlier one: a cell
+    to fill in isn't what nbgrader's checksum says that it was, a cell was added, or it is no
+    notebook any more."""
+    try:
+        cells = nbformat.read(path, as_version=4).cells
+    except Exception:
+        return True
+    for cell in cells:
+        settings = cell.metadata.get("nbgrader", {})
+        if settings.get("solution") and settings.get("checksum") != compute_checksum(cell):
+            return True
+        if not settings and not re.fullmatch(r"cell-\d+", cell.get("id", "")):
+            return True
+    return False
+
+
+def stale(lab: Lab) -> list[str]:
+    """What in labs/ isn't what the lab's source would give, one sentence each.
+
+    Recorded values may differ by what processors round differently.
 
     Raises:
         LabError: the lab can't be released at all.
     """
     with tempfile.TemporaryDirectory() as course:
         expected = generate(lab, Path(course))
-    path = lab.released_path
-    return path.is_file() and path.read_text() == expected
+    found = []
+    path, values = lab.released_path, lab.values_path
+    if not path.is_file() or path.read_text() != expected.notebook:
+        found.append(f"labs/{path.name} is not what solutions/ gives")
+    if values.is_file() != (expected.values is not None):
+        found.append(f"labs/{values.name} is {'left over' if values.is_file() else 'missing'}")
+    elif expected.values is not None:
+        from utils.recorded import differences, load
+
+        there = differences(load(values.read_bytes()), load(expected.values), f"labs/{values.name}")
+        found += there
+    return found

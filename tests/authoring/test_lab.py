@@ -6,7 +6,7 @@ import pytest
 from conftest import MINI
 
 from autograder.authoring.lab import LabError, find_lab, read_lab
-from autograder.authoring.release import generate, is_current, release
+from autograder.authoring.release import generate, release, stale
 
 
 def write(tmp_path, text: str):
@@ -99,7 +99,7 @@ def test_students_notebook(mini) -> None:
         assert hidden not in text
     assert text.count("raise NotImplementedError  # your code here") == 3
     assert "*Your answer here.*" in text
-    assert is_current(mini)
+    assert stale(mini) == []
 
 
 def test_release_is_repeatable(mini, tmp_path) -> None:
@@ -110,7 +110,7 @@ def test_stale_notebook_is_noticed(mini) -> None:
     current = mini.released_path.read_text()
     mini.released_path.write_text(current.replace("Twice x", "Thrice x"))
     try:
-        assert not is_current(mini)
+        assert stale(mini) == ["labs/01_mini.ipynb is not what solutions/ gives"]
     finally:
         mini.released_path.write_text(current)
 

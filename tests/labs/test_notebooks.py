@@ -33,4 +33,5 @@ def test_students_notebook_is_clean(name: str) -> None:
     notebook = nbformat.read(find_lab(name).released_path, as_version=4)
     nbformat.validate(notebook)
     assert not any(cell.get("outputs") for cell in notebook.cells)
-    assert "google.colab" in notebook.cells[0].source
+    assert notebook.cells[0].source.startswith(f"# Lab {name[:2]}: ")
+    assert "google.colab" in notebook.cells[1].source

@@ -1,0 +1,328 @@
+"""What a student's function calls, found by reading its source: an exercise may forbid the library
+function that it is about.
+
+The function's own cell is read, and whatever it uses from the notebook's other cells: helpers,
+lambdas, aliases, tables of functions. A name means what the last cell that binds it says. Code that
+chooses what to call by a computed name can't be followed, which is a finding as well.
+"""
+
+import ast
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+# Ways to reach anything at all.
+UNREADABLE = ("eval", "exec", "compile", "globals", "vars", "sys.modules", "__builtins__")
+IMPORTERS = ("__import__", "importlib.import_module", "importlib.__import__")
+
+
+@dataclass(frozen=True)
+class _Code:
+    """A piece of code that a name of the notebook stands for, and the cell that it is in."""
+
+    node: ast.AST
+    cell: str
+    name: str
+
+
+# What a name is bound to: a dotted name ("torch.nn.functional"), code, or None for a value.
+_Binding = str | _Code | None
+_Scope = dict[str, list[_Binding]]
+# A line, what is used in it, and whether it can be read what that calls.
+_Use = tuple[int, str, bool]
+
+
+@dataclass(frozen=True, order=True)
+class Finding:
+    """A call that an exercise forbids, or code that can't be followed: the title of the cell that
+    it is in, the line there, and a sentence."""
+
+    cell: str
+    line: int
+    sentence: str
+
+
+def forbidden_calls(sources: Mapping[str, str], function: str, without: Sequence[str]) -> list[str]:
+    """Where a function calls, itself or by what it uses, what it must not: one sentence each. Takes
+    the arguments of `findings`."""
+    return [finding.sentence for finding in findings(sources, function, without)]
+
+
+def findings(sources: Mapping[str, str], function: str, without: Sequence[str]) -> list[Finding]:
+    """Where a function calls, itself or by what it uses, what it must not.
+
+    Args:
+        sources: the notebook's code cells in the order in which they ran, by any title.
+        function: the name of the function or class.
+        without: dotted names, each forbidding itself and everything below it ("torch",
+            "scipy.signal", "numpy.convolve"), or a method's name with a dot before it (".unfold").
+
+    Returns:
+        Those in the function's own cell first, in the order of the lines, which are counted in
+        their cell.
+    """
+    reader = _Reader(sources, without)
+    waiting = [code for code in reader.scope.get(function, []) if isinstance(code, _Code)]
+    home = waiting[0].cell if waiting else ""
+    read: set[ast.AST] = set()
+    found: set[Finding] = set()
+    while waiting:
+        code = waiting.pop(0)
+        if code.node in read:
+            continue
+        read.add(code.node)
+        where = "" if code.cell == home else f" of the cell of `{code.name}`"
+        try:
+            uses = list(reader.uses(code, waiting))
+        except RecursionError:
+            uses = [(1, code.name, False)]
+        for line, what, readable in uses:
+            end = (
+                f"calls `{what}`: here you write that yourself"
+                if readable
+                else f"has `{what}`, and what that calls can't be read: name what you call"
+            )
+            found.add(Finding(code.cell, line, f"{function}: line {line}{where} {end}"))
+    return sorted(found, key=lambda finding: (finding.cell != home, finding))
+
+
+def notebook_sources() -> dict[str, str]:
+    """The cells that have run in this notebook, in order; none outside of one."""
+    if "IPython" not in sys.modules:
+        return {}
+    shell = sys.modules["IPython"].get_ipython()
+    history = shell.history_manager.input_hist_parsed if shell is not None else []
+    return {f"In [{number}]": source for number, source in enumerate(history)}
+
+
+class _Reader:
+    """Reads code in the light of a notebook's names."""
+
+    def __init__(self, sources: Mapping[str, str], without: Sequence[str]) -> None:
+        self.without = without
+        self.scope: _Scope = {}
+        self.stars: list[str] = []
+        for cell, source in sources.items():
+            try:
+                tree = ast.parse(source)
+            except (SyntaxError, ValueError, RecursionError):
+                continue  # It didn't run either.
+            for statement in tree.body:
+                names = self._bindings([statement], cell)
+                conditional = isinstance(statement, ast.If | ast.Try | ast.For | ast.While)
+                for name, bindings in names.items():
+                    if _is_guard(statement, name):
+                        continue
+                    earlier = self.scope.get(name, []) if conditional else []
+                    self.scope[name] = earlier + bindings
+
+    def uses(self, code: _Code, waiting: list[_Code]) -> Iterator[_Use]:
+        """What a piece of code uses that is forbidden, or can't be read; the notebook's other code
+        that it uses is added to `waiting`."""
+        yield from self._walk(code.node, [self.scope], code.cell, waiting)
+
+    def _walk(
+        self, node: ast.AST, scopes: list[_Scope], cell: str, waiting: list[_Code]
+    ) -> Iterator[_Use]:
+        called = isinstance(node, ast.Call)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            # Defaults and decorators belong to the scope around; annotations call nothing.
+            outer = [*node.args.defaults, *filter(None, node.args.kw_defaults)]
+            body = [node.body] if isinstance(node, ast.Lambda) else node.body
+            outer += [] if isinstance(node, ast.Lambda) else node.decorator_list
+            for part in outer:
+                yield from self._walk(part, scopes, cell, waiting)
+            inner: _Scope = {a.arg: [None] for a in ast.walk(node.args) if isinstance(a, ast.arg)}
+            for name, bindings in self._bindings(body, cell).items():
+                inner[name] = inner.get(name, []) + bindings
+            for part in body:
+                yield from self._walk(part, [*scopes, inner], cell, waiting)
+            return
+        if isinstance(node, ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
+            targets = [g.target for g in node.generators]
+            scopes = [*scopes, {name: [None] for t in targets for name in _stored(t)}]
+        if isinstance(node, ast.Name | ast.Attribute | ast.Call):
+            yield from self._judge(node, scopes, waiting)
+        if called and _name(node.func) in ("isinstance", "issubclass"):
+            yield from self._walk(node.args[0], scopes, cell, waiting) if node.args else ()
+            return
+        if isinstance(node, ast.AnnAssign):
+            yield from self._walk(node.value, scopes, cell, waiting) if node.value else ()
+            return
+        for part in ast.iter_child_nodes(node):
+            yield from self._walk(part, scopes, cell, waiting)
+
+    def _judge(self, node: ast.expr, scopes: list[_Scope], waiting: list[_Code]) -> Iterator[_Use]:
+        """What is wrong with one expression, the parts of it left aside."""
+        for meaning in self._resolve(node, scopes):
+            if isinstance(meaning, _Code):
+                waiting.append(meaning)
+            elif meaning in UNREADABLE:
+                yield node.lineno, meaning, False
+            elif meaning is not None and any(_forbids(entry, meaning) for entry in self.without):
+                yield node.lineno, meaning.lstrip("?"), True
+        if isinstance(node, ast.Call) and self._chooses(node, scopes):
+            yield node.lineno, ast.unparse(node), False
+
+    def _chooses(self, node: ast.Call, scopes: list[_Scope]) -> bool:
+        """Whether a call fetches something by a name that isn't written out."""
+        for meaning in self._resolve(node.func, scopes):
+            if meaning in IMPORTERS:
+                return not (node.args and _text(node.args[0]))
+            if meaning == "getattr" and len(node.args) > 1 and _text(node.args[1]) is None:
+                owners = self._resolve(node.args[0], scopes)
+                return any(entry.startswith(".") for entry in self.without) or any(
+                    isinstance(owner, str) for owner in owners
+                )
+        return False
+
+    def _resolve(
+        self, node: ast.expr, scopes: list[_Scope], seen: set[ast.AST] | None = None
+    ) -> list[_Binding]:
+        """What an expression stands for, as far as it is a name, an attribute or an import.
+
+        Args:
+            seen: the code that has been resolved on the way here.
+        """
+        seen = set() if seen is None else seen
+        if isinstance(node, ast.Name):
+            return self._look_up(node.id, scopes, seen)
+        if isinstance(node, ast.Attribute):
+            owners = self._resolve(node.value, scopes, seen)
+            return [
+                f"{owner if isinstance(owner, str) else '?'}.{node.attr}" for owner in owners
+            ] or [f"?.{node.attr}"]
+        if isinstance(node, ast.NamedExpr):
+            return self._resolve(node.value, scopes, seen)
+        if isinstance(node, ast.Call):
+            meanings = self._resolve(node.func, scopes, seen)
+            text = _text(node.args[0]) if node.args else None
+            if any(meaning in IMPORTERS for meaning in meanings) and text:
+                whole = "importlib.import_module" in meanings
+                return [text if whole else text.split(".")[0]]
+            if "getattr" in meanings and len(node.args) > 1 and (name := _text(node.args[1])):
+                made = ast.Attribute(node.args[0], name, ast.Load())
+                return self._resolve(made, scopes, seen)
+        return [None]
+
+    def _look_up(self, name: str, scopes: list[_Scope], seen: set[ast.AST]) -> list[_Binding]:
+        for number in range(len(scopes) - 1, -1, -1):
+            if name not in scopes[number]:
+                continue
+            found: list[_Binding] = []
+            for binding in scopes[number][name]:
+                if not isinstance(binding, _Code):
+                    found.append(binding)
+                    continue
+                if number == 0:  # What is bound within a function is read with it.
+                    found.append(binding)
+                if isinstance(binding.node, ast.expr) and binding.node not in seen:
+                    seen.add(binding.node)
+                    found += self._resolve(binding.node, scopes[: number + 1], seen)
+            return found
+        modules = [star for star in self.stars if hasattr(sys.modules.get(star), name)]
+        return [f"{modules[-1]}.{name}"] if modules else [name]
+
+    def _bindings(self, statements: Sequence[ast.AST], cell: str) -> _Scope:
+        """What statements bind in their own scope."""
+        scope: _Scope = {}
+        elsewhere: set[str] = set()
+
+        def bind(name: str, *bindings: _Binding) -> None:
+            scope.setdefault(name, []).extend(bindings)
+
+        waiting = list(statements)
+        while waiting:
+            node = waiting.pop(0)
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                bind(node.name, _Code(node, cell, node.name))
+                continue
+            if isinstance(node, ast.Lambda):
+                continue
+            if isinstance(node, ast.comprehension):
+                waiting += [node.iter, *node.ifs]  # Its variable is its own.
+                continue
+            if isinstance(node, ast.Global | ast.Nonlocal):
+                elsewhere.update(node.names)
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    bind(
+                        alias.asname or alias.name.split(".")[0],
+                        alias.name if alias.asname else alias.name.split(".")[0],
+                    )
+            elif isinstance(node, ast.ImportFrom):
+                for alias in node.names:
+                    if alias.name == "*":
+                        self.stars.append(node.module or "")
+                    else:
+                        bind(alias.asname or alias.name, f"{node.module}.{alias.name}")
+            elif isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign | ast.NamedExpr):
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                for target in targets:
+                    for name, value in _pairs(target, node.value):
+                        bind(name, None if value is None else _Code(value, cell, name))
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                bind(node.id, *([] if node.id in scope else [None]))
+            waiting.extend(ast.iter_child_nodes(node))
+        return {name: bindings for name, bindings in scope.items() if name not in elsewhere}
+
+
+def _is_guard(statement: ast.stmt, name: str) -> bool:
+    """Whether a statement is a test cell's `name = checked(name)`, or `unchecked`."""
+    return (
+        isinstance(statement, ast.Assign)
+        and isinstance(statement.value, ast.Call)
+        and _name(statement.value.func) in ("checked", "unchecked")
+        and any(_name(argument) == name for argument in statement.value.args)
+    )
+
+
+def _pairs(target: ast.expr, value: ast.expr | None) -> Iterator[tuple[str, ast.expr | None]]:
+    """The names in a target of an assignment, each with the expression that it comes from."""
+    if isinstance(target, ast.Tuple | ast.List):
+        parts = value.elts if isinstance(value, ast.Tuple | ast.List) else []
+        fit = len(parts) == len(target.elts)
+        for number, inner in enumerate(target.elts):
+            yield from _pairs(inner, parts[number] if fit else value)
+    elif isinstance(target, ast.Name):
+        yield target.id, value
+
+
+def _stored(target: ast.expr) -> list[str]:
+    return [node.id for node in ast.walk(target) if isinstance(node, ast.Name)]
+
+
+def _name(node: ast.expr) -> str | None:
+    return node.id if isinstance(node, ast.Name) else None
+
+
+def _text(node: ast.expr) -> str | None:
+    """The text of a string that is written out."""
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
+
+
+def _forbids(entry: str, name: str) -> bool:
+    """Whether an entry of `without` forbids a dotted name, also under another one of its names."""
+    if entry.startswith("."):
+        return name.endswith(entry)
+    if name == entry or name.startswith(entry + "."):
+        thing = _object(name)  # A constant, or a module on the way to something, isn't called.
+        return thing is None or (callable(thing) and not isinstance(thing, ModuleType))
+    if "." in name and name.rsplit(".", 1)[1] == entry.rsplit(".", 1)[-1]:
+        thing = _object(name)
+        return callable(thing) and thing is _object(entry)
+    return False
+
+
+def _object(name: str) -> Any:
+    """What a dotted name stands for, in the modules that are imported already; None if nothing."""
+    parts = name.split(".")
+    for count in range(len(parts), 0, -1):
+        thing: Any = sys.modules.get(".".join(parts[:count]))
+        if thing is not None:
+            for part in parts[count:]:
+                thing = getattr(thing, part, None)
+            return thing
+    return None
