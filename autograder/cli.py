@@ -37,11 +37,17 @@ def release(
     check: Annotated[
         bool, typer.Option("--check", help="Only compare labs/ with what solutions/ would give.")
     ] = False,
+    due: Annotated[
+        str | None,
+        typer.Option(help='When it is due, as "2026-11-30 23:59", in the time zone of late.toml.'),
+    ] = None,
     course: CourseOption = Path("course"),
 ) -> None:
     """Write the students' notebooks and enter the labs into the course's gradebook."""
     from autograder.authoring import release as releasing
 
+    if due is not None and (check or not labs):
+        raise fail("name the labs that are due then, as in `autograder release 01 --due …`")
     stale: dict[str, list[str]] = {}
     for name in labs or lab_names():
         try:
@@ -56,6 +62,8 @@ def release(
                     console.print(
                         f"somebody had worked in {lab.released_path.name}: kept as {kept}"
                     )
+                if due is not None:
+                    set_due(lab.name, due, course)
             elif found := releasing.stale(lab):
                 stale[lab.name] = found
         except LabError as error:
@@ -64,6 +72,77 @@ def release(
         lines = [f"{name}: {sentence}" for name, found in stale.items() for sentence in found[:5]]
         lines.append(f"run `autograder release {' '.join(stale)}` and commit the result")
         raise fail("\n".join(lines))
+
+
+def set_due(lab: str, due: str, course: Path) -> None:
+    """Sets a lab's due date, and says what lateness costs."""
+    from autograder.course import lateness
+
+    try:
+        time = lateness.set_due(lab, due, course)
+        policy = lateness.read_policy(course)
+    except lateness.LateError as error:
+        raise fail(str(error)) from None
+    cost = (
+        f"each day late costs {policy.percent_per_day:g} %, {policy.most_percent:g} % at most"
+        if policy.percent_per_day
+        else "lateness costs nothing"
+    )
+    console.print(f"{lab}: due {time:%Y-%m-%d %H:%M %Z}; {cost}, as {course / 'late.toml'} says")
+
+
+@app.command()
+def collect(
+    lab: Annotated[str, typer.Argument(help="The lab's name or number.")],
+    archives: Annotated[
+        list[Path],
+        typer.Argument(help="Zips of Canvas, Moodle or Gradescope, or folders unpacked from them."),
+    ],
+    roster: Annotated[
+        Path | None,
+        typer.Option(
+            help="Canvas's gradebook, Moodle's grading worksheet, or a CSV with student, name,"
+            " email; the one given before if none."
+        ),
+    ] = None,
+    course: CourseOption = Path("course"),
+) -> None:
+    """Collect submissions from downloads into the course's submitted/."""
+    from autograder.course import collect as collecting
+    from autograder.course.archives import ArchiveError
+    from autograder.course.lateness import LateError
+    from autograder.course.roster import RosterError
+
+    try:
+        the_lab = find_lab(lab)
+        if not (course / "release" / the_lab.name).is_dir():
+            raise fail(
+                f"{course} is no course with the lab {the_lab.name}; run `autograder release"
+                f" {the_lab.name} --course {course}` first"
+            )
+        with progress_bar("collecting") as bar:
+            task = bar.add_task("", total=None)
+            rows, notes = collecting.collect(
+                the_lab.name,
+                archives,
+                course,
+                roster,
+                progress=lambda done, total, what: bar.update(
+                    task, completed=done, total=total, description=what
+                ),
+            )
+    except (LabError, ArchiveError, RosterError, LateError) as error:
+        raise fail(str(error)) from None
+    table = Table("student", "what came", "what was done")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in (row.student or "–", row.came, row.done)))
+    console.print(table)
+    for note in notes:
+        console.print(note, markup=False)
+    console.print(
+        f"next: autograder grade {the_lab.name}"
+        + f" --course {course}" * (course != Path("course"))
+    )
 
 
 @app.command()
@@ -130,12 +209,105 @@ def grade(
     show(list(graded.values()))
     console.print(f"results: {results}")
     if submissions is None:
-        from autograder.course import gradebook
+        from autograder.course import gradebook, lateness
 
         gradebook.record(the_lab, graded.values(), course)
+        try:
+            lateness.record(the_lab.name, course)
+        except lateness.LateError as error:
+            raise fail(str(error)) from None
         gradebook.write_csv(graded.values(), course / "grades.csv")
         for what in ("grades.csv", "gradebook.db", "autograded", "feedback"):
             console.print(f"{what.removesuffix('.csv').removesuffix('.db')}: {course / what}")
+
+
+@app.command()
+def export(
+    labs: Annotated[
+        list[str] | None, typer.Argument(help="Names or numbers; all of the course's if none.")
+    ] = None,
+    canvas: Annotated[
+        Path | None, typer.Option(help="Canvas's gradebook, into which a lab's marks go.")
+    ] = None,
+    moodle: Annotated[
+        Path | None, typer.Option(help="Moodle's grading worksheet, into which a lab's marks go.")
+    ] = None,
+    as_csv: Annotated[
+        bool, typer.Option("--csv", help="The course's table, which is the default.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The same as JSON.")] = False,
+    column: Annotated[
+        str | None,
+        typer.Option(help='Canvas: "Title (ID)" of the assignment. Moodle: the grade\'s column.'),
+    ] = None,
+    provisional: Annotated[
+        bool, typer.Option("--provisional", help="Also marks that aren't final yet.")
+    ] = False,
+    to: Annotated[
+        Path | None, typer.Option(help="Where to write; a new file if none, which is said.")
+    ] = None,
+    course: CourseOption = Path("course"),
+) -> None:
+    """Write grades: the course's own table, or into the file that Canvas or Moodle gave."""
+    from autograder.course import export as exporting
+    from autograder.course.collect import participants
+    from autograder.course.lateness import LateError, open_gradebook
+
+    if sum([canvas is not None, moodle is not None, as_csv, as_json]) > 1:
+        raise fail("choose one of --canvas, --moodle, --csv and --json")
+    if not (course / "gradebook.db").is_file():
+        raise fail(f"{course} is no course: it has no gradebook.db; name it with --course")
+    source = canvas or moodle
+    try:
+        if labs:
+            names = [find_lab(lab).name for lab in labs]
+        else:
+            with open_gradebook(course) as gradebook:
+                names = sorted(assignment.name for assignment in gradebook.assignments)
+        if source is not None and len(names) != 1:
+            raise fail(f"one column takes one lab: name one of {', '.join(names)}")
+        found = exporting.marks(names, course)
+        if source is None:
+            path = to or course / Path(exporting.TABLE).with_suffix(".json" if as_json else ".csv")
+            (exporting.write_json if as_json else exporting.write_csv)(found, path)
+            show_marks(found)
+            console.print(f"wrote {path}", markup=False)
+            return
+        if canvas is not None:
+            plan = exporting.plan_canvas(canvas, names[0], found, column, provisional)
+        else:
+            numbers = participants(names[0], course)
+            plan = exporting.plan_moodle(source, names[0], found, column, provisional, numbers)
+        table = Table("who", "now", "then", "why")
+        for line in plan.lines:
+            table.add_row(*(Text(cell) for cell in (line.who, line.now, line.then, line.why)))
+        console.print(table)
+        for note in plan.notes:
+            console.print(note, markup=False)
+        console.print(
+            f"{plan.column}: {len(plan.sheet.changes)} of {len(plan.lines)} change", markup=False
+        )
+        path = to or source.with_name(f"{source.stem}_{names[0]}{source.suffix}")
+        exporting.replace_file(path, plan.sheet.changed())
+    except (LabError, exporting.ExportError, LateError) as error:
+        raise fail(str(error)) from None
+    console.print(f"wrote {path}", markup=False)
+
+
+def show_marks(found: list) -> None:
+    """Prints how many marks of each lab are final, and which aren't."""
+    table = Table("lab", "student", "points", "not final because")
+    for lab in dict.fromkeys(mark.lab for mark in found):
+        here = [mark for mark in found if mark.lab == lab]
+        missing = sum(mark.state == "missing" for mark in here)
+        table.add_row(
+            lab, f"{sum(mark.final for mark in here)} of {len(here)} final, {missing} missing"
+        )
+        for mark in here:
+            if not mark.final and mark.state != "missing":
+                points = "" if mark.points is None else f"{mark.points:g}"
+                table.add_row("", *(Text(c) for c in (mark.student.student, points, mark.state)))
+    console.print(table)
 
 
 @app.command()
