@@ -4,11 +4,12 @@ import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import wraps
-from itertools import permutations
 from typing import Any
 
 import numpy as np
 import torch
+
+from utils.diagnosis import bound, distance, everyday_mistake, is_close, listed_mistake
 
 
 def rel_error(x: np.ndarray, y: np.ndarray) -> float:
@@ -46,7 +47,7 @@ def check_close(
     name: str,
     *,
     mistakes: Mapping[str, Any] | None = None,
-    tolerance: float = 1e-9,
+    tolerance: float | None = None,
 ) -> None:
     """Pass if `actual` is `expected`, up to rounding; otherwise say what differs and why.
 
@@ -57,11 +58,16 @@ def check_close(
         mistakes: from a mistake, in words that can follow "it looks as if" ("the kernel is not
             flipped"), to the value that it would give, or to a function without arguments that
             gives this value. Such a function is called only on failure; if it raises, its
-            mistake is skipped, and so is one whose value is as good as the expected one. The
-            first that fits is named. Mistakes of every day (a missing `return`, transposed axes,
-            a reversed sign, a mean for a sum, …) are recognised without being listed.
+            mistake is skipped, and so is one whose value is as good as the expected one. Of
+            several that fit, the nearest is named; of equals, the first. Where none fits, mistakes
+            of every day are looked for (transposed axes, a sum for a mean, an absolute value too
+            many, one image's answer for all, …), also two at once: see utils.diagnosis.
         tolerance: the largest difference allowed, relative to the largest expected magnitude.
-            Integers and booleans must be exact. The dtype itself doesn't matter.
+            None is what rounding in the dtypes allows: 1e-5 for an expected float32, and for
+            results in float32 where a Python number is expected; for float64, 2.4e-7, so that
+            constants and masks in float32 may be mixed in; but 1e-9 for a result in float32 where
+            an array in float64 is expected, which is named for it. Integers and booleans must be
+            exact.
 
     Raises:
         AssertionError: in one sentence: what was expected, what came, by how much they differ,
@@ -75,11 +81,26 @@ def check_close(
         raise AssertionError(f"{name}: expected {_kind(expected)}, got {_kind(actual)}.")
     if target.dtype.kind in "biu":
         tolerance = 0.0
-    if _is_close(result, target, tolerance):
+    elif tolerance is None:
+        # A Python number says nothing about the dtype.
+        dtype = result.dtype if type(expected) is float else target.dtype
+        tolerance = _rounding(result.dtype, dtype) or _rounding(target.dtype, target.dtype)
+    if is_close(result, target, tolerance):
         return
-    cause = _listed_mistake(result, target, mistakes or {}, tolerance)
-    cause = cause or _everyday_mistake(result, target, tolerance)
-    raise AssertionError(f"{name}: {_difference(result, target, tolerance)}{cause}.")
+    listed = {}
+    for mistake, value in (mistakes or {}).items():
+        with suppress(Exception):  # it raises where the mistake is impossible on this input
+            array = _as_array(value() if callable(value) else value)
+            if array is not None:
+                listed[mistake] = array
+    # A mistake may be made in the result's dtype, whatever the expected one.
+    exact = target.dtype.kind in "biu"
+    rough = 1e-12 if exact else max(tolerance, _rounding(result.dtype, result.dtype), 1e-9)
+    mistake = listed_mistake(result, target, listed, rough)
+    cause = f"it looks as if {mistake}" if mistake else ""
+    cause = cause or everyday_mistake(result, target, listed, rough)
+    difference = _difference(result, target, tolerance)
+    raise AssertionError(f"{name}: {difference}{'; ' * bool(cause)}{cause}.")
 
 
 def check_tuple(actual: Any, parts: Sequence[str], name: str) -> tuple:
@@ -165,6 +186,63 @@ def vector_jacobian_product(
     return torch.autograd.grad(output, variables, upstream, materialize_grads=True)
 
 
+def in_other_mode(function: Callable, *arguments: Any, **keywords: Any) -> Callable[[], Any]:
+    """A mistake for `check_close`: the function's value with its models in the other mode.
+
+    Each model among the arguments, given by position or by name, goes to training mode where it is
+    in eval mode, and the other way round, with all its modules.
+
+    Args:
+        function: the right one, such as reference.grad_cam.
+        arguments, keywords: what to call it with. They are copied at once.
+
+    Returns:
+        A function without arguments that gives the value.
+    """
+    arguments, keywords = copy.deepcopy((arguments, keywords))
+    values = (*arguments, *keywords.values())
+    models = [value for value in values if isinstance(value, torch.nn.Module)]
+    parts = {part for model in models for part in model.modules() if part is not model}
+    for model in models:
+        if model not in parts:
+            model.train(not model.training)
+    return lambda: function(*arguments, **keywords)
+
+
+def one_image_mistakes(
+    function: Callable, *batches: Any, **keywords: Any
+) -> dict[str, Callable[[], Any]]:
+    """Mistakes for `check_close`: the values of a batch that come of thinking of one image.
+
+    They are for a function that gives one value for the whole batch, such as a loss. Where it gives
+    one for each image, `check_close` finds these mistakes by itself.
+
+    Args:
+        function: the right one, such as reference.style_loss.
+        batches: its first arguments, tensors or arrays (N, …) each: images, and what belongs to
+            each of them.
+        keywords: its other arguments.
+    """
+
+    def value(at: slice) -> Any:
+        return function(*(batch[at] for batch in batches), **keywords)
+
+    def values() -> list[Any]:
+        return [value(slice(n, n + 1)) for n in range(len(batches[0]))]
+
+    def first_for_all() -> Any:
+        others = (batch[[0] * len(batch)] for batch in batches[1:])
+        return function(batches[0], *others, **keywords)
+
+    return {
+        "only the first image counts": lambda: value(slice(0, 1)),
+        "only the last image counts": lambda: value(slice(-1, None)),
+        "the images' values are added up": lambda: sum(values()),
+        "the images' values are averaged": lambda: sum(values()) / len(values()),
+        "what belongs to the first image is used for all of them": first_for_all,
+    }
+
+
 def random_images(seed: int, *shape: int) -> torch.Tensor:
     """Images to test with: float64 of this shape, uniform in [0, 1)."""
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
@@ -188,6 +266,24 @@ def _as_array(value: Any) -> np.ndarray | None:
     return value if value.dtype.kind in "biufc" else None
 
 
+def _rounding(result: np.dtype, target: np.dtype) -> float:
+    """What rounding may change in floating point, relative to the largest magnitude: some digits
+    less than the dtypes have, for sums can be taken in any order."""
+    if target.kind not in "fc":
+        return 0.0
+    precision = float(np.finfo(target).eps)
+    if precision > 1e-10:  # float32 and less
+        return min(84 * precision, 0.01)
+    if result.kind in "fc" and result.itemsize < target.itemsize:
+        return 1e-9
+    return 2 * float(np.finfo(np.float32).eps)
+
+
+@run_beside
+def _type_name(thing: Any) -> str:
+    return type(thing).__name__
+
+
 def _kind(value: Any) -> str:
     """The value's type in words."""
     if isinstance(value, np.ndarray):
@@ -196,29 +292,11 @@ def _kind(value: Any) -> str:
         return "a torch tensor"
     if isinstance(value, np.number | np.bool_ | bool | int | float | complex):
         return "a number"
-    type_name = type(value).__name__
-    return f"{'an' if type_name[0] in 'aeiouAEIOU' else 'a'} {type_name}"
-
-
-def _distance(result: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """|result − target| for each value; infinite where only one is finite, 0 where both are NaN."""
-    wide = np.complex128 if "c" in (result.dtype.kind, target.dtype.kind) else np.float64
-    with np.errstate(invalid="ignore", over="ignore"):
-        distance = np.abs(result.astype(wide) - target.astype(wide))
-    same = (result == target) | (np.isnan(result) & np.isnan(target))
-    return np.where(same, 0.0, np.where(np.isnan(distance), np.inf, distance))
-
-
-def _bound(target: np.ndarray, tolerance: float) -> float:
-    """The largest distance allowed from the target."""
-    magnitudes = np.abs(target[np.isfinite(target)].astype(np.complex128))
-    return tolerance * (np.max(magnitudes, initial=0.0) or 1.0)
-
-
-def _is_close(result: np.ndarray, target: np.ndarray, tolerance: float) -> bool:
-    return result.shape == target.shape and bool(
-        np.all(_distance(result, target) <= _bound(target, tolerance))
-    )
+    name = _type_name(value)
+    words = f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
+    if isinstance(value, list | tuple | dict | str | set):
+        return words
+    return f"something that isn't an array or a number: {words}"
 
 
 def _difference(result: np.ndarray, target: np.ndarray, tolerance: float) -> str:
@@ -228,71 +306,14 @@ def _difference(result: np.ndarray, target: np.ndarray, tolerance: float) -> str
             f"shape {array.shape}" if array.ndim else "a number" for array in (target, result)
         ]
         return "expected {}, got {}".format(*shapes)
-    distance = _distance(result, target)
-    worst = np.unravel_index(np.argmax(distance), distance.shape)
+    apart = distance(result, target)
+    worst = np.unravel_index(np.argmax(apart), apart.shape)
     expected, got = f"expected {target[worst]:.6g}", f"got {result[worst] + 0.0:.6g}"
     if target.ndim == 0:
-        return f"{expected}, {got}, off by {distance[worst]:.3g}"
+        return f"{expected}, {got}, off by {apart[worst]:.3g}"
     place = ", ".join(map(str, worst))
-    wrong = np.count_nonzero(distance > _bound(target, tolerance))
+    wrong = np.count_nonzero(apart > bound(target, tolerance))
     return (
         f"{expected} at [{place}], {got}"
-        f" ({wrong} of {target.size} values differ, by up to {distance[worst]:.3g})"
+        f" ({wrong} of {target.size} values differ, by up to {apart[worst]:.3g})"
     )
-
-
-def _listed_mistake(
-    result: np.ndarray, target: np.ndarray, mistakes: Mapping[str, Any], tolerance: float
-) -> str:
-    """The first of the mistakes whose value is the result, as the end of a sentence, or ""."""
-    for mistake, value in mistakes.items():
-        if callable(value):
-            with suppress(Exception):  # it raises where the mistake is impossible on this input
-                value = value()
-        value = _as_array(value)
-        if (
-            value is not None
-            and _is_close(result, value, tolerance)
-            and not _is_close(value, target, tolerance)
-        ):
-            return f"; it looks as if {mistake}"
-    return ""
-
-
-def _everyday_mistake(result: np.ndarray, target: np.ndarray, tolerance: float) -> str:
-    """The mistake of every day that turns target into result, as the end of a sentence, or ""."""
-    for axes in permutations(range(target.ndim)):
-        moved = [i for i, axis in enumerate(axes) if i != axis]
-        if moved and _is_close(result, target.transpose(axes), tolerance):
-            if len(moved) == 2:
-                return f"; axes {moved[0]} and {moved[1]} are swapped"
-            return f"; the axes are transposed to {axes}"
-    if result.shape != target.shape:
-        if sorted(result.shape) == sorted(target.shape):
-            return "; the axes look transposed"
-        return ""
-    for what, found in ("NaN", np.isnan(result)), ("infinite", np.isinf(result)):
-        if found.any() and np.isfinite(target).all():
-            return f"; {np.count_nonzero(found)} of {result.size} values are {what}"
-    if not np.isfinite(result).all() or not np.isfinite(target).all() or not target.any():
-        return ""
-    if not result.any():
-        return "; every value is zero"
-    if _is_close(-1.0 * result, target, tolerance):
-        return "; the sign is reversed"
-    if result.dtype != target.dtype:
-        rounding = 100 * np.finfo(result.dtype).eps if result.dtype.kind in "fc" else 0.0
-        if _is_close(result, target.astype(result.dtype), rounding):
-            return f"; it is computed in {result.dtype}, which keeps fewer digits"
-    if np.count_nonzero(target) < 2 or "c" in result.dtype.kind + target.dtype.kind:
-        return ""  # one number is always a multiple of another
-    factor = np.vdot(target, result.astype(np.float64)) / np.vdot(target, 1.0 * target)
-    if factor != 0 and _is_close(result, factor * target, max(tolerance, 1e-9)):
-        if factor > 1.5 and abs(factor - round(factor)) < 1e-6:
-            factor = round(factor)
-            return f"; every value is {factor} times the expected one, like a sum for a mean"
-        if 0 < factor < 0.75 and abs(1 / factor - round(1 / factor)) < 1e-6:
-            factor = round(1 / factor)
-            return f"; every value is 1/{factor} of the expected one, like a mean for a sum"
-        return f"; every value is {factor:.6g} times the expected one"
-    return ""
