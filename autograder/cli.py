@@ -1,6 +1,9 @@
 """The command `autograder VERB`."""
 
+import difflib
 import os
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from autograder.authoring.lab import LabError, find_lab, lab_names
+from autograder.authoring.lab import Lab, LabError, find_lab, lab_names
+from autograder.grading.job import Result
 
 app = typer.Typer(
     help="Release labs, grade submissions safely, write grades.",
@@ -22,6 +26,9 @@ console = Console(soft_wrap=True)
 CourseOption = Annotated[Path, typer.Option(help="The course folder, in nbgrader's layout.")]
 
 WorkersOption = Annotated[int, typer.Option(help="Processes to grade with.", min=1)]
+IsolationOption = Annotated[
+    str, typer.Option(help="bubblewrap; or process, which does not keep submissions out.")
+]
 CORES = os.cpu_count() or 1
 
 
@@ -160,17 +167,20 @@ def grade(
     ] = None,
     workers: WorkersOption = CORES,
     seed: Annotated[int, typer.Option(help="Of the hidden tests' random inputs.")] = 0,
-    isolation: Annotated[
-        str, typer.Option(help="bubblewrap; or process, which does not keep submissions out.")
-    ] = "bubblewrap",
+    isolation: IsolationOption = "bubblewrap",
+    student: Annotated[
+        list[str] | None, typer.Option(help="Grade only this student; repeat it for several.")
+    ] = None,
+    new: Annotated[
+        bool, typer.Option("--new", help="Grade only what has no grade that still holds.")
+    ] = False,
     course: CourseOption = Path("course"),
 ) -> None:
     """Grade a class. Without SUBMISSIONS, a course's: into its gradebook, with feedback."""
-    from autograder.grading.grade import find_submissions, grade_class
+    from autograder.grading.grade import earlier_result, find_submissions, grade_class
     from autograder.grading.job import Job, SandboxUnavailable
 
-    if isolation not in ("bubblewrap", "process"):
-        raise fail(f"the isolation is bubblewrap or process, not {isolation}")
+    check_isolation(isolation)
     if submissions is not None and results is None:
         raise fail("name the folder for the results with --results DIR")
     try:
@@ -182,20 +192,19 @@ def grade(
                     f" `autograder release {the_lab.name} --course {course}`, or name a folder"
                     " of submissions"
                 )
-            found = {
-                student.name: student / the_lab.name
-                for student in sorted((course / "submitted").glob("[!.]*"))
-                if os.path.lexists(student / the_lab.name)
-            }
-            if not found:
-                raise fail(f"nobody has handed in {the_lab.name}: {course}/submitted has none")
+            found = handed_in(the_lab.name, course)
             results = course / "results" / the_lab.name
         else:
             found = find_submissions(submissions)
         jobs = [
-            Job(student, path.absolute(), the_lab.solution_path, seed, isolation)
-            for student, path in found.items()
+            Job(name, path.absolute(), the_lab.solution_path, seed, isolation)
+            for name, path in chosen(found, student).items()
         ]
+        if new:
+            jobs = [job for job in jobs if not earlier_result(job, results / f"{job.student}.json")]
+            if not jobs:
+                console.print("nothing is new: every hand-in has a grade that still holds")
+                return
         with progress_bar("grading") as bar:
             task = bar.add_task("", total=len(jobs))
             graded = grade_class(
@@ -209,16 +218,113 @@ def grade(
     show(list(graded.values()))
     console.print(f"results: {results}")
     if submissions is None:
-        from autograder.course import gradebook, lateness
-
-        gradebook.record(the_lab, graded.values(), course)
-        try:
-            lateness.record(the_lab.name, course)
-        except lateness.LateError as error:
-            raise fail(str(error)) from None
-        gradebook.write_csv(graded.values(), course / "grades.csv")
+        enter(the_lab, graded.values(), course)
         for what in ("grades.csv", "gradebook.db", "autograded", "feedback"):
             console.print(f"{what.removesuffix('.csv').removesuffix('.db')}: {course / what}")
+
+
+def enter(lab: Lab, results: Iterable[Result], course: Path) -> None:
+    """Enters results into a course's gradebook, with what lateness takes, and writes grades.csv."""
+    from autograder.course import gradebook, lateness
+    from autograder.course.results import read_results
+
+    results = list(results)
+    gradebook.record(lab, results, course)
+    try:
+        lateness.record(lab.name, course)
+    except lateness.LateError as error:
+        raise fail(str(error)) from None
+    standing, _ = read_results(course / "results" / lab.name)
+    of_all = {result.student: result for result in [*standing, *results]}
+    gradebook.write_csv(of_all.values(), course / "grades.csv")
+
+
+def check_isolation(isolation: str) -> None:
+    """Refuses an isolation that there isn't."""
+    if isolation not in ("bubblewrap", "process"):
+        raise fail(f"the isolation is bubblewrap or process, not {isolation}")
+
+
+def handed_in(lab: str, course: Path) -> dict[str, Path]:
+    """Where each student's submission to a lab lies in a course."""
+    found = {
+        student.name: student / lab
+        for student in sorted((course / "submitted").glob("[!.]*"))
+        if os.path.lexists(student / lab)
+    }
+    if not found:
+        raise fail(f"nobody has handed in {lab}: {course}/submitted has none")
+    return found
+
+
+def chosen(found: dict[str, Path], students: list[str] | None) -> dict[str, Path]:
+    """The submissions of these students; of all if none are named."""
+    for name in students or ():
+        if name not in found:
+            close = difflib.get_close_matches(name, found, n=3, cutoff=0.5)
+            hint = f"; did you mean {' or '.join(close)}?" if close else ""
+            raise fail(f"there is no submission of {name!r}{hint}")
+    return {name: path for name, path in found.items() if not students or name in students}
+
+
+@app.command()
+def regrade(
+    lab: Annotated[str, typer.Argument(help="The lab's name or number.")],
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Enter what the preview shows into the gradebook.")
+    ] = False,
+    workers: WorkersOption = CORES,
+    isolation: IsolationOption = "bubblewrap",
+    course: CourseOption = Path("course"),
+) -> None:
+    """Grade a course's hand-ins again, after a test was mended: first a preview, then --apply."""
+    from autograder.course import regrade as regrading
+    from autograder.course.results import NoResults, read_results
+    from autograder.grading.job import Job, SandboxUnavailable
+
+    check_isolation(isolation)
+    try:
+        the_lab = find_lab(lab)
+        results = course / "results" / the_lab.name
+        seeds = {result.student: result.seed for result in read_results(results)[0]}
+        jobs = [
+            # With the seed of the grade that stands, the same inputs are tried again.
+            Job(name, path.absolute(), the_lab.solution_path, seeds.get(name, 0), isolation)
+            for name, path in handed_in(the_lab.name, course).items()
+        ]
+        if apply:
+            graded = regrading.previewed(the_lab, jobs, course)
+            enter(the_lab, graded.values(), course)
+            regrading.keep(the_lab, graded, course)
+            console.print(f"applied: {len(graded)} results are in {course}/gradebook.db")
+            return
+        with progress_bar("grading again") as bar:
+            task = bar.add_task("", total=len(jobs))
+            changes = regrading.preview(
+                the_lab,
+                jobs,
+                course,
+                workers,
+                progress=lambda result: bar.update(task, advance=1, description=result.student),
+            )
+    except (
+        *(LabError, FileNotFoundError, SandboxUnavailable),
+        *(NoResults, regrading.NoPreview),
+    ) as error:
+        raise fail(str(error)) from None
+    table = Table("student", "before", "now", "what changes")
+    for column in table.columns[1:3]:
+        column.justify = "right"
+    for change in changes:
+        if change.kind != "unchanged":
+            table.add_row(*(Text(cell) for cell in regrading.row(change)))
+    if table.row_count:
+        console.print(table)
+    counts = Counter(change.kind for change in changes)
+    said = [f"{counts[kind]} {words}" for kind, words in regrading.KINDS.items() if counts[kind]]
+    console.print("; ".join(said))
+    console.print(f"preview: {regrading.preview_folder(the_lab, course) / 'regrade.html'}")
+    console.print("nothing of it counts before the same command with --apply")
 
 
 @app.command()
@@ -319,7 +425,8 @@ def report(
     course: CourseOption = Path("course"),
 ) -> None:
     """One page about how the class did: tests, mistakes, likenesses, the grader's own troubles."""
-    from autograder.course.report import NoResults, write_report
+    from autograder.course.report import write_report
+    from autograder.course.results import NoResults
 
     try:
         the_lab = find_lab(lab)

@@ -9,12 +9,13 @@ from pathlib import Path
 from statistics import median, quantiles
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from scipy.stats import pearsonr
 
 from autograder.authoring.lab import Lab
 from autograder.authoring.release import source_notebook
 from autograder.course.likeness import likenesses
+from autograder.course.pages import render
+from autograder.course.results import read_results
 from autograder.grading.grade import released_notebook
 from autograder.grading.job import Result, TestOutcome
 
@@ -32,10 +33,6 @@ NAMED = {
 }
 NUMBERS = re.compile(r"[-+×.,()\s]*\d[-+×.,()\se\d]*")
 UNDONE = "not implemented yet"
-
-
-class NoResults(Exception):
-    """There is nothing to report on; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -69,23 +66,6 @@ class Item:
     share: Interval
     discrimination: Interval | None
     note: str
-
-
-def read_results(folder: Path) -> tuple[list[Result], list[str]]:
-    """The results in a folder, by student, and the names of the files that hold none.
-
-    Raises:
-        NoResults: there is no such folder, or it holds no result.
-    """
-    results, unreadable = [], []
-    for path in sorted(folder.glob("[!.]*.json")):
-        try:
-            results.append(Result.read(path))
-        except (OSError, ValueError):
-            unreadable.append(path.name)
-    if not results:
-        raise NoResults(f"{folder} holds no results; run `autograder grade` first")
-    return results, unreadable
 
 
 def left_undone(result: Result) -> bool:
@@ -247,14 +227,8 @@ def report(lab: Lab, results: Sequence[Result], unreadable: Sequence[str] = ()) 
     for result in graded:
         for question in result.questions:
             questions[question["grade_id"]].append(bool(question["answered"]))
-    environment = Environment(
-        loader=PackageLoader("autograder.course", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html").render(
+    return render(
+        "report.html",
         lab=lab.name,
         results=results,
         graded=graded,

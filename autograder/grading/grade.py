@@ -205,7 +205,7 @@ def grade_class(
     done: dict[str, Result] = {}
     waiting = []
     for job in jobs:
-        earlier = _earlier_result(job, results / f"{job.student}.json")
+        earlier = earlier_result(job, results / f"{job.student}.json")
         if earlier is None:
             waiting.append(job)
         else:
@@ -218,7 +218,8 @@ def grade_class(
     return {job.student: done[job.student] for job in jobs}
 
 
-def _earlier_result(job: Job, path: Path) -> Result | None:
+def earlier_result(job: Job, path: Path) -> Result | None:
+    """The result in a file, if it is what grading the job now would give; None otherwise."""
     with contextlib.suppress(OSError, ValueError, Refused):
         result = Result.read(path)
         content = read_notebook(find_notebook(job.path, job.lab_path.stem))

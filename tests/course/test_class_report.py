@@ -7,6 +7,7 @@ import pytest
 
 from autograder.authoring.lab import Lab
 from autograder.course import report
+from autograder.course.results import NoResults
 from autograder.grading import job
 from autograder.grading.job import Result
 
@@ -235,7 +236,7 @@ def test_versions_of_the_lab_mixed(mini: Lab) -> None:
 
 
 def test_folder_of_results(mini: Lab, tmp_path) -> None:
-    with pytest.raises(report.NoResults, match="holds no results; run `autograder grade`"):
+    with pytest.raises(NoResults, match="holds no results; run `autograder grade`"):
         report.write_report(mini, tmp_path / "nowhere")
     for made in made_class(mini, 3):
         made.write(tmp_path / f"{made.student}.json")
