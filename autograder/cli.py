@@ -176,7 +176,7 @@ def grade(
     ] = False,
     course: CourseOption = Path("course"),
 ) -> None:
-    """Grade a class. Without SUBMISSIONS, a course's: into its gradebook, with feedback."""
+    """Grade a class. Without SUBMISSIONS, a course's: into its gradebook."""
     from autograder.grading.grade import earlier_result, find_submissions, grade_class
     from autograder.grading.job import Job, SandboxUnavailable
 
@@ -186,12 +186,9 @@ def grade(
     try:
         the_lab = find_lab(lab)
         if submissions is None:
-            if not (course / "release" / the_lab.name).is_dir():
-                raise fail(
-                    f"{course} is no course with the lab {the_lab.name}; run"
-                    f" `autograder release {the_lab.name} --course {course}`, or name a folder"
-                    " of submissions"
-                )
+            from autograder.course import gradebook
+
+            gradebook.require_release(the_lab, course)
             found = handed_in(the_lab.name, course)
             results = course / "results" / the_lab.name
         else:
@@ -219,7 +216,7 @@ def grade(
     console.print(f"results: {results}")
     if submissions is None:
         enter(the_lab, graded.values(), course)
-        for what in ("grades.csv", "gradebook.db", "autograded", "feedback"):
+        for what in ("grades.csv", "gradebook.db", "autograded"):
             console.print(f"{what.removesuffix('.csv').removesuffix('.db')}: {course / what}")
 
 
@@ -229,14 +226,23 @@ def enter(lab: Lab, results: Iterable[Result], course: Path) -> None:
     from autograder.course.results import read_results
 
     results = list(results)
-    gradebook.record(lab, results, course)
-    try:
-        lateness.record(lab.name, course)
-    except lateness.LateError as error:
-        raise fail(str(error)) from None
+    with progress_bar("recording") as bar:
+        task = bar.add_task("", total=len(results))
+        try:
+            problems = gradebook.record(
+                lab,
+                results,
+                course,
+                progress=lambda result: bar.update(task, advance=1, description=result.student),
+            )
+            lateness.record(lab.name, course)
+        except (gradebook.GradebookUnavailable, lateness.LateError) as error:
+            raise fail(str(error)) from None
     standing, _ = read_results(course / "results" / lab.name)
     of_all = {result.student: result for result in [*standing, *results]}
     gradebook.write_csv(of_all.values(), course / "grades.csv")
+    if problems:
+        raise fail("\n".join(f"{student}: {why}" for student, why in problems.items()))
 
 
 def check_isolation(isolation: str) -> None:

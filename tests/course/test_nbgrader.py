@@ -73,49 +73,6 @@ def test_our_grader_gives_the_solution_full_marks(name: str, tmp_path) -> None:
         assert (result.repairs, result.flags) == ([], [])
 
 
-def test_results_in_the_gradebook(grader: Grader, tmp_path) -> None:
-    course = tmp_path / "course"
-    release(grader.lab, course)
-    results = [
-        grader(grader.notebook(), "ada"),
-        grader(grader.notebook(double="def double(x):\n    return x * x"), "bob"),
-        grader(b"no notebook", "eve"),
-    ]
-    for _ in range(2):  # The second time changes nothing.
-        gradebook.record(grader.lab, results, course)
-        assert scores(course, "01_mini") == {"ada": (10, 10), "bob": (5, 10), "eve": (0, 10)}
-    with Gradebook(f"sqlite:///{course / 'gradebook.db'}") as book:
-        why = book.find_grade("why", "01_mini", "01_mini", "ada")
-        assert (why.auto_score, why.needs_manual_grade) == (None, True)
-        why.manual_score = 2
-        book.db.commit()
-    gradebook.record(grader.lab, results, course)
-    with Gradebook(f"sqlite:///{course / 'gradebook.db'}") as book:
-        assert book.find_grade("why", "01_mini", "01_mini", "ada").score == 2
-    page = (course / "feedback" / "bob" / "01_mini" / "01_mini.html").read_text()
-    assert "x is squared" in page
-    assert "reference.double" not in page
-    refused = nbformat.read(course / "autograded" / "eve" / "01_mini" / "01_mini.ipynb", 4)
-    assert "not a Jupyter notebook" in refused.cells[0].source
-    autograded = (course / "autograded" / "bob" / "01_mini" / "01_mini.ipynb").read_text()
-    assert "reference.double" in autograded  # TAs see the hidden tests.
-
-
-def test_answer_left_untouched_needs_no_ta(grader: Grader, tmp_path) -> None:
-    course = tmp_path / "course"
-    release(grader.lab, course)
-    gradebook.record(grader.lab, [grader(answered_notebook(grader.lab, {}), "ada")], course)
-    with Gradebook(f"sqlite:///{course / 'gradebook.db'}") as book:
-        why = book.find_grade("why", "01_mini", "01_mini", "ada")
-        assert (why.auto_score, why.needs_manual_grade) == (0, False)
-
-
-def test_csv_quotes_what_students_are_called(grader: Grader, tmp_path) -> None:
-    result = grader(b"no notebook", 'a,"b"')
-    gradebook.write_csv([result], tmp_path / "grades.csv")
-    assert '"a,""b""","01_mini","refused",0,10,' in (tmp_path / "grades.csv").read_text()
-
-
 @pytest.mark.slow
 def test_course_opens_in_the_formgrader(grader: Grader, tmp_path) -> None:
     course = tmp_path / "course"
