@@ -53,7 +53,7 @@ def test_grade_a_course(run, grader: Grader, tmp_path) -> None:
     code, said = run("grade", "01", "--course", course, "--workers", "1")
     assert code == 0
     assert "empty │ refused │ the folder holds no notebook; it should hold one" in said
-    for path in ("grades.csv", "gradebook.db", "feedback/ada/01_mini/01_mini.html"):
+    for path in ("grades.csv", "gradebook.db", "autograded/ada/01_mini/01_mini.ipynb"):
         assert (course / path).is_file()
     assert str(course / "grades.csv") in said
 
