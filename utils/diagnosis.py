@@ -14,8 +14,9 @@ import numpy as np
 HANDFUL = 4
 """How many different values an array must have before it can be recognised by them."""
 
-MOST_VALUES = 10_000
-"""Beyond so many values, two mistakes at once aren't looked for, which would take too long."""
+MOST_VALUES, MOST_VALUES_OF_PAIRS, MOST_AXES = 200_000, 10_000, 5
+"""Beyond these, mistakes, or two of them at once, aren't looked for: it would take too long, and a
+student decides what comes."""
 
 Candidate = tuple[str, np.ndarray]
 """A mistake, in words that can follow a semicolon, and what it makes of the right array."""
@@ -67,6 +68,7 @@ def listed_mistake(
     return same[0]
 
 
+@np.errstate(all="ignore")  # a candidate that overflows isn't the result
 def everyday_mistake(
     result: np.ndarray, target: np.ndarray, listed: Mapping[str, np.ndarray], tolerance: float
 ) -> str:
@@ -99,6 +101,8 @@ def everyday_mistake(
         if narrow:
             return narrow
     right, came = target.astype(np.float64), result.astype(np.float64)
+    if max(right.size, came.size) > MOST_VALUES or max(right.ndim, came.ndim) > MOST_AXES:
+        return _shape_hint(came, right)
     axis = _axis_of_length_1(came, right)
     if axis:
         came = came.reshape(right.shape)
@@ -436,7 +440,7 @@ def _scale(result: np.ndarray, target: np.ndarray, tolerance: float, *, plain: b
     if result.shape != target.shape or not target.any():
         return ""
     factor = float(np.vdot(target, result) / np.vdot(target, target))
-    if not factor or not _Fit(result, target, tolerance)(factor * target):
+    if not 1e-9 < abs(factor) < 1e9 or not _Fit(result, target, tolerance)(factor * target):
         return ""
     known = {255.0: "like pixels from 0 to 255", 100.0: "like per cent", 180 / np.pi: "in degrees"}
     for value, reason in known.items():
@@ -498,7 +502,7 @@ def _two_mistakes(
 ) -> str:
     """Two mistakes that together turn target into result: a listed one and one of every day, or
     two of every day."""
-    if max(result.size, target.size) > MOST_VALUES or tolerance > 1e-4:
+    if max(result.size, target.size) > MOST_VALUES_OF_PAIRS or tolerance > 1e-4:
         return ""
     if not _has_a_handful(result, tolerance):
         return ""

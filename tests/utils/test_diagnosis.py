@@ -1,9 +1,12 @@
 """Tests of utils.diagnosis: mistakes are named rightly, and never by coincidence."""
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 from scipy.special import log_softmax, softmax
 
 from utils.checks import check_close
@@ -13,11 +16,15 @@ P = np.random.default_rng(1).uniform(0.5, 3, (3, 4, 5))
 MASK = np.random.default_rng(2).random((6, 6)) > 0.5
 
 
-def cause(actual, expected, **options):
-    """What check_close says behind its semicolon; "" where it names nothing."""
+def message_of(actual, expected, **options):
     with pytest.raises(AssertionError) as failure:
         check_close(actual, expected, "f(x)", **options)
-    _, _, said = str(failure.value).partition("; ")
+    return str(failure.value)
+
+
+def cause(actual, expected, **options):
+    """What check_close says behind its semicolon; "" where it names nothing."""
+    _, _, said = message_of(actual, expected, **options).partition("; ")
     return said.removesuffix(".")
 
 
@@ -197,6 +204,28 @@ def test_a_listed_mistake_and_one_of_every_day():
 def test_two_listed_mistakes_that_explain_it_alike_are_not_named():
     mistakes = {"one": np.sin(X), "another": 3 * np.sin(X)}
     assert "looks as if" not in cause(6 * np.sin(X), X, mistakes=mistakes)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.data())
+def test_whatever_comes_gets_one_sentence_and_no_warning(data):
+    dtypes = st.sampled_from(["f8", "f4", "f2", "i8", "u1", "?", "c16"])
+    shapes = arrays.array_shapes(min_dims=0, max_dims=4, max_side=3)
+    pair = [data.draw(arrays.arrays(data.draw(dtypes), data.draw(shapes))) for _ in range(2)]
+    with warnings.catch_warnings(action="error"):
+        try:
+            check_close(*pair, "f(x)", mistakes={"one": pair[1] * 1, "another": np.arange(3.0)})
+        except AssertionError as failure:
+            assert str(failure).startswith("f(x): expected ")
+            assert "\n" not in str(failure)
+
+
+@pytest.mark.parametrize("shape", [(1,) * 32, (2,) * 12, (3_000_000,), (1500, 2000)])
+def test_what_is_too_much_to_look_into_takes_no_time(shape):
+    huge = np.ones(shape)
+    check_close(huge, huge, "f(x)")
+    assert "expected" in message_of(huge, X)
+    assert "expected" in message_of(X, huge)
 
 
 SHAPES = st.sampled_from(
