@@ -154,7 +154,7 @@ def run_beside(helper: Callable) -> Callable:
     @wraps(helper)
     def run(thing: Any, *arguments: Any) -> Any:
         if hasattr(thing, "run_beside"):
-            return thing.run_beside(run, *arguments)
+            return thing.run_beside(helper, *arguments)
         return helper(thing, *arguments)
 
     return run

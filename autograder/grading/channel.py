@@ -2,7 +2,8 @@
 
 Requests travel as pickles, from the trusted side only. Replies are data only: a JSON tree, and
 beside it the arrays and tensors that the tree refers to, as safetensors. Nothing that a worker
-sends is ever unpickled or executed, and whatever isn't plain data comes back as a handle.
+sends is ever unpickled, executed, looked up or called, and whatever isn't plain data comes back as
+a handle. What a reply may hold is bounded in count, size, depth and time.
 """
 
 import json
@@ -17,9 +18,15 @@ import safetensors.torch
 import torch
 
 HEADER = struct.Struct("!III")  # bytes of: JSON or pickle, arrays, tensors
-MOST_BYTES = 256 * 2**20  # of one message's arrays
+MOST_BYTES = 128 * 2**20  # of one reply's arrays and tensors; decoding needs three times as much
 MOST_TREE_BYTES = 4 * 2**20
+MOST_NAMES_BYTES = 2**20  # of the names, shapes and dtypes of one reply's arrays
+MOST_NODES = 200_000  # of the tree, each value and key counted
+MOST_ARRAYS = 10_000
+MOST_KEYS = 10_000  # of one dict
+MOST_RANK = 32
 MOST_DEPTH = 32
+LARGEST_KEY = 2**53  # Larger integers can be made to collide, which makes a dict quadratic.
 
 
 class ChannelError(Exception):
@@ -42,6 +49,7 @@ class Encoder:
         self.tensors: dict[str, torch.Tensor] = {}
 
     def encode(self, value: Any, depth: int = 0) -> Any:
+        """The JSON tree of a value; each array and tensor in it gets a name of its own."""
         if value is None or isinstance(value, bool):
             return value
         if isinstance(value, str):
@@ -61,15 +69,20 @@ class Encoder:
             if isinstance(value, list | tuple):
                 kind = "list" if isinstance(value, list) else "tuple"
                 return {kind: [self.encode(item, depth + 1) for item in value]}
-            if isinstance(value, dict):
-                pairs = value.items()
-                return {"dict": [[self.encode(item, depth + 1) for item in pair] for pair in pairs]}
+            if isinstance(value, dict) and all(_is_key(key) for key in value):
+                return {
+                    "dict": [[key, self.encode(item, depth + 1)] for key, item in value.items()]
+                }
         self.kept.append(value)
-        return {"handle": len(self.kept) - 1, "kind": type(value).__name__}
+        return {"handle": len(self.kept) - 1, "kind": type(value).__name__[:100]}
 
 
 def _travels(tensor: torch.Tensor) -> bool:
     return tensor.layout == torch.strided and not (tensor.is_complex() or tensor.is_meta)
+
+
+def _is_key(key: Any) -> bool:
+    return key is None or type(key) in (bool, int, float, str)
 
 
 def send_reply(connection: socket.socket, reply: dict, kept: list) -> None:
@@ -81,7 +94,7 @@ def send_reply(connection: socket.socket, reply: dict, kept: list) -> None:
     connection.sendall(HEADER.pack(len(tree), len(arrays), len(tensors)) + tree + arrays + tensors)
 
 
-def receive_reply(connection: socket.socket, deadline: float) -> dict:
+def receive_reply(connection: socket.socket, deadline: float) -> dict[str, Any]:
     """Receives a reply from a worker and checks every part of it.
 
     Raises:
@@ -92,37 +105,74 @@ def receive_reply(connection: socket.socket, deadline: float) -> dict:
     sizes = HEADER.unpack(_receive(connection, HEADER.size, deadline))
     if sizes[0] > MOST_TREE_BYTES or sizes[1] + sizes[2] > MOST_BYTES:
         raise ChannelError(f"a result of {sum(sizes) / 2**20:.0f} MiB, which is too large")
-    tree, arrays, tensors = (_receive(connection, size, deadline) for size in sizes)
+    return decode(*(_receive(connection, size, deadline) for size in sizes), deadline)
+
+
+def decode(tree: bytes, arrays: bytes, tensors: bytes, deadline: float) -> dict[str, Any]:
+    """A reply's values by name.
+
+    Raises:
+        TimeoutError: the deadline (on time.monotonic's clock) passed.
+        ChannelError: the bytes aren't a reply.
+    """
+    for names in (arrays, tensors):
+        if int.from_bytes(names[:8], "little") > MOST_NAMES_BYTES:
+            raise ChannelError("a result of too many arrays")
     try:
         reply = json.loads(tree)
-        values = safetensors.numpy.load(arrays), safetensors.torch.load(tensors)
-        return {key: _decode(value, *values) for key, value in reply.items()}
+        decoder = _Decoder(
+            safetensors.numpy.load(arrays), safetensors.torch.load(tensors), deadline
+        )
+        return {str(key): decoder.decode(value) for key, value in reply.items()}
+    except (ChannelError, TimeoutError):
+        raise
     except Exception as error:
         raise ChannelError("something that isn't a result") from error
 
 
-def _decode(node: Any, arrays: dict, tensors: dict, depth: int = 0) -> Any:
-    """A JSON tree's value, built from exact types only."""
-    if node is None or type(node) in (bool, int, float, str):
-        return node
-    if depth > MOST_DEPTH:
-        raise ChannelError("a result that is nested too deep")
-    ((kind, content), *rest) = node.items()
-    if kind == "array":
-        return arrays[content].copy()
-    if kind == "scalar":
-        return arrays[content][()]
-    if kind == "tensor":
-        return tensors[content].clone()
-    if kind == "handle":
-        return Handle(int(content), str(dict(rest)["kind"]))
-    if kind == "dict":
-        return {
-            _decode(key, arrays, tensors, depth + 1): _decode(item, arrays, tensors, depth + 1)
-            for key, item in content
-        }
-    items = [_decode(item, arrays, tensors, depth + 1) for item in content]
-    return {"list": items, "tuple": tuple(items)}[kind]
+class _Decoder:
+    """Builds values from exact types only. Each array is given out once."""
+
+    def __init__(
+        self, arrays: dict[str, np.ndarray], tensors: dict[str, torch.Tensor], deadline: float
+    ) -> None:
+        if len(arrays) + len(tensors) > MOST_ARRAYS:
+            raise ChannelError("a result of too many arrays")
+        self._arrays, self._tensors, self._deadline = arrays, tensors, deadline
+        self._nodes = 0
+
+    def decode(self, node: Any, depth: int = 0) -> Any:
+        self._nodes += 1
+        if self._nodes > MOST_NODES:
+            raise ChannelError("a result of too many parts")
+        if self._nodes % 1000 == 0 and time.monotonic() > self._deadline:
+            raise TimeoutError
+        if node is None or type(node) in (bool, int, float, str):
+            return node
+        if depth > MOST_DEPTH:
+            raise ChannelError("a result that is nested too deep")
+        ((kind, content), *rest) = node.items()
+        if kind in ("array", "scalar"):
+            array = self._arrays.pop(content)
+            if array.ndim > MOST_RANK:
+                raise ChannelError("an array of too many axes")
+            return array.copy() if kind == "array" else array[()]
+        if kind == "tensor":
+            return self._tensors.pop(content).clone()
+        if kind == "handle":
+            return Handle(int(content), str(dict(rest)["kind"])[:100])
+        if kind == "dict":
+            if len(content) > MOST_KEYS:
+                raise ChannelError("a dict of too many keys")
+            return {_key(key): self.decode(item, depth + 1) for key, item in content}
+        items = [self.decode(item, depth + 1) for item in content]
+        return {"list": items, "tuple": tuple(items)}[kind]
+
+
+def _key(key: Any) -> Any:
+    if not _is_key(key) or (type(key) is int and abs(key) > LARGEST_KEY):
+        raise ChannelError("a dict whose keys aren't numbers or strings")
+    return key
 
 
 def send_request(connection: socket.socket, request: bytes, deadline: float) -> None:
@@ -154,7 +204,10 @@ def _receive(connection: socket.socket, size: int, deadline: float | None) -> by
     view = memoryview(received)
     while view:
         if deadline is not None:
-            connection.settimeout(max(0.001, deadline - time.monotonic()))
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            connection.settimeout(left)
         try:
             count = connection.recv_into(view)
         except ConnectionError as error:

@@ -2,6 +2,7 @@
 
 import builtins
 import contextlib
+import copy
 import io
 import os
 import pickle
@@ -12,14 +13,19 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
+
+import utils
 from autograder.authoring.lab import ROOT
-from autograder.grading import changes, channel
+from autograder.authoring.reference import MODULE
+from autograder.grading import channel
 from autograder.grading.job import Isolation, SandboxUnavailable
 from autograder.grading.worker import SCRATCH
+from utils.changes import ASPECTS, Change, apply, reachable
 
 SECONDS_PER_CALL = 20.0
 SECONDS_PER_SUBMISSION = 300.0
@@ -31,7 +37,6 @@ WORKER_FILES = (
     "grading/__init__.py",
     "grading/worker.py",
     "grading/channel.py",
-    "grading/changes.py",
 )
 # What the warm process needs to make namespaces and then drop everything; a worker has none.
 CAPABILITIES = ("CAP_SYS_ADMIN", "CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP", "CAP_KILL")
@@ -45,29 +50,95 @@ class WorkerLost(BaseException):
 
 
 class StudentError(Exception):
-    """An exception in a student's code for which there is no builtin type to raise."""
+    """An exception in a student's code whose type isn't one of ERRORS; `kind` names it."""
+
+    kind = "Exception"
+
+
+# The only types that a reply can make the tester raise; each takes a message.
+ERRORS = {
+    kind.__name__: kind
+    for kind in (
+        *(ArithmeticError, AssertionError, AttributeError, EOFError, FileNotFoundError),
+        *(FloatingPointError, ImportError, IndentationError, IndexError, KeyError, LookupError),
+        *(MemoryError, ModuleNotFoundError, NameError, NotImplementedError, OSError),
+        *(OverflowError, PermissionError, RecursionError, RuntimeError, StopIteration),
+        *(SyntaxError, TabError, TimeoutError, TypeError, UnboundLocalError, ValueError),
+        ZeroDivisionError,
+    )
+}
+# Others are told by name, if it is one of Python's own.
+NAMES = {name for name, kind in vars(builtins).items() if isinstance(kind, type)}
 
 
 class RemoteObject:
-    """Stands for a function or object that lives in the worker: call it, use its attributes."""
+    """Stands for a function or object that lives in the worker: call it, use its attributes.
 
-    def __init__(self, worker: Callable[[], "Worker"], key: tuple[str, Any]) -> None:
-        self._worker, self._key = worker, key
+    Args:
+        worker: gives the worker of the moment.
+        key: ("name", the student's name for it) or ("handle", a number from a reply).
+        parameters: what its positional arguments are called.
+        allowed: what it may change in its arguments, as in an exercise's header.
+    """
+
+    def __init__(
+        self,
+        worker: Callable[[], "Worker"],
+        key: tuple[str, Any],
+        parameters: Sequence[str] = (),
+        allowed: Collection[str] = (),
+    ) -> None:
+        self._worker, self._key, self._parameters, self._allowed = worker, key, parameters, allowed
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
-        return self._worker().call(self, *arguments, **keywords)
+        """Calls it with copies of the arguments.
+
+        Raises:
+            AssertionError: it changed something in its arguments that it may not change.
+            WorkerLost, Exception: as Worker.call.
+        """
+        return self._call(arguments, keywords)[0]
+
+    def call_on_copies(self, *arguments: Any, **keywords: Any) -> tuple:
+        """See utils.changes.call_on_copies."""
+        result, changes = self._call(arguments, keywords)
+        copies, named = copy.deepcopy((arguments, keywords))
+        try:
+            apply(changes, _by_name(copies, named))
+        except Exception as error:
+            raise StudentError(f"{self!r} changed its arguments beyond description") from error
+        return result, *copies
+
+    def _call(self, arguments: tuple, keywords: dict[str, Any]) -> tuple[Any, list[Change]]:
+        result, changes = self._worker().call(self, *arguments, **keywords)
+        for change in changes:
+            told = Change(self._path(change), change.aspect, None)
+            if not told.is_allowed(self._allowed):
+                raise AssertionError(told.sentence())
+        return result, changes
+
+    def _path(self, change: Change) -> str:
+        """The change's path, with the name of the parameter in the place of its number."""
+        if not change.root.isdigit():
+            return change.path
+        number = int(change.root)
+        known = number < len(self._parameters)
+        name = self._parameters[number] if known else f"argument {number + 1}"
+        return name + change.path[len(change.root) :]
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return self._worker().call(getattr, self, name)
+        return self._worker().call(getattr, self, name)[0]
 
-    def run_beside(self, verb: Callable, *arguments: Any) -> Any:
-        """Runs an importable function over there, with the real object as its first argument."""
-        return self._worker().call(verb, self, *arguments)
+    def run_beside(self, helper: Callable, *arguments: Any) -> Any:
+        """Runs a helper over there, with the real object as its first argument; see
+        utils.checks.run_beside."""
+        return self._worker().beside(helper, self, *arguments)
 
     def __repr__(self) -> str:
-        return f"<the student's {self._key[1]}>"
+        name = self._key[1] if self._key[0] == "name" else "object"
+        return f"<the student's {name}>"
 
 
 class _Pickler(pickle.Pickler):
@@ -75,6 +146,30 @@ class _Pickler(pickle.Pickler):
 
     def persistent_id(self, item: Any) -> tuple[str, Any] | None:
         return item._key if type(item) is RemoteObject else None
+
+
+class _Helper:
+    """A function of the tests on its way to the worker: by value, with all of the lab's and of
+    utils' own functions that it uses, for by name it would find there what a student made of
+    them."""
+
+    def __init__(self, function: Callable) -> None:
+        modules = [sys.modules[MODULE], utils]
+        for module in modules:
+            cloudpickle.register_pickle_by_value(module)
+        try:
+            self._pickled = cloudpickle.dumps(function)
+        finally:
+            for module in modules:
+                cloudpickle.unregister_pickle_by_value(module)
+
+    def __reduce__(self) -> tuple:
+        return pickle.loads, (self._pickled,)
+
+
+def _by_name(arguments: tuple, keywords: dict[str, Any]) -> dict[str, Any]:
+    """A call's arguments under the names that a worker's changes go by."""
+    return {str(place): value for place, value in enumerate(arguments)} | keywords
 
 
 class Worker:
@@ -87,24 +182,45 @@ class Worker:
 
     def __init__(self, connection: socket.socket, lifeline: socket.socket, deadline: float) -> None:
         self._connection, self._lifeline, self._deadline = connection, lifeline, deadline
+        self._lines: dict[str, int] = {}  # of every cell that was run, by its title
         self.lost: WorkerLost | None = None
 
     def run(self, title: str, source: str) -> None:
         """Executes a cell; raises its exception as `call` does."""
-        self._request(("run", title, source), [])
+        self._lines[title] = source.count("\n") + 1
+        self._request(("run", title, source))
 
-    def call(self, function: Any, *arguments: Any, **keywords: Any) -> Any:
-        """Calls a function with pickled copies of the arguments; what it changed in the copies'
-        arrays, tensors and modules is then changed in the arguments themselves.
+    def names(self, names: Collection[str]) -> dict[str, Any]:
+        """What the student's names stand for: data, or stand-ins; without those not defined."""
+        found = self._request(("names", sorted(names)))["result"]
+        return {name: found[name] for name in names if name in found}
+
+    def call(self, function: Any, *arguments: Any, **keywords: Any) -> tuple[Any, list[Change]]:
+        """Calls a function with pickled copies of the arguments.
+
+        Returns:
+            The result, and what the function changed in its copies; the arguments here stay as
+            they are. Paths begin with an argument's keyword, or its number from 0 on.
 
         Raises:
             WorkerLost: the worker died, took too long, or sent what isn't a result.
-            Exception: what the function raised, as its nearest builtin type.
+            Exception: what the function raised, as its nearest type in ERRORS.
         """
-        shared = list(changes.shared_objects((arguments, keywords)))
-        return self._request(("call", function, arguments, keywords), shared)
+        reply = self._request(("call", function, arguments, keywords))
+        try:
+            changes = [Change(*change) for change in reply["changes"]]
+            if changes:
+                paths = {"torch", *(path for path, _ in reachable(_by_name(arguments, keywords)))}
+                assert all(change.path in paths and change.aspect in ASPECTS for change in changes)
+        except Exception:
+            raise self._lose("returned something that isn't a result") from None
+        return reply["result"], changes
 
-    def _request(self, request: tuple, shared: list) -> Any:
+    def beside(self, helper: Callable, *arguments: Any) -> Any:
+        """Calls a helper of the tests over there, itself sent along; raises as `call` does."""
+        return self._request(("beside", _Helper(helper), arguments))["result"]
+
+    def _request(self, request: tuple) -> dict[str, Any]:
         if self.lost:
             raise self.lost
         pickled = io.BytesIO()
@@ -113,11 +229,8 @@ class Worker:
         try:
             channel.send_request(self._connection, pickled.getvalue(), deadline)
             reply = channel.receive_reply(self._connection, deadline)
-            for place, state in reply["changes"]:
-                changes.apply(shared[place], state)
-            error, result = reply.get("error"), self._localise(reply.get("result"))
-            if error:
-                error = str(error["kind"]), str(error["message"]), str(error["place"])
+            error = self._error(reply["error"]) if "error" in reply else None
+            reply = {"result": None, "changes": []} | self._localise(reply)
         except TimeoutError:
             if deadline == self._deadline:
                 reason = f"could not run: the notebook took {SECONDS_PER_SUBMISSION:.0f} s in all"
@@ -131,8 +244,20 @@ class Worker:
         except Exception:
             raise self._lose("returned something that isn't a result") from None
         if error:
-            raise _as_builtin(*error)
-        return result
+            raise error
+        return reply
+
+    def _error(self, told: dict[str, Any]) -> Exception:
+        """The exception to raise here for one that was raised over there. Its `student_place` is
+        the line of the student's cell that raised it, or "" where no such line did."""
+        kind, message = str(told["kind"]), str(told["message"])
+        error = ERRORS.get(kind, StudentError)(message)
+        if isinstance(error, StudentError) and kind in NAMES:
+            error.kind = kind
+        title, line = str(told["title"]), int(told["line"])
+        known = 0 < line <= self._lines.get(title, 0)
+        error.student_place = f"line {line} of {title}" if known else ""  # type: ignore[attr-defined]
+        return error
 
     def _localise(self, value: Any) -> Any:
         """Puts stand-ins in the place of handles."""
@@ -166,18 +291,6 @@ class Worker:
             status = self._lifeline.recv(4)
         self._lifeline.close()
         return struct.unpack("!i", status)[0] if len(status) == 4 else None
-
-
-def _as_builtin(kind: str, message: str, place: str) -> Exception:
-    """The exception to raise here for one that a student's code raised over there."""
-    error: Exception
-    try:
-        error = getattr(builtins, kind)(message)
-        assert isinstance(error, Exception)
-    except (AttributeError, TypeError, AssertionError):
-        error = StudentError(f"{kind}: {message}")
-    error.student_place = place  # type: ignore[attr-defined]
-    return error
 
 
 class Sandbox:

@@ -1,10 +1,13 @@
 """Runs a lab's tests, in a process that never runs a student's code, against a sandboxed worker."""
 
 import contextlib
+import inspect
 import time
 from collections.abc import Collection
+from types import SimpleNamespace
+from typing import Any
 
-from autograder.authoring.lab import Lab
+from autograder.authoring.lab import HIDDEN, Cell, Lab
 from autograder.authoring.reference import run_reference
 from autograder.grading.job import TestOutcome
 from autograder.grading.normalise import Submission
@@ -15,7 +18,7 @@ from autograder.grading.sandbox import (
     Worker,
     WorkerLost,
 )
-from autograder.grading.worker import itself, seed_everything
+from autograder.grading.worker import seed_everything
 
 MOST_MESSAGE = 500
 
@@ -27,16 +30,35 @@ class _Session:
     exercises still get their grades.
     """
 
-    def __init__(self, sandbox: Sandbox, submission: Submission, seed: int) -> None:
+    def __init__(
+        self,
+        lab: Lab,
+        reference: SimpleNamespace,
+        sandbox: Sandbox,
+        submission: Submission,
+        seed: int,
+    ) -> None:
         self._sandbox, self._steps, self._seed = sandbox, list(submission.steps), seed
         self._deadline = time.monotonic() + SECONDS_PER_SUBMISSION
         self._worker: Worker | None = None
+        self._stand_ins: dict[str, Any] = {}
+        self._data: dict[str, Any] = {}  # by name, what the worker of the moment has
+        self._data_names: list[str] = []
+        for cell in lab.having("exercise"):
+            for name in lab.exercises[cell.name or ""]:
+                solution = getattr(reference, name)
+                self._stand_ins[name] = RemoteObject(
+                    self.worker, ("name", name), _parameters(solution), cell.changes
+                )
+                if not callable(solution):
+                    self._data_names.append(name)
         self.errors: dict[str, str] = {}  # by exercise: why its cell defined nothing
 
     def worker(self) -> Worker:
         """A living worker, with all cells run."""
         while self._worker is None or self._worker.lost:
             self._worker = self._sandbox.worker(self._deadline)
+            self._data.clear()
             self._worker.call(seed_everything, self._seed)
             for step in self._steps:
                 title, source, exercise = step
@@ -51,6 +73,16 @@ class _Session:
                 except Exception as error:
                     self.errors[exercise or title] = describe(error)
         return self._worker
+
+    def names(self, cell: Cell) -> dict[str, Any]:
+        """What the exercises' names mean in a test cell: data is fetched, once from each worker;
+        everything else stays there."""
+        worker = self.worker()
+        for name in self._data_names:
+            if name in cell.source and name not in self._data:
+                found = worker.names([name])
+                self._data |= {n: v for n, v in found.items() if type(v) is not RemoteObject}
+        return self._stand_ins | self._data
 
     def close(self) -> None:
         if self._worker is not None:
@@ -74,7 +106,7 @@ def run_tests(
         One outcome for every test cell, in order.
     """
     given, reference = run_reference(lab, seed)
-    session = _Session(sandbox, submission, seed)
+    session = _Session(lab, reference, sandbox, submission, seed)
     outcomes = []
     lost: dict[str, str] = {}
     with contextlib.closing(session):
@@ -87,9 +119,9 @@ def run_tests(
                 outcome, message = "missing", f"the notebook has no cell {cell.name}"
             else:
                 try:
-                    names = _stand_ins(lab, session)
-                    seed_everything(seed)
+                    names = session.names(cell)
                     session.worker().call(seed_everything, seed)
+                    seed_everything(seed)
                     exec(
                         compile(cell.source, f"<{cell.grade_id}>", "exec"),
                         {**given, **names, "reference": reference},
@@ -99,7 +131,7 @@ def run_tests(
                     outcome, message = "lost", f"{cell.name} {error}"
                     lost[cell.name] = message
                 except Exception as error:
-                    outcome, message = "failed", describe(error)
+                    outcome, message = "failed", describe(error, _in_hidden_part(error, cell))
                 if outcome != "passed" and cell.name in session.errors:
                     message = session.errors[cell.name]
             outcomes.append(
@@ -117,31 +149,48 @@ def run_tests(
     return outcomes
 
 
-def _stand_ins(lab: Lab, session: _Session) -> dict[str, object]:
-    """What the exercises' names mean in a test: data is fetched, everything else stays there."""
-    names: dict[str, object] = {}
-    for name in sorted(set().union(*lab.exercises.values())):
-        stand_in = RemoteObject(session.worker, ("name", name))
-        try:
-            value = session.worker().call(itself, stand_in)
-        except NameError:
-            value = stand_in
-        names[name] = stand_in if type(value) is RemoteObject else value
-    return names
+def _parameters(value: Any) -> list[str]:
+    """What the positional arguments of a function or class are called; empty for all else."""
+    try:
+        return list(inspect.signature(value).parameters)
+    except (TypeError, ValueError):
+        return []
 
 
-def describe(error: Exception) -> str:
-    """An exception in one sentence; one from the student's code says where it happened."""
+def _in_hidden_part(error: Exception, cell: Cell) -> bool:
+    """Whether the statement that failed stands in the cell's hidden tests."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename != f"<{cell.grade_id}>":
+        trace = trace.tb_next
+    lines = [
+        cell.source.count("\n", 0, place) + 1
+        for region in HIDDEN.finditer(cell.source)
+        for place in region.span()
+    ]
+    starts, ends = lines[::2], lines[1::2]
+    return trace is not None and any(
+        start <= trace.tb_lineno <= end for start, end in zip(starts, ends, strict=True)
+    )
+
+
+def describe(error: Exception, hidden: bool = False) -> str:
+    """An exception in one sentence; one from the student's code says where it happened.
+
+    Args:
+        hidden: whether it happened in a hidden test, whose inputs a message must not tell.
+    """
     message = str(error.args[0]) if len(error.args) == 1 else str(error)
     place = getattr(error, "student_place", None)
-    if isinstance(error, AssertionError) and place is None:
+    if isinstance(error, AssertionError) and not place:
         return message or "an assertion of the test failed"
     if isinstance(error, NotImplementedError):
         return "not implemented yet"
+    told = getattr(error, "kind", type(error).__name__) + (
+        ", on inputs that aren't shown" if hidden else f": {message}"
+    )
     if place is None:
-        return f"your code's result made the test fail: {type(error).__name__}: {message}"
-    where = f" ({place})" if place else ""
-    return f"your code raised {type(error).__name__}: {message}{where}"
+        return f"your code's result made the test fail: {told}"
+    return f"your code raised {told}" + (f" ({place})" if place else "")
 
 
 def _one_line(message: str) -> str:

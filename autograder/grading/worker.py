@@ -23,11 +23,13 @@ import traceback
 from types import ModuleType
 from typing import Any
 
+import cloudpickle  # noqa: F401  (helpers come by it: imported here, before any fork)
 import numpy as np
 import psutil
 import torch
 
-from autograder.grading import changes, channel
+from autograder.grading import channel
+from utils.changes import Snapshot
 
 MEMORY_BYTES = 2 * 2**30  # of address space for one process, beyond what the warm one has
 TOTAL_MEMORY_BYTES = 4 * 2**30  # resident, of all processes of a submission together
@@ -168,9 +170,14 @@ class _Unpickler(pickle.Unpickler):
 def _work(connection: socket.socket) -> None:
     """Answers requests until the tester is gone.
 
-    A request is ("run", title, source), which executes a cell, or ("call", function, args,
-    kwargs). A reply has `result` or `error`, and `changes`: the new states of what a call changed
-    in its arguments, by position in changes.shared_objects.
+    A request is one of
+        ("run", title, source): executes a cell;
+        ("names", names): what the student's names stand for, those that are defined;
+        ("call", function, arguments, keywords): calls something, and tells in `changes` what that
+            changed in the arguments, as (path, aspect, new state), the positional arguments being
+            called "0", "1", …;
+        ("beside", helper, arguments): calls a helper of the tests, which came with the request.
+    A reply has `result` and perhaps `changes`, or `error`.
     """
     module = ModuleType("__main__")
     sys.modules["__main__"] = sys.modules["lab"] = module
@@ -178,57 +185,56 @@ def _work(connection: socket.socket) -> None:
     while True:
         request = channel.receive_request(connection)
         reply: dict[str, Any] = {}
-        shared, before = [], []
         try:
             unpickler = _Unpickler(request, module.__dict__, kept)
             kind, *content = unpickler.load()
             if kind == "run":
                 title, source = content
                 exec(compile(source, f"<{title}>", "exec"), module.__dict__)
+            elif kind == "names":
+                found = [name for name in content[0] if name in module.__dict__]
+                reply["result"] = {name: module.__dict__[name] for name in found}
+            elif kind == "beside":
+                helper, arguments = content
+                reply["result"] = helper(*arguments)
             else:
                 function, arguments, keywords = content
-                shared = list(changes.shared_objects((arguments, keywords), unpickler.own))
-                before = [changes.state(item) for item in shared]
+                named = {str(place): value for place, value in enumerate(arguments)} | keywords
+                before = Snapshot(named, unpickler.own)
                 reply["result"] = function(*arguments, **keywords)
+                reply["changes"] = [
+                    (change.path, change.aspect, change.new) for change in before.changes()
+                ]
         except BaseException as error:
-            reply["error"] = _describe(error)
-        reply["changes"] = [
-            [place, changes.state(item)]
-            for place, (item, old) in enumerate(zip(shared, before, strict=True))
-            if not changes.same(old, changes.state(item))
-        ]
+            reply = {"error": _describe(error)}
         try:
             channel.send_reply(connection, reply, kept)
         except (OSError, EOFError):
             raise
         except BaseException as error:
-            channel.send_reply(connection, {"error": _describe(error), "changes": []}, kept)
+            channel.send_reply(connection, {"error": _describe(error)}, kept)
 
 
 def _describe(error: BaseException) -> dict:
-    """An exception as data: its builtin type, its message, and the line of the cell it is from."""
+    """An exception as data: its builtin type, its message, and where it was raised: the cell's
+    title and the line in it."""
     kind = next(c for c in type(error).__mro__ if c.__module__ == "builtins")
-    place = ""
+    title, line = "", 0
     for frame in traceback.extract_tb(error.__traceback__):
         if frame.filename.startswith("<") and not frame.filename.startswith("<frozen"):
-            place = f"line {frame.lineno} of {frame.filename[1:-1]}"
+            title, line = frame.filename[1:-1], frame.lineno or 0
     if isinstance(error, SyntaxError):
-        place, message = f"line {error.lineno}", str(error.msg)
+        title, line, message = str(error.filename)[1:-1], error.lineno or 0, str(error.msg)
     else:
         message = str(error)
-    return {"kind": kind.__name__, "message": message[:500], "place": place}
+    return {"kind": kind.__name__, "message": message[:500], "title": title, "line": line}
 
 
 def seed_everything(seed: int) -> None:
     """Seeds the global generators of Python, NumPy and torch, so that a grade can be repeated."""
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002
-    torch.manual_seed(seed)
-
-
-def itself(value: Any) -> Any:
-    """Returns its argument: how the tester asks what a name stands for."""
-    return value
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed asks every kind of device
 
 
 def main() -> None:

@@ -13,7 +13,8 @@ import torch
 from conftest import Grader, message, points
 from nbformat.v4 import new_code_cell
 
-from autograder.authoring.lab import ROOT
+from autograder.authoring.lab import ROOT, read_lab
+from autograder.authoring.release import release
 from autograder.grading import grade as grading
 from autograder.grading.grade import find_submissions, fingerprint, grade_class
 from autograder.grading.job import SCHEMA_VERSION, Job, Result
@@ -83,25 +84,107 @@ def test_exceptions_say_what_and_where(grader: Grader, source: str, said: str) -
     assert said in message(result, "double")
 
 
-def test_changes_in_place_reach_the_test(grader: Grader) -> None:
-    source = """
+# What a function does to its arguments beside its right result, and what is said about it.
+CHANGES = {
+    "images *= 1.5": "`images` was modified in place",
+    "images.requires_grad_()": "`images` was left with another requires_grad",
+    "model.train()": "`model` was left in another mode",
+    "model[0].register_forward_hook(lambda *a: None)": "`model.0` was left with other hooks",
+    "model[1].momentum = 0.5": "`model.1` was left with other attributes",
+    "model.kept = 3": "`model` was left with other attributes",
+    "model[1].running_mean += 1": "`model.1` ran in training mode",
+    "model[1].running_mean = torch.zeros(2)": "`model.1` was given other buffers",
+    "model[0].weight = torch.nn.Parameter(model[0].weight * 1)": "`model.0` was given other param",
+    "model[0].weight.data.zero_()": "`model.0.weight` was modified in place",
+    "model[0].weight.requires_grad_(False)": "`model.0.weight` was left with another requires_gra",
+    "model(images).sum().backward()": "`model.0.weight` was left with another .grad",
+    "model[0] = torch.nn.Linear(3, 2)": "`model` was given other submodules",
+    "model.append(torch.nn.Identity())": "`model` was given other submodules",
+    "torch.set_grad_enabled(False)": "`torch` was left with other settings",
+    "torch.set_default_dtype(torch.float64)": "`torch` was left with other settings",
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_changed_arguments_are_reported_and_cost_the_exercise_alone(grader, change: str) -> None:
+    source = f"""
+def score(model, images):
+    result = model(images)[:, 0].detach()
+    {change}
+    return result
+"""
+    result = grader(grader.notebook(score=source))
+    assert points(result) == FULL | {"score": 0}
+    assert CHANGES[change] in message(result, "score")
+
+
+def declared(grader: Grader, tmp_path, changes: str, test: str) -> Grader:
+    """A grader for the tiny lab whose `score` may make some changes and has another test."""
+    text = grader.lab.solution_path.read_text()
+    text = text.replace('exercise="score"', f'exercise="score" changes="{changes}"')
+    start, end = text.index('# %% test="score"'), text.index('# %% exercise="answer"')
+    text = text[:start] + f'# %% test="score" points=4\n{test}\n\n' + text[end:]
+    text = text.replace("import check_close", "import check_close\nfrom utils.changes import *")
+    (tmp_path / "solutions").mkdir()
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    (tmp_path / "solutions" / "01_mini.py").write_text(text)
+    lab = read_lab(tmp_path / "solutions" / "01_mini.py")
+    release(lab, tmp_path / "course")
+    return Grader(lab, tmp_path)
+
+
+READS_CHANGES = """
+model, images = network(), torch.arange(12.0).reshape(4, 3)
+_, after, _ = call_on_copies(score, model, images)
+assert after.training and after[0].weight.eq(7).all() and not after[0].bias.requires_grad
+assert after[1].momentum == 0.5 and after[1].running_mean.eq(3).all() and after.kept == [1, 2]
+assert len(after[1]._forward_hooks) == 1 and after[0].bias.grad.eq(2).all()
+score(model, images)
+assert not model.training and not model[0].weight.eq(7).any() and not hasattr(model, "kept")
+"""
+MAKES_CHANGES = """
 def score(model, images):
     model.train()
-    model.eval() if images.shape[0] == 0 else None
-    return model(images)[:, 0]
+    model[0].weight.data.fill_(7)
+    model[0].bias.requires_grad_(False).grad = torch.full((2,), 2.0)
+    model[1].momentum = 0.5
+    model[1].running_mean = torch.full((2,), 3.0)
+    model[1].register_forward_hook(print)
+    model.kept = [1, 2]
 """
-    assert "not 0." not in message(grader(grader.notebook(score=source)), "score")
-    mode = "def score(model, images):\n    y = model(images)[:, 0]\n    model.train()\n    return y"
-    assert "training mode" in message(grader(grader.notebook(score=mode)), "score")
-    hook = """
+
+
+def test_declared_changes_reach_copies_that_the_test_reads(grader, tmp_path) -> None:
+    grade = declared(grader, tmp_path, "model", READS_CHANGES)
+    result = grade(grade.notebook(score=MAKES_CHANGES))
+    assert points(result) == FULL, message(result, "score")
+    result = grade(grade.notebook(score=MAKES_CHANGES + "    images.zero_()\n"))
+    assert "`images` was modified in place" in message(result, "score")
+    result = grade(
+        grade.notebook(score=MAKES_CHANGES + "    model[0] = model[0]\n    model[1:] = []")
+    )
+    assert points(result)["score"] == 0
+
+
+def test_one_kind_of_change_may_be_declared_alone(grader, tmp_path) -> None:
+    test = "assert score(network(), torch.ones(2, 3)).shape == (2,)"
+    grade = declared(grader, tmp_path, "model.grad, images.grad, images.requires_grad", test)
+    source = """
 def score(model, images):
-    model[0].register_forward_hook(lambda *a: None)
-    return model(images)[:, 0]
+    images.requires_grad_()
+    scores = model(images)[:, 0]
+    scores.sum().backward()
+    {}
+    return scores
 """
-    assert "hook was left" in message(grader(grader.notebook(score=hook)), "score")
+    assert points(grade(grade.notebook(score=source.format("pass")))) == FULL
+    result = grade(grade.notebook(score=source.format("images.data.zero_()")))
+    assert "`images` was modified in place" in message(result, "score")
+    result = grade(grade.notebook(score=source.format("model.train()")))
+    assert "`model` was left in another mode" in message(result, "score")
 
 
-def test_changes_in_place_beside_a_module_that_lives_in_the_worker() -> None:
+def test_changes_beside_a_module_that_lives_in_the_worker() -> None:
     cell = """
 import torch
 block = torch.nn.BatchNorm1d(2)
@@ -114,10 +197,12 @@ def halve(block, x):
         worker = sandbox.worker(time.monotonic() + 60)
         worker.run("cell", cell)
         block, halve = (RemoteObject(lambda: worker, ("name", name)) for name in ("block", "halve"))
-        worker.call(halve, block, x)
+        _, changes = worker.call(halve, block, x)
         assert block.run_beside(getattr, "num_batches_tracked") == 1
         worker.close()
-    assert torch.equal(x, torch.tensor([[0.0, 0.5], [1.0, 1.5]]))
+    assert [(change.path, change.aspect) for change in changes] == [("1", "value")]
+    assert torch.equal(changes[0].new, torch.tensor([[0.0, 0.5], [1.0, 1.5]]))
+    assert torch.equal(x, torch.arange(4.0).reshape(2, 2))
 
 
 def test_wrong_value_of_an_exercise_that_is_no_function(grader: Grader) -> None:
@@ -139,9 +224,31 @@ def test_same_seed_same_result(grader: Grader) -> None:
 
 
 def test_hidden_inputs_depend_on_the_seed(grader: Grader) -> None:
-    source = "def double(x):\n    raise ValueError(str(x.ravel()[0]))"
+    source = "def double(x):\n    return 3 * x"
     said = {grader(grader.notebook(double=source), seed=seed).tests[1].message for seed in (1, 2)}
     assert len(said) == 2
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def double(x):\n    raise ValueError(str(x))",
+        "def double(x):\n    raise AssertionError(str(x))",
+        "def double(x):\n    raise type(str(x), (Exception,), {})",
+        "def double(x):\n    return {str(x): 1}[0]",
+        "def double(x):\n    return type(str(x), (), {})()",
+        "def double(x):\n    exec(compile('1/0', '<' + str(x) + '>', 'exec'))",
+    ],
+)
+def test_hidden_inputs_come_back_in_no_message(grader: Grader, source: str) -> None:
+    source = source.replace("str(x)", "'secret' + repr(x)")
+    result = grader(grader.notebook(double=source))
+    assert [test.outcome for test in result.tests[:2]] == ["failed", "failed"]
+    assert "secret" not in result.tests[1].message
+    if "raise ValueError" in source:
+        assert result.tests[1].message == (
+            "your code raised ValueError, on inputs that aren't shown (line 2 of double)"
+        )
 
 
 def test_class_is_graded_resumed_and_written(grader: Grader, tmp_path) -> None:
