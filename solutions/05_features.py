@@ -41,7 +41,6 @@ from torch import nn
 from utils.checks import (
     check_close,
     check_tuple,
-    check_unchanged,
     eval_numerical_gradient_array,
     random_images,
 )
@@ -179,8 +178,7 @@ as_rows = kernels.reshape(2, 60)
 row_extent = [end[:, 0] for end in extremes(kernels, 1, 2, 3)]
 flat = 255 * (as_rows - row_extent[0][:, 0]) / (row_extent[1] - row_extent[0])[:, 0]
 for weight, form in (as_rows, "a fully connected layer"), (kernels, "a convolution"):
-    with check_unchanged(weight=weight):
-        images = weights_as_images(weight, (3, 4, 5))
+    images = weights_as_images(weight, (3, 4, 5))
     if isinstance(images, np.ndarray) and images.dtype != np.uint8:
         hint = "; it looks as if pixels run from 0 to 1, not to 255" if images.max() <= 1 else ""
         raise AssertionError(
@@ -377,8 +375,7 @@ def record_activations(X, model, names):
 names = ["norm", "block.conv", "block", "linear"]
 X_test = random_images(0, 2, 3, 4, 6)
 network = tiny_network(0, partial(nn.ReLU, inplace=True))
-with check_unchanged(X=X_test):
-    activations = record_activations(X_test, network, list(names))
+activations = record_activations(X_test, network, list(names))
 assert not any(module._forward_hooks for module in network.modules()), (
     "record_activations leaves hooks on the network: remove each handle when done"
 )
@@ -611,7 +608,7 @@ for length in (1, 2, 5, 8):
 # </details>
 
 
-# %% exercise="receptive_field_gradient"
+# %% exercise="receptive_field_gradient" changes="X.grad, X.requires_grad, model.grad"
 def receptive_field_gradient(X, model, name, row, column):
     """How much each pixel moves the values at one place of a layer (Luo et al., 2016).
 
@@ -648,8 +645,7 @@ def receptive_field_gradient(X, model, name, row, column):
 # %% test="receptive_field_gradient" points=4
 X_test = random_images(1, 2, 3, 5, 8)
 network = tiny_network(1)
-with check_unchanged(X=X_test):
-    field = receptive_field_gradient(X_test, network, "block", 3, 1)
+field = receptive_field_gradient(X_test, network, "block", 3, 1)
 assert not any(module._forward_hooks for module in network.modules()), (
     "receptive_field_gradient leaves a hook on the network: remove the handle when done"
 )
@@ -834,8 +830,7 @@ activations_test[3, 1, 2, 5], activations_test[3, 1, 0, 4] = 5.0, 4.5  # the two
 activations_test[1, 1, 3, 2] = 4.0
 activations_test[0, 1, 1, 0], activations_test[4, 1, 3, 3] = 3.5, 3.2
 activations_test[2, 1, 0, 1] = -9.0
-with check_unchanged(activations=activations_test):
-    places = strongest_places(activations_test, 1, 3)
+places = strongest_places(activations_test, 1, 3)
 
 
 def by_order(order, maps):
@@ -1047,8 +1042,7 @@ for N, D in [(9, 5), (4, 7)]:
     raw = np.linalg.svd(features_test, full_matrices=False)
     rows = np.linalg.svd(features_test - features_test.mean(1, keepdims=True), full_matrices=False)
     scaled = np.linalg.svd(centred / features_test.std(axis=0), full_matrices=False)
-    with check_unchanged(features=features_test):
-        result = pca(features_test, 2)
+    result = pca(features_test, 2)
     check_pca(
         result,
         features_test,
@@ -1321,8 +1315,7 @@ def cost(space, flat_map, k, first=1, penalty=lambda rank, k: max(0, rank - k)):
 
 
 factor = 2 / (N * k * (2 * N - 3 * k - 1))
-with check_unchanged(features=space, points=flat_map):
-    result = trustworthiness(space, flat_map, k)
+result = trustworthiness(space, flat_map, k)
 expected = 1 - factor * cost(space, flat_map, k)
 check_close(
     result,
@@ -1488,8 +1481,7 @@ def nearest_neighbours(queries, gallery, count):
 rng = np.random.default_rng(6)
 gallery = rng.normal(1, 1, (9, 3)) * rng.uniform(0.5, 2, (9, 1))
 queries = rng.normal(1, 1, (4, 3))
-with check_unchanged(queries=queries, gallery=gallery):
-    indices = nearest_neighbours(queries, gallery, 3)
+indices = nearest_neighbours(queries, gallery, 3)
 differences = queries[:, None] - gallery
 distances = np.sqrt((differences**2).sum(-1))
 expected = distances.argsort(1)[:, :3]
@@ -1649,8 +1641,7 @@ def over_images(part):
 maxima = np.stack([activations_test[labels_test == c].max(0) for c in range(4)])
 maxima.sort(axis=0)
 largest, others = ordered[-1], ordered[:-1].mean(0)
-with check_unchanged(activations=activations_test, labels=labels_test):
-    result = selectivity(activations_test, labels_test)
+result = selectivity(activations_test, labels_test)
 check_close(
     result,
     index(largest, others),

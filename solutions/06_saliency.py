@@ -32,7 +32,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from utils.checks import check_close, check_unchanged, eval_numerical_gradient_array, random_images
+from utils.checks import check_close, eval_numerical_gradient_array, random_images
 
 device = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -171,7 +171,7 @@ def show_rows(rows, heading, titles=(), outlines=None, inches=1.35):
 # </details>
 
 
-# %% exercise="compute_saliency_maps"
+# %% exercise="compute_saliency_maps" changes="X.grad, X.requires_grad, model.grad"
 def compute_saliency_maps(X, y, model):
     """How strongly each pixel of each image can move the score of the image's class y.
 
@@ -200,8 +200,7 @@ def compute_saliency_maps(X, y, model):
 # %% test="compute_saliency_maps" points=6
 X_test, y_test = random_images(0, 2, 3, 4, 5), torch.tensor([3, 0])
 network = tiny_network(0)
-with check_unchanged(X=X_test, y=y_test):
-    saliency = compute_saliency_maps(X_test, y_test, network)
+saliency = compute_saliency_maps(X_test, y_test, network)
 assert not network.training, "compute_saliency_maps left the model in training mode: it was in eval"
 X_test = random_images(0, 2, 3, 4, 5)
 
@@ -340,7 +339,7 @@ show_rows(
 # </details>
 
 
-# %% exercise="score_gradients"
+# %% exercise="score_gradients" changes="X.grad, X.requires_grad, model.grad"
 def score_gradients(X, model):
     """The gradient of every class's score with respect to every image, with its sign.
 
@@ -366,8 +365,7 @@ def score_gradients(X, model):
 # %% test="score_gradients" points=4
 X_test = random_images(1, 2, 3, 3, 4)
 network = tiny_network(1)
-with check_unchanged(X=X_test):
-    gradients = score_gradients(X_test, network)
+gradients = score_gradients(X_test, network)
 assert not network.training, "score_gradients left the model in training mode: it was in eval"
 X_test, network = random_images(1, 2, 3, 3, 4), tiny_network(1)
 
@@ -489,8 +487,7 @@ def probability_gradient(scores, gradients, y):
 # %% test="probability_gradient" points=4
 scores_test = torch.tensor([[1.0, 0.5, -1.0, 2.0], [0.0, 1.5, 1.0, 0.3]], dtype=torch.float64)
 gradients_test, y_test = random_images(2, 2, 4, 3, 2, 3) - 0.5, torch.tensor([2, 1])
-with check_unchanged(scores=scores_test, gradients=gradients_test, y=y_test):
-    gradient = probability_gradient(scores_test, gradients_test, y_test)
+gradient = probability_gradient(scores_test, gradients_test, y_test)
 
 
 def moved(shift):
@@ -624,7 +621,7 @@ print(f"single objects: half of the probabilities are above {p_single.median():.
 # </details>
 
 
-# %% exercise="smooth_grad"
+# %% exercise="smooth_grad" changes="X.grad, X.requires_grad, model.grad"
 def smooth_grad(X, y, model, noise):
     """SmoothGrad (Smilkov et al., 2017): the saliency map of a gradient averaged over noisy images.
 
@@ -657,8 +654,7 @@ def smooth_grad(X, y, model, noise):
 X_test, y_test = random_images(3, 2, 3, 3, 4), torch.tensor([4, 1])
 noise_test = random_images(4, 3, 2, 3, 3, 4) - 0.4
 network = tiny_network(3)
-with check_unchanged(X=X_test, y=y_test, noise=noise_test):
-    saliency = smooth_grad(X_test, y_test, network, noise_test)
+saliency = smooth_grad(X_test, y_test, network, noise_test)
 assert not network.training, "smooth_grad left the model in training mode: it was in eval mode"
 X_test, noise_test, network = random_images(3, 2, 3, 3, 4), noise_test.detach(), tiny_network(3)
 
@@ -833,8 +829,7 @@ for n, (row, column) in enumerate([(1, 2), (2, 1), (3, 6), (0, 5), (2, 3), (1, 4
 masks_test = torch.zeros(6, 4, 7, dtype=torch.bool)
 masks_test[0, 1, 2], masks_test[1, [1, 3], [2, 3]], masks_test[2, 2:, 5:] = True, True, True
 masks_test[3, :, :5], masks_test[4, 1:3, 2:4], masks_test[5, [1, 1], [3, 5]] = True, True, True
-with check_unchanged(saliency=maps_test, masks=masks_test):
-    hits = pointing_game(maps_test, masks_test)
+hits = pointing_game(maps_test, masks_test)
 expected = torch.tensor([True, False, True, False, True, False])
 check_close(
     hits,
@@ -964,8 +959,7 @@ def saliency_seeds(saliency, object_share=0.05, background_share=0.7):
 
 # %% test="saliency_seeds" points=3
 saliency_test = random_images(6, 5, 8) ** 3 + 0.5
-with check_unchanged(saliency=saliency_test):
-    seeds = saliency_seeds(saliency_test, object_share=0.1, background_share=0.4)
+seeds = saliency_seeds(saliency_test, object_share=0.1, background_share=0.4)
 rank = saliency_test.flatten().argsort().argsort().reshape(5, 8)
 expected = torch.zeros(5, 8, dtype=torch.int64)
 expected[rank >= 36], expected[rank < 16] = 1, 2
@@ -1055,8 +1049,7 @@ def intersection_over_union(segments, masks):
 # %% test="intersection_over_union" points=2
 segments_test = random_images(8, 4, 4, 6) < torch.tensor([0.2, 0.5, 0.7, 0.0])[:, None, None]
 masks_test = random_images(9, 4, 4, 6) < torch.tensor([0.6, 0.4, 0.5, 0.3])[:, None, None]
-with check_unchanged(segments=segments_test, masks=masks_test):
-    iou = intersection_over_union(segments_test, masks_test)
+iou = intersection_over_union(segments_test, masks_test)
 both = torch.tensor([int((a & b).sum()) for a, b in zip(segments_test, masks_test, strict=True)])
 either = torch.tensor([int((a | b).sum()) for a, b in zip(segments_test, masks_test, strict=True)])
 sizes = segments_test.sum((1, 2)) + masks_test.sum((1, 2))
@@ -1249,8 +1242,7 @@ def region_gradient(gradient, regions):
 for N in (2, 3):
     gradient_test = random_images(10 + N, N, 3, 4, 5) - 0.4
     regions_test = random_images(20 + N, N, 4, 5) < 0.4
-    with check_unchanged(gradient=gradient_test, regions=regions_test):
-        g = region_gradient(gradient_test, regions_test)
+    g = region_gradient(gradient_test, regions_test)
     inside = [[gradient_test[n, k][regions_test[n]] for k in range(3)] for n in range(N)]
     expected = torch.stack([torch.stack([part.sum() for part in parts]) for parts in inside])
     check_close(
@@ -1488,7 +1480,7 @@ assert randomise_layers(tiny_network(0).train(), ["linear"], generator).training
 # </details>
 
 
-# %% exercise="recompute_batchnorm"
+# %% exercise="recompute_batchnorm" changes="model"
 def recompute_batchnorm(model, images):
     """Give every nn.BatchNorm2d of a network the statistics of these images.
 
@@ -1558,8 +1550,7 @@ old, expected = statistics_of(old_state), measured(images_test)
 one_by_one = torch.stack([measured(image[None]) for image in images_test])
 for training in (False, True):
     network = tiny_network(5).train(training)
-    with check_unchanged(images=images_test):
-        result = recompute_batchnorm(network, images_test)
+    result = recompute_batchnorm(network, images_test)
     assert result is not None, "recompute_batchnorm returned None; is a `return` missing?"
     state = result.state_dict()
     check_close(

@@ -33,7 +33,6 @@ from torch import nn
 
 from utils.checks import (
     check_close,
-    check_unchanged,
     count_hooks,
     eval_numerical_gradient_array,
     random_images,
@@ -212,8 +211,7 @@ for rule in ("backprop", "deconvnet", "guided"):
             "guided": torch.where(x > 0, dout, 0).clamp(min=0),
         }
         expected = lecture_dx[rule] if x is lecture_x else values[rule]
-        with check_unchanged(dout=dout, x=x):
-            dx = relu_backward(dout, x, rule)
+        dx = relu_backward(dout, x, rule)
         check_close(
             dx,
             expected,
@@ -318,9 +316,8 @@ class DeconvReLU(torch.autograd.Function):
 
 # %% test="DeconvReLU" points=3
 x, upstream = random_tensor(2, 3, 2, 4, 5), random_tensor(3, 3, 2, 4, 5) + 0.1
-with check_unchanged(x=x, upstream=upstream):
-    y = DeconvReLU.apply(x)
-    (dx,) = vector_jacobian_product(DeconvReLU.apply, [x], upstream)
+y = DeconvReLU.apply(x)
+(dx,) = vector_jacobian_product(DeconvReLU.apply, [x], upstream)
 check_close(
     y,
     torch.where(x > 0, x, 0),
@@ -394,9 +391,8 @@ class GuidedReLU(torch.autograd.Function):
 
 # %% test="GuidedReLU" points=3
 x, upstream = random_tensor(4, 3, 2, 4, 5), random_tensor(5, 3, 2, 4, 5) + 0.1
-with check_unchanged(x=x, upstream=upstream):
-    y = GuidedReLU.apply(x)
-    (dx,) = vector_jacobian_product(GuidedReLU.apply, [x], upstream)
+y = GuidedReLU.apply(x)
+(dx,) = vector_jacobian_product(GuidedReLU.apply, [x], upstream)
 check_close(
     y,
     torch.where(x > 0, x, 0),
@@ -737,7 +733,7 @@ plt.show()
 # </details>
 
 
-# %% exercise="guided_backprop"
+# %% exercise="guided_backprop" changes="X.grad, X.requires_grad, model.grad, model.statistics"
 def guided_backprop(X, y, model):
     """Guided backprop from each image's score for a class (Springenberg et al., 2015).
 
@@ -914,8 +910,7 @@ X, y, model = random_images(15, 2, 3, 6, 9), torch.tensor([2, 0]), tiny_network(
 upstream = random_tensor(15, 2, 4)
 values = {name: value.clone() for name, value in model.state_dict().items()}
 before = vector_jacobian_product(model, [X], upstream)[0]
-with check_unchanged(X=X, y=y):
-    guided_backprop(X, y, model)
+guided_backprop(X, y, model)
 assert count_hooks(model) == 0, "guided_backprop leaves a hook behind on the model: remove it."
 with suppress(Exception):
     guided_backprop(X[:, :2].clone(), y, model)  # two colour channels: conv1 refuses
@@ -1107,8 +1102,7 @@ for window, stride, size in [((2, 3), (2, 3), (4, 9)), ((2, 3), (1, 2), (4, 7))]
     H, W = size
     first = torch.arange(H * W).reshape(1, 1, H, W)[..., :: stride[0], :: stride[1]]
     first = first[..., : z.shape[2], : z.shape[3]]
-    with check_unchanged(z=z, switches=switches):
-        unpooled = max_unpool(z, switches, size)
+    unpooled = max_unpool(z, switches, size)
     check_close(
         unpooled,
         expected,
@@ -1213,7 +1207,7 @@ plt.show()
 # </details>
 
 
-# %% exercise="deconvnet"
+# %% exercise="deconvnet" changes="X.grad, X.requires_grad, model.grad"
 def deconvnet(X, y, model):
     """The deconvnet's picture of a class in each image (Zeiler & Fergus, 2014).
 
@@ -1308,8 +1302,7 @@ def into_the_first_place(z, x, layer):
     return F.max_unpool2d(z, places, size, output_size=x.shape[2:])
 
 
-with check_unchanged(X=X, y=y):
-    z = deconvnet(X, y, model)
+z = deconvnet(X, y, model)
 check_close(
     z,
     walk_down(),
@@ -1454,7 +1447,7 @@ plt.show()
 # </details>
 
 
-# %% exercise="neuron_gradient"
+# %% exercise="neuron_gradient" changes="X.grad, X.requires_grad, model.grad, model.statistics"
 def neuron_gradient(X, model, layer, channel, row, column):
     """The gradient of one neuron's activation with respect to each image.
 
@@ -1565,8 +1558,7 @@ for seed, shape, name, neuron in [
 X, model = random_images(41, 2, 3, 6, 9), tiny_network(41)
 values = {name: value.clone() for name, value in model.state_dict().items()}
 layer = model.features.relu2
-with check_unchanged(X=X):
-    neuron_gradient(X, model, layer, 1, 0, 2)
+neuron_gradient(X, model, layer, 1, 0, 2)
 assert count_hooks(model) == 0, "neuron_gradient leaves a hook behind on the model: remove it."
 with suppress(Exception):
     neuron_gradient(X[:, :2].clone(), model, layer, 1, 0, 2)  # two colour channels: conv1 refuses

@@ -32,7 +32,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from utils.checks import check_close, check_unchanged, count_hooks, random_images
+from utils.checks import check_close, count_hooks, random_images
 
 device = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -160,8 +160,7 @@ y = torch.tensor([2, 0, 1])
 weighted = weight[y][:, :, None, None] * features
 expected = weighted.sum(1)
 
-with check_unchanged(features=features, weight=weight, y=y):
-    maps = class_activation_map(features.clone(), weight.clone(), y.clone())
+maps = class_activation_map(features.clone(), weight.clone(), y.clone())
 check_close(
     maps,
     expected,
@@ -276,7 +275,7 @@ plt.show()
 # </details>
 
 
-# %% exercise="record_output"
+# %% exercise="record_output" changes="model.statistics"
 def record_output(X, model, layer):
     """What one layer returns while the model looks at images.
 
@@ -346,8 +345,7 @@ for seed, shape in [(reference.seed, (3, 3, 4, 6)), (reference.seed + 1, (1, 3, 
 # %% test="record_output" points=3
 X, model = random_images(2, 2, 3, 6, 9), tiny_network(2)
 before = {name: value.clone() for name, value in model.state_dict().items()}
-with check_unchanged(X=X):
-    record_output(X, model, model.relu2)
+record_output(X, model, model.relu2)
 assert count_hooks(model) == 0, "record_output leaves a hook behind on the model: remove it."
 with suppress(Exception):
     record_output(X[:, :2], model, model.relu2)  # two colour channels: the first layer refuses
@@ -463,7 +461,7 @@ plt.show()
 # </details>
 
 
-# %% exercise="grad_cam"
+# %% exercise="grad_cam" changes="X.grad, X.requires_grad, model.grad, model.statistics"
 def grad_cam(X, y, model, layer):
     """Grad-CAM: where in each image a layer sees evidence for a class (Selvaraju et al., 2017).
 
@@ -755,8 +753,7 @@ check_close(cam, expected, "grad_cam where two of five images show no evidence",
 # %% test="grad_cam" points=4
 X, y, model = random_images(6, 2, 3, 6, 9), torch.tensor([2, 0]), tiny_network(6)
 before = {name: value.clone() for name, value in model.state_dict().items()}
-with check_unchanged(X=X, y=y):
-    grad_cam(X, y, model, model.relu2)
+grad_cam(X, y, model, model.relu2)
 assert count_hooks(model) == 0, "grad_cam leaves a hook behind on the model: remove it."
 with suppress(Exception):
     grad_cam(X[:, :2].clone(), y, model, model.relu2)  # two colour channels: conv1 refuses
@@ -988,8 +985,7 @@ masks[:, 1:3, 4:6] = True
 masks[5, 0, 0] = True
 for n, (row, column) in enumerate([(2, 4), (4, 2), (4, 0), (4, 4), (0, 3)]):
     cam[n, row, column] = 0.5 + 0.1 * n  # the last map stays zero
-with check_unchanged(cam=cam, masks=masks):
-    strict = pointing_game(cam.clone(), masks.clone())
+strict = pointing_game(cam.clone(), masks.clone())
 assert getattr(strict, "ndim", 0) > 0 or not isinstance(strict, float | torch.Tensor), (
     "pointing_game returns one number for all maps: each needs a hit or a miss of its own."
 )
@@ -1091,8 +1087,7 @@ masks[0, 1:3, 2:6], masks[1, :, :3], masks[2, 3, 4] = True, True, True
 cam[0, 1, 2], cam[1, 0, 1] = 0.5, 0.5
 lit = cam >= 0.5
 both, either = (lit & masks).sum((1, 2)), (lit | masks).sum((1, 2))
-with check_unchanged(cam=cam, masks=masks):
-    iou = intersection_over_union(cam.clone(), masks.clone())
+iou = intersection_over_union(cam.clone(), masks.clone())
 strictly = cam > 0.5
 check_close(
     iou,
@@ -1340,7 +1335,7 @@ def guided_backprop(X, y, model):
 # PyTorch line shapes up from the *right*.
 
 
-# %% exercise="guided_grad_cam"
+# %% exercise="guided_grad_cam" changes="X.grad, X.requires_grad, model.grad"
 def guided_grad_cam(X, y, model, cam):
     """Guided Grad-CAM: guided backprop, weighted with the Grad-CAM of the same images and classes.
 
@@ -1368,8 +1363,7 @@ differentiable = X.clone().requires_grad_()
 (gradient,) = torch.autograd.grad(model(differentiable)[torch.arange(3), y].sum(), differentiable)
 with torch.no_grad():
     predicted = model(X).argmax(1)
-with check_unchanged(X=X, y=y, cam=cam):
-    result = guided_grad_cam(X, y, model, cam)
+result = guided_grad_cam(X, y, model, cam)
 check_close(
     result,
     guided * cam[:, None],

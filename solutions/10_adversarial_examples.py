@@ -30,7 +30,8 @@ import torch.nn.functional as F
 from scipy.optimize import differential_evolution
 from torch import nn
 
-from utils.checks import check_close, check_unchanged, vector_jacobian_product
+from utils.checks import check_close, vector_jacobian_product
+from utils.changes import call_on_copies
 from utils.models import load_model
 from utils.scenes import make_scenes
 
@@ -141,7 +142,7 @@ for name, network in networks.items():
 # </details>
 
 
-# %% exercise="make_fooling_image"
+# %% exercise="make_fooling_image" changes="X.grad, X.requires_grad, model.grad"
 def make_fooling_image(X, target_y, model):
     """An image that looks like X and that the network takes for another class.
 
@@ -180,8 +181,7 @@ for picture in (pictures[:1], pictures[1:, :, :, 8:56]):
     target = int(before.argsort()[4])
     norm = network.features.norm1
     given_picture = picture.clone()
-    with check_unchanged(X=given_picture, running_mean=norm.running_mean, weight=norm.weight):
-        X_fooling = make_fooling_image(given_picture, target, network)
+    X_fooling = make_fooling_image(given_picture, target, network)
     assert not network.training, "the network was left in training mode; it must stay as it is."
     assert X_fooling is not None, "make_fooling_image returned None; is a `return` missing?"
     assert X_fooling.shape == picture.shape, (
@@ -331,8 +331,7 @@ for norm, expected, other in [
     ("linf", 0.1 * signs, 0.1 * w / length),
     ("l2", 0.1 * w / length, 0.1 * signs),
 ]:
-    with check_unchanged(w=w):
-        delta = linear_perturbation(w, 0.1, norm)
+    delta = linear_perturbation(w, 0.1, norm)
     mistakes = {
         mistake: value[norm] if isinstance(value, dict) else value
         for mistake, value in everyday.items()
@@ -503,7 +502,7 @@ plt.show()
 # ★☆☆ · 20 minutes
 
 
-# %% exercise="fgsm"
+# %% exercise="fgsm" changes="X.grad, X.requires_grad, model.grad"
 def fgsm(X, y, model, epsilon):
     """The fast gradient sign method.
 
@@ -541,8 +540,7 @@ predicted = network(X_test).softmax(1).detach() - F.one_hot(ranking[:, -1], 4)
 predicted = torch.einsum("nk,kchw->nchw", predicted, weight)
 expected = (X_test + 0.1 * gradient.sign()).clamp(0, 1)
 X_given = X_test.clone()
-with check_unchanged(X=X_given, y=y_test):
-    X_adv = fgsm(X_given, y_test, network, 0.1)
+X_adv = fgsm(X_given, y_test, network, 0.1)
 check_close(
     X_adv,
     expected,
@@ -582,8 +580,7 @@ for shape, epsilon in [((4, 3, 6, 5), 0.03), ((1, 3, 4, 7), 0.2)]:
     X_test = torch.rand(shape, generator=generator, dtype=torch.float64)
     y_test = torch.randint(0, 4, shape[:1], generator=generator)
     expected = reference.fgsm(X_test.clone(), y_test, network, epsilon)
-    with check_unchanged(running_mean=network[1].running_mean):
-        X_adv = fgsm(X_test.clone(), y_test, network, epsilon)
+    X_adv = fgsm(X_test.clone(), y_test, network, epsilon)
     check_close(X_adv, expected, f"fgsm for images {shape} and ε = {epsilon}")
     assert not network.training, "the network was left in training mode; it must stay as it is."
 ### END HIDDEN TESTS
@@ -667,7 +664,7 @@ explore(
 # </details>
 
 
-# %% exercise="pgd"
+# %% exercise="pgd" changes="X.grad, X.requires_grad, model.grad"
 def pgd(X, y, model, epsilon, step_size, num_steps, start=None):
     """Projected gradient descent in the maximum norm.
 
@@ -758,8 +755,7 @@ for steps, given_start, expected, mistakes in [
     ),
 ]:
     X_given = X_test.clone()
-    with check_unchanged(X=X_given, y=y_test, start=start):
-        X_adv = pgd(X_given, y_test, network, 0.1, 0.03, steps, start=given_start)
+    X_adv = pgd(X_given, y_test, network, 0.1, 0.03, steps, start=given_start)
     name = f"pgd with {steps} steps and {'no' if given_start is None else 'a'} start"
     check_close(X_adv, expected, name, mistakes=mistakes)
 ### BEGIN HIDDEN TESTS
@@ -771,8 +767,7 @@ for shape, steps in [((4, 3, 6, 5), 6), ((1, 3, 4, 7), 3)]:
     start = 0.2 * torch.rand(shape, generator=generator, dtype=torch.float64) - 0.1
     for first in (None, start):
         expected = reference.pgd(X_test.clone(), y_test, network, 0.1, 0.04, steps, start=first)
-        with check_unchanged(running_mean=network[1].running_mean):
-            X_adv = pgd(X_test.clone(), y_test, network, 0.1, 0.04, steps, start=first)
+        X_adv = pgd(X_test.clone(), y_test, network, 0.1, 0.04, steps, start=first)
         leaf = X_test.clone().requires_grad_()
         F.cross_entropy(network(leaf), y_test).backward()
         straight = 0.04 * steps * leaf.grad.sign() + (0 if first is None else first)
@@ -863,7 +858,7 @@ plt.show()
 # </details>
 
 
-# %% exercise="pgd_l2"
+# %% exercise="pgd_l2" changes="X.grad, X.requires_grad, model.grad"
 def pgd_l2(X, y, model, epsilon, step_size, num_steps):
     """Projected gradient descent in the Euclidean norm, from the image itself.
 
@@ -946,8 +941,7 @@ for steps, expected, mistakes in [
     ),
 ]:
     X_given = X_test.clone()
-    with check_unchanged(X=X_given, y=y_test):
-        X_adv = pgd_l2(X_given, y_test, network, 0.2, 0.08, steps)
+    X_adv = pgd_l2(X_given, y_test, network, 0.2, 0.08, steps)
     name = f"pgd_l2 with {steps} step{'s' * (steps > 1)}"
     check_close(X_adv, expected, name, mistakes=mistakes, tolerance=1e-6)
 # What is darker than 0.25 this network doesn't see, so the second image has no gradient at all.
@@ -973,8 +967,7 @@ for shape, steps in [((4, 3, 6, 5), 6), ((1, 3, 4, 7), 3)]:
     X_test = torch.rand(shape, generator=generator, dtype=torch.float64)
     y_test = torch.randint(0, 4, shape[:1], generator=generator)
     expected = reference.pgd_l2(X_test.clone(), y_test, network, 0.5, 0.2, steps)
-    with check_unchanged(running_mean=network[1].running_mean):
-        X_adv = pgd_l2(X_test.clone(), y_test, network, 0.5, 0.2, steps)
+    X_adv = pgd_l2(X_test.clone(), y_test, network, 0.5, 0.2, steps)
     leaf = X_test.clone().requires_grad_()
     F.cross_entropy(network(leaf), y_test, reduction="sum").backward()
     straight = leaf.grad / leaf.grad.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
@@ -1084,8 +1077,7 @@ scores = torch.tensor(
 y_test = torch.tensor([0, 2, 1, 0])
 expected = torch.tensor([3.0, -1.0, 1.0, 1.0], dtype=torch.float64)
 probabilities = scores.softmax(1)
-with check_unchanged(scores=scores, y=y_test):
-    margins = logit_margin(scores, y_test)
+margins = logit_margin(scores, y_test)
 check_close(
     margins,
     expected,
@@ -1244,8 +1236,7 @@ for size, place in [((4, 7), (3, 6)), ((6, 5), (2, 1))]:
     gains = best_single_pixel(weight[1], x_test)
     x_given = x_test.clone()
     try:
-        with check_unchanged(x=x_given):
-            x_adv = one_pixel_attack(x_given, 1, network, class_score, 0, popsize=20, maxiter=40)
+        x_adv = one_pixel_attack(x_given, 1, network, class_score, 0, popsize=20, maxiter=40)
     except IndexError as error:
         raise AssertionError(
             f"a pixel outside an image of {size[0]} rows and {size[1]} columns: are rows and"
@@ -1454,8 +1445,7 @@ u = torch.randn(5, 3, 2, 4, generator=generator, dtype=torch.float64)
 slopes = (u * (slope + 1.4 * x_test)).sum((1, 2, 3)).view(-1, 1, 1, 1)
 ahead = 0.7 * 0.25 * u.square().sum((1, 2, 3)).view(-1, 1, 1, 1)
 expected = (slopes * u).mean(0)
-with check_unchanged(x=x_test, directions=u):
-    gradient = estimate_gradient(Paraboloid(slope, 0.7), x_test, u, 0.25)
+gradient = estimate_gradient(Paraboloid(slope, 0.7), x_test, u, 0.25)
 check_close(
     gradient,
     expected,
@@ -1569,7 +1559,7 @@ plt.show()
 # ★★☆ · 25 minutes
 
 
-# %% exercise="adversarial_training_step"
+# %% exercise="adversarial_training_step" changes="model, optimizer"
 def adversarial_training_step(X, y, model, optimizer, attack):
     """Attack a batch, then take one step of training on what came out.
 
@@ -1630,7 +1620,9 @@ gradient = gradient_for_parameters(tiny_network(1).train(), X_attacked, y_test)
 before = parameters_of(network)
 
 optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
-loss = adversarial_training_step(X_test.clone(), y_test, network, optimizer, careless_attack)
+loss, _, _, network, *_ = call_on_copies(
+    adversarial_training_step, X_test, y_test, network, optimizer, careless_attack
+)
 assert network.training, "the network is left in eval mode; it has to be in training mode."
 passes = network[1].num_batches_tracked.item()
 assert passes != 2, (
@@ -1678,7 +1670,9 @@ for count, training in [(3, True), (6, False)]:
         optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
         for parameter in network.parameters():
             parameter.grad = torch.ones_like(parameter)  # left over from something else
-        loss = step(X_test.clone(), y_test, network, optimizer, careless_attack)
+        loss, _, _, network, *_ = call_on_copies(
+            step, X_test, y_test, network, optimizer, careless_attack
+        )
         results.append((float(loss), parameters_of(network), network[1].running_mean.clone()))
     for actual, expected, name in zip(
         *results, ("the loss", "the parameters", "BatchNorm's running mean"), strict=True
@@ -1814,8 +1808,7 @@ leaf = X_test.clone().requires_grad_()
 each = torch.stack(each).detach()
 
 X_given = X_test.clone()
-with check_unchanged(X=X_given, running_mean=network[1].running_mean):
-    scores = expected_scores(X_given, network, RoundAndShift(), 3)
+scores = expected_scores(X_given, network, RoundAndShift(), 3)
 check_close(
     scores,
     each.mean(0),

@@ -10,11 +10,13 @@ import numpy as np
 import torch
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+STATISTICS = (".running_mean", ".running_var", ".num_batches_tracked")  # of BatchNorm
 HOLDERS = (list, dict, np.ndarray, torch.Tensor)
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
 # What can change in an argument, and how a sentence about it goes on after the argument's name.
 ASPECTS = {
     "value": "was modified in place: work on a copy",
+    "statistics": "moved, for the model ran in training mode: run it in eval mode",
     "requires_grad": "was left with another requires_grad: use a detached copy",
     "grad": "was left with another .grad: torch.autograd.grad leaves none, or work on a copy",
     "training": "was left in another mode (train or eval): put the old mode back",
@@ -58,13 +60,6 @@ class Change:
 
     def sentence(self) -> str:
         """What happened, and what to do."""
-        end = self.path.rsplit(".", 1)[-1]
-        if self.aspect == "value" and end in ("running_mean", "running_var", "num_batches_tracked"):
-            model = self.path.rsplit(".", 1)[0]
-            return (
-                f"`{model}` ran in training mode, so that its statistics moved: run the model in"
-                " eval mode."
-            )
         return f"`{self.path}` {ASPECTS[self.aspect]}."
 
 
@@ -87,11 +82,11 @@ class Snapshot:
         found = []
         for path, item in self._objects.items():
             old, new = self._states[path], _state(item)
-            found += [
-                Change(path, aspect, _told(item, aspect, old[aspect], new[aspect]))
-                for aspect in old
-                if not _same(old[aspect], new[aspect])
-            ]
+            for aspect in old:
+                if not _same(old[aspect], new[aspect]):
+                    told = _told(item, aspect, old[aspect], new[aspect])
+                    statistic = aspect == "value" and path.endswith(STATISTICS)
+                    found.append(Change(path, "statistics" if statistic else aspect, told))
         if _settings() != self._settings:
             found.append(Change("torch", "settings", None))
             torch.set_grad_enabled(self._settings[0])
@@ -231,7 +226,7 @@ def apply(changes: Iterable[Change], arguments: Mapping[str, Any]) -> None:
         item, new = objects[change.path], change.new
         if change.aspect == "value" and isinstance(item, np.ndarray):
             item[...] = new
-        elif change.aspect == "value":
+        elif change.aspect in ("value", "statistics"):
             item.data = new
         elif change.aspect == "requires_grad":
             item.requires_grad_(bool(new))

@@ -10,12 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from utils.changes import Snapshot
 from utils.without import forbidden_calls, notebook_sources
-
-try:
-    from utils.changes import Snapshot
-except ModuleNotFoundError:  # It lands soon.
-    Snapshot = None
 
 LONGEST_VALUE = 40
 
@@ -39,7 +35,7 @@ def checked(function: Any, changes: Collection[str] = (), without: Sequence[str]
     @wraps(function)
     def call(*arguments: Any, **keywords: Any) -> Any:
         named = named_arguments(function, arguments, keywords)
-        before = Snapshot(named) if Snapshot else None
+        before = Snapshot(named)
         try:
             result = function(*arguments, **keywords)
         except NotImplementedError:
@@ -49,7 +45,7 @@ def checked(function: Any, changes: Collection[str] = (), without: Sequence[str]
                 one = _works_for_one_image(function, named)
                 error.add_note(raised(function.__name__, named, error, one))
             raise
-        for change in before.changes() if before else ():
+        for change in before.changes():
             if not change.is_allowed(changes):
                 raise AssertionError(f"{function.__name__}: {change.sentence()}")
         return result

@@ -92,7 +92,7 @@ CHANGES = {
     "model[0].register_forward_hook(lambda *a: None)": "`model.0` was left with other hooks",
     "model[1].momentum = 0.5": "`model.1` was left with other attributes",
     "model.kept = 3": "`model` was left with other attributes",
-    "model[1].running_mean += 1": "`model.1` ran in training mode",
+    "model[1].running_mean += 1": "`model.1.running_mean` moved, for the model ran in training",
     "model[1].running_mean = torch.zeros(2)": "`model.1` was given other buffers",
     "model[0].weight = torch.nn.Parameter(model[0].weight * 1)": "`model.0` was given other param",
     "model[0].weight.data.zero_()": "`model.0.weight` was modified in place",
