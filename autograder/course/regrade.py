@@ -12,8 +12,8 @@ from autograder.authoring.lab import Lab
 from autograder.course.pages import render
 from autograder.course.results import read_results
 from autograder.grading.grade import fingerprint, grade_class
+from autograder.grading.handed_in import Refused, find_notebook, read_notebook
 from autograder.grading.job import Job, Result, TestOutcome
-from autograder.grading.normalise import Refused, find_notebook, read_notebook
 
 Kind = Literal["up", "down", "unchanged", "first grade", "refused", "no grade"]
 # In the order in which a TA wants to read them.

@@ -19,21 +19,17 @@ from typing import TYPE_CHECKING
 import nbformat
 
 from autograder.authoring.lab import ROOT, Lab, LabError, read_lab
+from autograder.grading.handed_in import Refused, find_notebook, read_notebook, set_aside
 from autograder.grading.job import Isolation, Job, Result, SandboxUnavailable
-from autograder.grading.normalise import (
-    Refused,
-    Submission,
-    find_notebook,
-    normalise,
-    read_notebook,
-)
+from autograder.grading.matching import ReleasedLab
+from autograder.grading.normalise import normalise
 
 if TYPE_CHECKING:
     from autograder.grading.sandbox import Sandbox
 
 
 @functools.cache
-def _warm(lab_path: Path, isolation: Isolation) -> "tuple[Lab, nbformat.NotebookNode, Sandbox]":
+def _warm(lab_path: Path, isolation: Isolation) -> "tuple[Lab, ReleasedLab, Sandbox]":
     """A lab, its released notebook and a sandbox for it, once per process."""
     import torch
 
@@ -41,7 +37,8 @@ def _warm(lab_path: Path, isolation: Isolation) -> "tuple[Lab, nbformat.Notebook
 
     torch.set_num_threads(1)  # Several graders share the machine; and sums keep their order.
     lab = read_lab(lab_path)
-    return lab, released_notebook(lab), Sandbox(imported_modules(lab), isolation)
+    released = ReleasedLab(lab, released_notebook(lab))
+    return lab, released, Sandbox(imported_modules(lab), isolation)
 
 
 def released_notebook(lab: Lab) -> nbformat.NotebookNode:
@@ -84,16 +81,19 @@ def grade(job: Job, exercises: Collection[str] | None = None) -> Result:
     lab, released, sandbox = _warm(job.lab_path, job.isolation)
     result = _empty_result(job, lab)
     try:
-        content = read_notebook(find_notebook(job.path, lab.name))
+        notebook = find_notebook(job.path, lab.name)
+        content = read_notebook(notebook)
         result.fingerprint = fingerprint(job, content)
-        submission = normalise(content, lab, released)
+        submission = normalise(content, released)
         result.tests = run_tests(lab, submission, sandbox, job.seed, exercises)
         result.score = sum(test.points for test in result.tests)
-        result.repairs, result.flags = submission.repairs, submission.flags
-        result.flags += _shadows(job.path)
+        result.repairs, result.flags = set_aside(job.path, notebook)
+        result.repairs += submission.repairs
+        result.flags += submission.flags + _shadows(job.path)
         result.answers, result.pictures = submission.answers, submission.pictures
+        result.other_cells = submission.other_cells
         for question in result.questions:
-            question["answered"] = _is_answered(question["grade_id"], submission, released)
+            question["answered"] = question["grade_id"] in submission.answered
     except Refused as refusal:
         result.status, result.reason = "refused", str(refusal)
     result.seconds = round(time.monotonic() - start, 3)
@@ -113,15 +113,6 @@ def _empty_result(job: Job, lab: Lab) -> Result:
         ],
         seed=job.seed,
     )
-
-
-def _is_answered(grade_id: str, submission: Submission, released: nbformat.NotebookNode) -> bool:
-    stub = next(
-        cell.source
-        for cell in released.cells
-        if cell.metadata.get("nbgrader", {}).get("grade_id") == grade_id
-    )
-    return submission.answers.get(grade_id, stub).strip() != stub.strip()
 
 
 def _shadows(path: Path) -> list[str]:

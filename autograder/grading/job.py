@@ -56,7 +56,7 @@ class Result:
         score, max_score: points of the tests; a TA gives those of `questions`.
         tests: one TestOutcome for every test cell.
         questions: grade id, max_points and whether anything was answered, for every question.
-        repairs, flags: see autograder.grading.normalise.Submission.
+        repairs, flags, other_cells: see autograder.grading.normalise.Submission.
         answers: the source of every exercise and question cell, as it was graded.
         pictures: those pasted into each question's answer, by grade id, then by name, as `data:`
             addresses.
@@ -75,6 +75,7 @@ class Result:
     flags: list[str] = field(default_factory=list)
     answers: dict[str, str] = field(default_factory=dict)
     pictures: dict[str, dict[str, str]] = field(default_factory=dict)
+    other_cells: list[dict] = field(default_factory=list)
     seed: int = 0
     grader_version: str = version("convnet-labs")
     fingerprint: str = ""

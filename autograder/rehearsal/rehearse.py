@@ -17,7 +17,7 @@ from autograder.authoring.lab import Lab, LabError, bound_names, percent_cells
 from autograder.authoring.release import source_notebook
 from autograder.grading.grade import grade, processes, released_notebook
 from autograder.grading.job import Isolation, Job, Result
-from autograder.grading.normalise import global_names
+from autograder.grading.names import global_names
 
 
 @dataclass(frozen=True)

@@ -270,7 +270,7 @@ def test_class_is_graded_resumed_and_written(grader: Grader, tmp_path) -> None:
         "zoe": 0,
     }
     assert graded["zoe"].status == "refused"
-    assert graded["zoe"].reason == "the file is not a Jupyter notebook"
+    assert graded["zoe"].reason.startswith("the file is not a Jupyter notebook")
     assert sorted(path.name for path in results.iterdir()) == [
         "ada.json",
         "folder_student.json",
