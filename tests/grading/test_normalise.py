@@ -1,7 +1,9 @@
 """Submissions in a sorry state: repaired where that is possible, else refused with a reason."""
 
+import base64
 import copy
 import functools
+import io
 import json
 import re
 from collections.abc import Callable, Iterable
@@ -12,6 +14,7 @@ import pytest
 from conftest import Grader, points
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell
+from PIL import Image
 
 from autograder.authoring.lab import Lab, find_lab
 from autograder.grading import matching
@@ -441,7 +444,9 @@ def test_copies_of_a_question_are_all_kept(student: Student) -> None:
 
 def test_pictures_of_an_answers_cells_are_kept_under_names_of_their_own(student: Student) -> None:
     name = student.questions[0]
-    dot = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+    picture = io.BytesIO()
+    Image.new("L", (1, 1)).save(picture, "PNG")
+    dot = base64.b64encode(picture.getvalue()).decode()
     place = student.place(name)
     for number in range(2):
         cell = new_markdown_cell("![](attachment:image.png)")
@@ -449,8 +454,8 @@ def test_pictures_of_an_answers_cells_are_kept_under_names_of_their_own(student:
         student.notebook.cells.insert(place + 1 + number, cell)
     submission = student.submit()
     assert len(submission.pictures[name]) == 2
-    for picture in submission.pictures[name]:
-        assert f"(attachment:{picture})" in submission.answers[name]
+    for kept in submission.pictures[name]:
+        assert f"(attachment:{kept})" in submission.answers[name]
 
 
 def test_two_questions_in_one_cell_are_both_answered() -> None:
