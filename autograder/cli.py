@@ -444,6 +444,63 @@ def report(
 
 
 @app.command()
+def feedback(
+    lab: Annotated[str, typer.Argument(help="The lab's name or number.")],
+    student: Annotated[
+        list[str] | None, typer.Option(help="Only this student's page; repeat it for several.")
+    ] = None,
+    course: CourseOption = Path("course"),
+) -> None:
+    """Write each student's page, and the zips that Canvas and Moodle hand out."""
+    from autograder.course import collect as collecting
+    from autograder.course import feedback as feeding
+    from autograder.course import lateness
+    from autograder.course.gradebook import GradebookUnavailable
+    from autograder.course.results import NoResults, read_results
+
+    try:
+        the_lab = find_lab(lab)
+        results, unreadable = read_results(course / "results" / the_lab.name)
+        wanted = chosen({result.student: Path() for result in results}, student)
+        results = [result for result in results if result.student in wanted]
+        late = {
+            name: f"Handed in {one.sentence}. That leaves {one.after:g} points."
+            if one.penalty
+            else f"Handed in {one.sentence}."
+            for name, one in lateness.record(the_lab.name, course).items()
+            if one.days
+        }
+        with progress_bar("writing") as bar:
+            task = bar.add_task("", total=len(results))
+            written, problems = feeding.write(
+                the_lab,
+                results,
+                course,
+                late,
+                progress=lambda result: bar.update(task, advance=1, description=result.student),
+            )
+    except (LabError, FileNotFoundError, NoResults, GradebookUnavailable) as error:
+        raise fail(str(error)) from None
+    except lateness.LateError as error:
+        raise fail(str(error)) from None
+    folder = course / "feedback"
+    console.print(f"{len(written)} pages: {folder}/STUDENT/{the_lab.name}/{the_lab.name}.html")
+    attachments = collecting.attachments(the_lab.name, course)
+    numbers = collecting.participants(the_lab.name, course)
+    for system, entries in {
+        "Canvas": feeding.canvas_entries(the_lab.name, written, attachments),
+        "Moodle": feeding.moodle_entries(the_lab.name, written, numbers),
+    }.items():
+        if entries:
+            path = folder / f"{the_lab.name}_{system.lower()}.zip"
+            feeding.write_zip(path, entries)
+            console.print(f"to upload to {system}, with {len(entries)} pages: {path}")
+    problems |= {name: "holds no result; grade again" for name in unreadable}
+    if problems:
+        raise fail("\n".join(f"{name}: {why}" for name, why in problems.items()))
+
+
+@app.command()
 def rehearse(
     lab: Annotated[str, typer.Argument(help="The lab's name or number.")],
     exercises: Annotated[list[str] | None, typer.Argument(help="All if none.")] = None,

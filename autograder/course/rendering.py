@@ -24,6 +24,8 @@ from markdown_it.utils import EnvType, OptionsDict
 from mdit_py_plugins.amsmath import amsmath_plugin
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 
+from autograder.authoring.release import TEXT_STUB
+
 SECONDS = 2.0  # of CPU time for one answer
 MOST_CHARACTERS = 100_000  # of an answer that is rendered; a longer one is shown as it is
 MOST_FORMULA = 2_000  # characters
@@ -74,6 +76,16 @@ def answer_html(source: str, pictures: dict[str, str]) -> str:
             return _sanitised(_markdown().render(source, {"pictures": pictures}))
     except Exception:  # Whatever it is about this answer, it is shown and harms no other.
         return plain_html(source)
+
+
+def own_words(answer: str, released: str) -> str:
+    """Of an answer's cell what the student wrote: without the question, where it still stands in
+    front, and without the line that held the answer's place."""
+    prompt = released.replace(TEXT_STUB, "").strip()
+    text = answer.strip()
+    if text.startswith(prompt):
+        text = text[len(prompt) :]
+    return text.replace(TEXT_STUB, "").strip()
 
 
 def plain_html(text: str) -> str:
@@ -196,7 +208,7 @@ def _sanitised(unsafe: str) -> str:
         unsafe,
         tags=TAGS | MATHS_TAGS,
         clean_content_tags={"script", "style"},
-        attributes={"img": {"src", "alt"}, **maths},
+        attributes={"img": {"src", "alt"}, "ol": {"start"}, **maths},
         attribute_filter=_allowed,
         url_schemes={"data"},
         link_rel=None,
@@ -206,4 +218,6 @@ def _sanitised(unsafe: str) -> str:
 def _allowed(tag: str, name: str, value: str) -> str | None:
     if tag == "img":
         return value if name == "alt" or PICTURE.fullmatch(value) else None
+    if tag == "ol":
+        return value if value.isdecimal() else None
     return value if value in MATHS_ATTRIBUTES.get(name, ()) else None
