@@ -501,6 +501,36 @@ def feedback(
 
 
 @app.command()
+def questions(
+    lab: Annotated[str, typer.Argument(help="The lab's name or number.")],
+    port: Annotated[int, typer.Option(help="Of this machine; a free one if 0.")] = 0,
+    course: CourseOption = Path("course"),
+) -> None:
+    """Mark written answers side by side, in a browser on this machine."""
+    from autograder.course import lateness
+    from autograder.course.gradebook import GradebookUnavailable
+    from autograder.course.questions import Server
+    from autograder.course.results import NoResults
+
+    try:
+        the_lab = find_lab(lab)
+        if not the_lab.having("question"):
+            raise fail(f"{the_lab.name} has no question that is answered in words")
+        server = Server(the_lab, course, port)
+    except (LabError, FileNotFoundError, NoResults, GradebookUnavailable) as error:
+        raise fail(str(error)) from None
+    except OSError as error:
+        raise fail(f"the port {port} can't be used: {error.strerror}; choose another") from None
+    console.print(f"open {server.url}", markup=False, highlight=False)
+    console.print("marks go into the gradebook as they are given; Ctrl-C when you are done")
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        server.server_close()
+        lateness.record(the_lab.name, course)
+
+
+@app.command()
 def rehearse(
     lab: Annotated[str, typer.Argument(help="The lab's name or number.")],
     exercises: Annotated[list[str] | None, typer.Argument(help="All if none.")] = None,

@@ -179,6 +179,12 @@ def heading(lab: Lab, cell: Cell, level: int) -> str:
     return headings[-1].strip() if headings else ""
 
 
+def question_title(lab: Lab, cell: Cell) -> str:
+    """What a question is called in the lab: its heading, "Question: why flip?", or its name."""
+    kind, _, said = heading(lab, cell, 3).partition(":")
+    return said.strip() if kind == "Question" and said else str(cell.name).replace("_", " ")
+
+
 def _exercise(lab: Lab, cell: Cell, result: Result, standing: Standing) -> dict[str, Any]:
     """What the page says of an exercise: points, what works, and the causes of what doesn't, the
     same message once for all the aspects that it cost."""
@@ -226,9 +232,8 @@ def _question(
     name = cell.grade_id or ""
     mark = standing.marks.get(name, Mark(None, cell.points or 0))
     words = own_words(result.answers.get(name, ""), stub)
-    kind, colon, said = heading(lab, cell, 3).partition(":")
     return {
-        "title": said.strip() if colon and kind == "Question" else name.replace("_", " "),
+        "title": question_title(lab, cell),
         "got": mark.points,
         "most": cell.points,
         "stale": mark.stale,

@@ -214,7 +214,7 @@ def _grades(book: Gradebook, rows: _Rows, lab: Lab, result: Result) -> set[str]:
     for name, (score, answer) in _scores(lab, result).items():
         grade = grades[name]
         grade.auto_score = score
-        digest = hashlib.sha256(answer.encode("utf-8", "replace")).hexdigest()
+        digest = _digest(answer)
         same = recorded.get(grade.id) == digest
         if grade.manual_score is None:
             grade.needs_manual_grade = score is None
@@ -291,9 +291,22 @@ def _scores(lab: Lab, result: Result) -> dict[str, tuple[float | None, str]]:
         if cell.role == "test":
             scores[cell.grade_id] = (points[cell.grade_id], f"{points[cell.grade_id]:g} {answer}")
         else:
-            pasted = "".join(result.pictures.get(cell.grade_id, {}).values())
-            scores[cell.grade_id] = (None if answered[cell.grade_id] else 0, answer + pasted)
+            score = None if answered[cell.grade_id] else 0
+            scores[cell.grade_id] = (score, _with_pictures(result, cell.grade_id))
     return scores
+
+
+def _with_pictures(result: Result, name: str) -> str:
+    return result.answers.get(name, "") + "".join(result.pictures.get(name, {}).values())
+
+
+def _digest(answer: str) -> str:
+    return hashlib.sha256(answer.encode("utf-8", "replace")).hexdigest()
+
+
+def answer_digest(result: Result, question: str) -> str:
+    """What the gradebook knows an answer to a question by, once the result is recorded."""
+    return _digest(_with_pictures(result, question))
 
 
 def autograded_notebook(

@@ -1,0 +1,141 @@
+"""Chromium for the tests of pages, and what a student might try on whoever opens them."""
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+FIRE = "window.fired = true"
+COVER = "position:fixed;top:0;left:0;width:100%;height:100%;z-index:99999;background:red"
+MARKDOWN = [
+    f"<script>{FIRE}</script>",
+    f"<img src=x onerror=\"{FIRE}\">",
+    f"<svg onload=\"{FIRE}\"><script>{FIRE}</script></svg>",
+    f"<svg><animate onbegin=\"{FIRE}\" attributeName=x dur=1s></svg>",
+    "<iframe srcdoc=\"<script>parent.fired = true</script>\"></iframe>",
+    "<iframe src=https://evil.example/></iframe>",
+    f"<details open ontoggle=\"{FIRE}\">x</details>",
+    f"<input autofocus onfocus=\"{FIRE}\">",
+    "<math><mtext><table><mglyph><style><!--</style>"
+    f"<img title=\"--&gt;&lt;img src=1 onerror={FIRE}&gt;\">",
+    f"<math href=\"javascript:{FIRE}\">x</math>",
+    f"<style>* {{ {COVER} }}</style>",
+    f"<div style=\"{COVER}\">x</div>",
+    "<form action=https://evil.example/><button>log in</button></form>",
+    "<base href=https://evil.example/>",
+    "<meta http-equiv=refresh content=0;url=https://evil.example/>",
+    "<link rel=stylesheet href=https://evil.example/a.css>",
+    "<object data=https://evil.example/></object><embed src=https://evil.example/>",
+    "<!-- " + f"--><script>{FIRE}</script>",
+    "</div></div></div></body></html>" + f"<script>{FIRE}</script>",
+    "</textarea></title></style></pre></code>" + f"<img src=x onerror=\"{FIRE}\">",
+    f"[x](javascript:{FIRE})",
+    f"[x](data:text/html,<script>{FIRE}</script>)",
+    f"[x]( java\tscript:{FIRE} )",
+    f"[x](&#106;avascript:{FIRE})",
+    f"[x][r]\n\n[r]: javascript:{FIRE}",
+    f"<javascript:{FIRE}>",
+    f"<https://evil.example/\"onmouseover=\"{FIRE}>",
+    f"![x](x\"onerror=\"{FIRE})",
+    "![x](https://evil.example/x.png)",
+    f"![\"onerror=\"{FIRE}](attachment:a.png)",
+    f"![x](attachment:\"onerror=\"{FIRE})",
+    "![x](attachment:picture.svg)",
+    f"&lt;script&gt;{FIRE}&lt;/script&gt;",
+    f"&#60;img src=x onerror=\"{FIRE}\"&#62;",
+    f"`<img src=x onerror=\"{FIRE}\">`",
+    f"```html\n<img src=x onerror=\"{FIRE}\">\n```",
+    f"```\"><img src=x onerror={FIRE}>\nx\n```",
+    f"```mermaid\ngraph TD; A[\"<img src=x onerror={FIRE}>\"]; click A \"javascript:{FIRE}\"\n```",
+    f"    <script>{FIRE}</script>",
+    f"> <script>{FIRE}</script>\n> - <img src=x onerror=\"{FIRE}\">",
+    f"| a |\n|---|\n| <img src=x onerror=\"{FIRE}\"> |",
+    f"<div>\n\n<script>{FIRE}</script>\n\n</div>",
+    rf"$\href{{javascript:{FIRE}}}{{x}}$",
+    rf"$$\require{{html}}\style{{{COVER}}}{{x}}\class{{navbar}}{{y}}\cssId{{z}}{{x}}$$",
+    rf"$\bbox[{COVER}]{{x}}$",
+    rf"$\unicode[{COVER}]{{65}}$",
+    r"$\rule{1000em}{1000em}\kern-1000em\raise100em{x}\hspace{-1000em}$",
+    rf"$\text{{<img src=x onerror='{FIRE}'>}}$",
+    rf"$\text{{&lt;img src=x onerror={FIRE}&gt;}}$",
+    rf"$x</math><img src=x onerror='{FIRE}'>$",
+    rf"\begin{{align}}<img src=x onerror='{FIRE}'>\end{{align}}",
+    "a" + "\u0300" * 2000,
+    "\u202egnp.x\u202c",
+    "<plaintext>",
+    "<xmp>",
+    "<noscript><p title=\"</noscript><img src=x onerror=window.fired=true>\">",
+]  # fmt: skip
+NAMES = [
+    "<img src=x onerror=window.fired=1>",
+    '"><img src=x onerror=window.fired=1>',
+    "%22;window.fired=1;%22",
+    '";window.fired=1;"',
+    "a\\",
+    "$\\href{javascript:window.fired=1}{x}$",
+    "&lt;script&gt;",
+    "x onmouseover=window.fired=1",
+    "{{ 7 * 7 }}",
+]
+
+
+@contextlib.contextmanager
+def chromium() -> Iterator[Browser]:
+    """A Chromium of this machine's; the test is skipped where there is none."""
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("there is no Chromium on this machine")
+    switches = "no-sandbox disable-gpu disable-quic no-first-run disable-background-networking"
+    switches += " disable-component-update disable-sync"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=path, args=[f"--{switch}" for switch in switches.split()]
+        )
+        yield browser
+        browser.close()
+
+
+class Watch:
+    """Watches a page for anything that fires, asks for something elsewhere, or covers it."""
+
+    def __init__(self, page: Page, origin: str) -> None:
+        self.page, self.origin = page, origin
+        self.elsewhere: list[str] = []
+        self.dialogs: list[str] = []
+        page.on("dialog", lambda dialog: (self.dialogs.append(dialog.message), dialog.dismiss()))
+        page.route("**/*", self._route)
+
+    def _route(self, route) -> None:
+        url = route.request.url
+        if url.startswith((self.origin, "data:")):
+            route.continue_()
+            return
+        # nbgrader's own page fetches MathJax from there.
+        if not url.startswith("https://cdnjs.cloudflare.com/ajax/libs/mathjax/"):
+            self.elsewhere.append(url)
+        route.abort()
+
+    def check(self, written: str) -> None:
+        """That nothing happened, and that nothing in the elements `written` leaves its place."""
+        page = self.page
+        assert page.evaluate("window.fired") is None
+        assert self.dialogs == []
+        assert self.elsewhere == []
+        loose = page.evaluate(
+            """selector => [...document.querySelectorAll(selector)].flatMap(written => {
+              const box = written.getBoundingClientRect();
+              return [written, ...written.querySelectorAll("*")].filter(one => {
+                const style = getComputedStyle(one), own = one.getBoundingClientRect();
+                const clipped = getComputedStyle(written).overflowX === "auto";
+                return ["fixed", "absolute", "sticky"].includes(style.position)
+                  || ["SCRIPT", "IFRAME", "OBJECT", "EMBED", "FORM", "INPUT", "BUTTON", "STYLE",
+                      "LINK", "META", "BASE", "SVG", "A"].includes(one.tagName.toUpperCase())
+                  || [...one.attributes].some(a => a.name.startsWith("on"))
+                  || (!clipped && own.width > box.width + 1);
+              }).map(one => one.outerHTML.slice(0, 200));
+            })""",
+            written,
+        )
+        assert loose == []
