@@ -272,6 +272,6 @@ def free_name(name: str, taken: Collection[str]) -> str:
 
 def replace_file(path: Path, content: bytes) -> None:
     """Writes a file, whole or not at all."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft = path.with_name(f".{path.name}.draft")
     draft.write_bytes(content)
     draft.replace(path)

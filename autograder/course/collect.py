@@ -423,6 +423,7 @@ class Book:
         made = time or hand_in.made or datetime.fromtimestamp(0, UTC)
         about = {
             "archive": archive,
+            "called": hand_in.person.name,
             "late": hand_in.late,
             "time": time and time.astimezone(UTC).isoformat(" ", "seconds"),
             "order": [hand_in.attachment, made.astimezone(UTC).isoformat()],
@@ -449,11 +450,21 @@ class Book:
         shutil.rmtree(self.folder / ".draft", ignore_errors=True)
         counting = {student: self._counting(student) for student in self.hand_ins}
         self.late = {student: record["late"] for student, (record, _) in counting.items()}
+        for student, (record, notebook) in counting.items():
+            if self._is_newer(student, record, notebook):
+                self.waiting[student] = graded_at(self.lab, student, self.course)
         self.write()  # before submitted/: where this is stopped, it can be done again
         rows = []
         in_roster = {person.student for person in listed}
         for student, (record, notebook) in sorted(counting.items()):
             said = self._place(student, record, notebook)
+            called = record["called"]
+            if person := next((one for one in listed if one.student == student), None):
+                known = {*roster.name_keys(person.name), *person.groups}
+                if called and roster.key(called) not in known:
+                    said.append(
+                        f"the download calls them {called!r}: a team? Its others got nothing"
+                    )
             if listed and student not in in_roster:
                 said.append("not in the roster: left the course, or the roster is an old one")
             rows.append(Row(student, self._came(student, record), "; ".join(said)))
@@ -516,21 +527,16 @@ class Book:
         target = folder / f"{self.lab}.ipynb"
         if notebook is None:
             said.append(f"no notebook: kept in {self.folder / student}")
-        elif (
-            self._is_by_hand(target, student)
-            and self.placed.get(student) == (record["files"][notebook])
-        ):
-            said.append("changed by hand in submitted/ since: left as it is")
-        else:
-            if self._is_by_hand(target, student):
+        elif self._is_newer(student, record, notebook):
+            if self._is_by_hand(student):
                 content = target.read_bytes()
                 name = f"by-hand-{hashlib.sha256(content).hexdigest()[:8]}.ipynb"
                 replace_file(self.folder / student / name, content)
                 said.append(f"what stood in submitted/ is kept as {name}")
-            content = (self.folder / student / record["folder"] / notebook).read_bytes()
-            if not target.is_file() or target.read_bytes() != content:
-                self.waiting[student] = graded_at(self.lab, student, self.course)
-                replace_file(target, content)
+            replace_file(target, (self.folder / student / record["folder"] / notebook).read_bytes())
+        elif self._is_by_hand(student):
+            said.append("changed by hand in submitted/ since: left as it is")
+        if notebook is not None:
             self.placed[student] = record["files"][notebook]
             beside = [name for name in record["files"] if name != notebook]
             if beside:
@@ -546,12 +552,25 @@ class Book:
             stamp.unlink(missing_ok=True)
         return said + record["notes"]
 
-    def _is_by_hand(self, target: Path, student: str) -> bool:
+    def _digest(self, student: str) -> str:
+        """Of the notebook that stands in submitted/; "" where none does."""
+        target = self.course / "submitted" / student / self.lab / f"{self.lab}.ipynb"
+        return hashlib.sha256(target.read_bytes()).hexdigest() if target.is_file() else ""
+
+    def _is_by_hand(self, student: str) -> bool:
         """Whether what stands in submitted/ never came in a download."""
-        if not target.is_file():
+        there = self._digest(student)
+        return bool(there) and all(
+            there not in record["files"].values() for record in self.hand_ins[student]
+        )
+
+    def _is_newer(self, student: str, record: dict, notebook: str | None) -> bool:
+        """Whether a notebook is to go to submitted/: another one stands there, and no person
+        changed that one after this had been put there."""
+        wanted = record["files"].get(notebook)
+        if wanted is None or wanted == self._digest(student):
             return False
-        digest = hashlib.sha256(target.read_bytes()).hexdigest()
-        return all(digest not in record["files"].values() for record in self.hand_ins[student])
+        return not (self._is_by_hand(student) and self.placed.get(student) == wanted)
 
 
 def _cells(content: bytes) -> dict[str, str]:

@@ -40,7 +40,7 @@ class Mark:
 
     Attributes:
         automatic, by_hand: the points that tests and people gave.
-        late: what is taken off, and what is left; None where nothing was graded.
+        late: what is taken off, and what is left; None where nothing was graded that still stands.
         state: "final"; "missing", where nothing was handed in or graded; or why it isn't final.
     """
 
@@ -88,9 +88,12 @@ def marks(labs: Iterable[str], course: Path) -> list[Mark]:
                     grades = [grade for book in submission.notebooks for grade in book.grades]
                     automatic = sum(g.auto_score or 0 for g in grades if g.manual_score is None)
                     by_hand = submission.score - automatic
-                state = _state(student, lab, course)
+                state, stands = _state(student, lab, course), True
                 if student in waiting:
                     state = f"collected and not graded yet: `autograder grade {lab}`"
+                    stands = False
+                elif state.startswith("failed"):
+                    stands = False
                 elif submission is None:
                     state = state or "missing"
                 elif submission.needs_manual_grade:
@@ -104,7 +107,7 @@ def marks(labs: Iterable[str], course: Path) -> list[Mark]:
                         automatic,
                         by_hand,
                         maximum[lab],
-                        late.get(student),
+                        late.get(student) if stands else None,
                         state or "final",
                     )
                 )

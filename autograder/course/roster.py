@@ -9,6 +9,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from nbgrader.api import Student
+
 from autograder.course.lateness import open_gradebook
 
 # Names that Windows keeps for itself, and nbgrader's word for nobody.
@@ -307,13 +309,13 @@ def _contradict(person: Person, other: Person, than: str = "") -> bool:
 def enter(people: Iterable[Person], course: Path) -> None:
     """Enters people, who have ids, into nbgrader's table of students; "" changes nothing there."""
     with open_gradebook(course) as gradebook:
+        known = {student.id: student for student in gradebook.students}
         for person in people:
+            student = known.get(person.student) or Student(id=person.student)
             first, last = person.first_and_last
-            columns = {
-                "first_name": first,
-                "last_name": last,
-                "email": person.email,
-                "lms_user_id": person.lms_user_id,
-            }
-            known = {name: value for name, value in columns.items() if value}
-            gradebook.update_or_create_student(person.student, **known)
+            student.first_name = first or student.first_name
+            student.last_name = last or student.last_name
+            student.email = person.email or student.email
+            student.lms_user_id = person.lms_user_id or student.lms_user_id
+            gradebook.db.add(student)
+        gradebook.db.commit()
