@@ -255,10 +255,10 @@ def collect(
     Raises:
         ArchiveError, RosterError, LateError: see there. Nothing has been collected then.
     """
-    zone = read_policy(course).timezone
+    book = Book(course, lab)
     notes: list[str] = []
     listed = _roster(course, roster_path, notes)
-    downloads = [(path, read_download(path, listed, zone)) for path in archives]
+    downloads = [(path, read_download(path, listed, book.zone)) for path in archives]
     if downloads and roster_path is not None:
         replace_file(course / "roster.csv", roster_path.read_bytes())
     hand_ins = [(path, one) for path, download in downloads for one in download.hand_ins]
@@ -268,7 +268,6 @@ def collect(
         listed = [replace(person, participant="") for person in listed]
         if numbers - {""} and listed:
             notes.append("the roster has none of these participant numbers: matched by name")
-    book = Book(course, lab)
     listed, placed = _who_is_who(listed, [one for _, one in hand_ins], book)
     newcomers = [person for members in placed for person in members]
     roster.enter({person.student: person for person in [*newcomers, *listed]}.values(), course)
@@ -277,7 +276,7 @@ def collect(
     for (path, hand_in), members in zip(hand_ins, placed, strict=True):
         for person in members:
             progress(done, total, person.student)
-            book.keep(person, hand_in, path.name, zone)
+            book.keep(person, hand_in, path.name)
             done += 1
     progress(done, total, "")
     rows = [row for _, download in downloads for row in download.nobody]
@@ -379,6 +378,7 @@ class Book:
 
     def __init__(self, course: Path, lab: str) -> None:
         self.course, self.lab = course, lab
+        self.zone = read_policy(course).timezone
         self.folder = course / "collected" / lab
         self.path = self.folder / "collected.json"
         said = json.loads(self.path.read_text("utf-8")) if self.path.exists() else {}
@@ -402,7 +402,7 @@ class Book:
         text = json.dumps(said, indent=1, ensure_ascii=False)
         replace_file(self.path, text.encode())
 
-    def keep(self, person: Person, hand_in: HandIn, archive: str, zone: ZoneInfo) -> None:
+    def keep(self, person: Person, hand_in: HandIn, archive: str) -> None:
         """Keeps all files of a hand-in of one student, unless they are kept already."""
         draft = self.folder / ".draft"
         shutil.rmtree(draft, ignore_errors=True)  # of a run that was stopped
@@ -410,7 +410,7 @@ class Book:
         unpacked = Unpacked({}, [])
         attachments: dict[str, int] = {}
         for path, attachment, entry in hand_in.files:
-            unpack(path, entry, zone, unpacked)
+            unpack(path, entry, self.zone, unpacked)
             attachments |= dict.fromkeys(unpacked.files.keys() - attachments.keys(), attachment)
         for name, content in unpacked.files.items():
             (draft / name).parent.mkdir(parents=True, exist_ok=True)
@@ -419,7 +419,7 @@ class Book:
             name: hashlib.sha256(content).hexdigest() for name, content in unpacked.files.items()
         }
         earlier = self.hand_ins.setdefault(person.student, [])
-        time = _moodle_time(person.handed_in, zone) or hand_in.time
+        time = _moodle_time(person.handed_in, self.zone) or hand_in.time
         made = time or hand_in.made or datetime.fromtimestamp(0, UTC)
         about = {
             "archive": archive,
@@ -525,9 +525,10 @@ class Book:
         if others and record is not self.hand_ins[student][-1]:
             said.append(f"{record['folder']} counts, the last one with a notebook")
         target = folder / f"{self.lab}.ipynb"
+        newer = self._is_newer(student, record, notebook)
         if notebook is None:
             said.append(f"no notebook: kept in {self.folder / student}")
-        elif self._is_newer(student, record, notebook):
+        elif newer:
             if self._is_by_hand(student):
                 content = target.read_bytes()
                 name = f"by-hand-{hashlib.sha256(content).hexdigest()[:8]}.ipynb"
@@ -545,10 +546,8 @@ class Book:
         if record["time"]:
             time = datetime.fromisoformat(record["time"])
             replace_file(stamp, f"{time:%Y-%m-%d %H:%M:%S} UTC\n".encode())
-            said.append(
-                f"handed in {time.astimezone(read_policy(self.course).timezone):%Y-%m-%d %H:%M}"
-            )
-        else:
+            said.append(f"handed in {time.astimezone(self.zone):%Y-%m-%d %H:%M}")
+        elif newer:  # What stands there is of an earlier hand-in.
             stamp.unlink(missing_ok=True)
         return said + record["notes"]
 

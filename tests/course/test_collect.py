@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import downloads
 import pytest
 from conftest import Grader
+from courses import LAB, copied
 from downloads import Student, made_class
 
 from autograder.course import archives, collect, roster
@@ -17,17 +18,13 @@ from autograder.course.archives import ArchiveError
 from autograder.course.collect import Row
 from autograder.course.lateness import lateness, open_gradebook
 
-LAB = "01_mini"
 PLACES = ("canvas", "moodle", "gradescope")
 
 
 @pytest.fixture
 def course(grader: Grader, tmp_path: Path) -> Path:
     """A course with the tiny lab, in Berlin."""
-    course = tmp_path / "course"
-    shutil.copytree(grader.lab.root / "course", course)
-    (course / "late.toml").write_text('timezone = "Europe/Berlin"\n')
-    return course
+    return copied(grader.lab.root / "course", tmp_path)
 
 
 @pytest.fixture

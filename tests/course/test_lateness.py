@@ -1,6 +1,5 @@
 """Due dates, what lateness costs, and that nbgrader's own classes say the same."""
 
-import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -8,6 +7,7 @@ from zoneinfo import ZoneInfo
 import nbformat
 import pytest
 from conftest import Grader
+from courses import LAB, copied, graded, handed_in
 from nbgrader.plugins import CsvExportPlugin
 from nbgrader.preprocessors import AssignLatePenalties
 from traitlets.config import PyFileConfigLoader
@@ -16,7 +16,6 @@ from autograder.course import lateness
 from autograder.course.lateness import LateError, Policy, read_policy, read_time, set_due
 
 BERLIN = ZoneInfo("Europe/Berlin")
-LAB = "01_mini"
 
 
 def at(text: str, zone: ZoneInfo = BERLIN) -> datetime:
@@ -111,27 +110,17 @@ def test_late_toml_that_can_not_be_meant(tmp_path: Path, text: str, said: str) -
 @pytest.fixture
 def course(grader: Grader, tmp_path: Path) -> Path:
     """A course with the tiny lab, due at midday of 30 November in Berlin, 10 % a day."""
-    course = tmp_path / "course"
-    shutil.copytree(grader.lab.root / "course", course)
-    (course / "late.toml").write_text('timezone = "Europe/Berlin"\npercent_per_day = 10\n')
+    course = copied(grader.lab.root / "course", tmp_path)
     set_due(LAB, "2026-11-30 12:00", course)
     return course
 
 
 def hand_in(course: Path, student: str, time: str, by_hand: float | None = None) -> None:
     """A submission with all of the 10 automatic points, and some of the two given by hand."""
-    folder = course / "submitted" / student / LAB
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "timestamp.txt").write_text(time)
+    handed_in(course, student, time)
+    graded(course, student, by_hand)
     with lateness.open_gradebook(course) as gradebook:
-        gradebook.update_or_create_student(student)
-        submission = gradebook.update_or_create_submission(LAB, student, timestamp=time)
-        for grade in submission.notebooks[0].grades:
-            if grade.name == "why":
-                grade.manual_score = by_hand
-            else:
-                grade.auto_score = grade.max_score
-        gradebook.db.commit()
+        gradebook.update_or_create_submission(LAB, student, timestamp=time)
 
 
 def nbgraders_penalty(course: Path, student: str) -> float | None:
@@ -214,8 +203,8 @@ def test_setting_a_due_date_again_changes_it_and_nothing_else(course: Path) -> N
 def test_the_first_due_date_documents_the_policy_and_costs_nothing(
     grader: Grader, tmp_path
 ) -> None:
-    course = tmp_path / "course"
-    shutil.copytree(grader.lab.root / "course", course)
+    course = copied(grader.lab.root / "course", tmp_path)
+    (course / "late.toml").unlink()
     set_due(LAB, "2026-11-30 12:00 +01:00", course)
     policy = read_policy(course)
     assert (policy.grace_minutes, policy.percent_per_day, policy.most_percent) == (0, 0, 100)
