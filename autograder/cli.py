@@ -84,11 +84,12 @@ def release(
 def set_due(lab: str, due: str, course: Path) -> None:
     """Sets a lab's due date, and says what lateness costs."""
     from autograder.course import lateness
+    from autograder.course.gradebook import GradebookUnavailable
 
     try:
         time = lateness.set_due(lab, due, course)
         policy = lateness.read_policy(course)
-    except lateness.LateError as error:
+    except (lateness.LateError, GradebookUnavailable) as error:
         raise fail(str(error)) from None
     cost = (
         f"each day late costs {policy.percent_per_day:g} %, {policy.most_percent:g} % at most"
@@ -117,6 +118,7 @@ def collect(
     """Collect submissions from downloads into the course's submitted/."""
     from autograder.course import collect as collecting
     from autograder.course.archives import ArchiveError
+    from autograder.course.gradebook import GradebookUnavailable
     from autograder.course.lateness import LateError
     from autograder.course.roster import RosterError
 
@@ -138,7 +140,7 @@ def collect(
                     task, completed=done, total=total, description=what
                 ),
             )
-    except (LabError, ArchiveError, RosterError, LateError) as error:
+    except (LabError, ArchiveError, RosterError, LateError, GradebookUnavailable) as error:
         raise fail(str(error)) from None
     table = Table("student", "what came", "what was done")
     for row in rows:
@@ -363,12 +365,11 @@ def export(
     """Write grades: the course's own table, or into the file that Canvas or Moodle gave."""
     from autograder.course import export as exporting
     from autograder.course.collect import participants
-    from autograder.course.lateness import LateError, open_gradebook
+    from autograder.course.gradebook import GradebookUnavailable, open_gradebook
+    from autograder.course.lateness import LateError
 
     if sum([canvas is not None, moodle is not None, as_csv, as_json]) > 1:
         raise fail("choose one of --canvas, --moodle, --csv and --json")
-    if not (course / "gradebook.db").is_file():
-        raise fail(f"{course} is no course: it has no gradebook.db; name it with --course")
     source = canvas or moodle
     try:
         if labs:
@@ -401,7 +402,7 @@ def export(
         )
         path = to or source.with_name(f"{source.stem}_{names[0]}{source.suffix}")
         exporting.replace_file(path, plan.sheet.changed())
-    except (LabError, exporting.ExportError, LateError) as error:
+    except (LabError, exporting.ExportError, LateError, GradebookUnavailable) as error:
         raise fail(str(error)) from None
     console.print(f"wrote {path}", markup=False)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from autograder.course import lateness, roster
 from autograder.course.archives import replace_file
 from autograder.course.collect import ungraded
+from autograder.course.gradebook import open_gradebook
 from autograder.course.lateness import Lateness
 from autograder.course.roster import Person
 from autograder.grading.job import Result
@@ -72,20 +73,22 @@ def marks(labs: Iterable[str], course: Path) -> list[Mark]:
     people = {person.student: person for person in roster.known_people(course)}
     found = []
     for lab in labs:
-        with lateness.open_gradebook(course) as gradebook:
-            maximum = {one.name: one.max_score for one in gradebook.assignments}
+        with open_gradebook(course) as book:
+            maximum = {one.name: one.max_score for one in book.assignments}
         if lab not in maximum:
             raise ExportError(f"{course} has no lab {lab}: `autograder release {lab}` enters it")
         late = lateness.record(lab, course)
         cost = lateness.read_policy(course).percent_per_day
         waiting = ungraded(lab, course)
-        with lateness.open_gradebook(course) as gradebook:
-            submissions = {one.student.id: one for one in gradebook.assignment_submissions(lab)}
+        with open_gradebook(course) as book:
+            submissions = {one.student.id: one for one in book.assignment_submissions(lab)}
             for student, person in sorted(people.items()):
                 submission = submissions.get(student)
                 automatic = by_hand = 0.0
                 if submission is not None:
-                    grades = [grade for book in submission.notebooks for grade in book.grades]
+                    grades = [
+                        grade for notebook in submission.notebooks for grade in notebook.grades
+                    ]
                     automatic = sum(g.auto_score or 0 for g in grades if g.manual_score is None)
                     by_hand = submission.score - automatic
                 state, stands = _state(student, lab, course), True

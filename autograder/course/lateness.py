@@ -9,9 +9,7 @@ import json
 import math
 import os
 import tomllib
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,7 +19,8 @@ from nbgrader.api import Gradebook, MissingEntry
 from nbgrader.plugins import LateSubmissionPlugin
 from nbgrader.utils import parse_utc
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SAWarning
+
+from autograder.course.gradebook import open_gradebook
 
 POLICY = """\
 # What lateness costs in this course. `autograder` and `nbgrader` both go by it.
@@ -158,15 +157,6 @@ class LatePolicy(LateSubmissionPlugin):
         lab = self.parent.assignment_id
         days = _lateness(self.parent.gradebook, policy, lab, student_id, course).days
         return policy.penalty(score, days) or None
-
-
-@contextmanager
-def open_gradebook(course: Path) -> Iterator[Gradebook]:
-    """The course's gradebook, without the warnings of nbgrader's own making."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SAWarning)
-        with Gradebook(f"sqlite:///{(course / 'gradebook.db').resolve()}") as gradebook:
-            yield gradebook
 
 
 def lateness(lab: str, student: str, course: Path) -> Lateness:

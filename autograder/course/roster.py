@@ -11,7 +11,7 @@ from pathlib import Path
 
 from nbgrader.api import Student
 
-from autograder.course.lateness import open_gradebook
+from autograder.course.gradebook import open_gradebook
 
 # Names that Windows keeps for itself, and nbgrader's word for nobody.
 RESERVED = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?|\.*")

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from autograder.course.lateness import open_gradebook
+from autograder.course.gradebook import open_gradebook
 
 LAB = "01_mini"
 

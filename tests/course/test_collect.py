@@ -16,7 +16,8 @@ from downloads import Student, made_class
 from autograder.course import archives, collect, roster
 from autograder.course.archives import ArchiveError
 from autograder.course.collect import Row
-from autograder.course.lateness import lateness, open_gradebook
+from autograder.course.gradebook import open_gradebook
+from autograder.course.lateness import lateness
 
 PLACES = ("canvas", "moodle", "gradescope")
 

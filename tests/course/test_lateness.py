@@ -8,11 +8,13 @@ import nbformat
 import pytest
 from conftest import Grader
 from courses import LAB, copied, graded, handed_in
+from nbgrader.api import Gradebook
 from nbgrader.plugins import CsvExportPlugin
 from nbgrader.preprocessors import AssignLatePenalties
 from traitlets.config import PyFileConfigLoader
 
 from autograder.course import lateness
+from autograder.course.gradebook import open_gradebook
 from autograder.course.lateness import LateError, Policy, read_policy, read_time, set_due
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -119,7 +121,7 @@ def hand_in(course: Path, student: str, time: str, by_hand: float | None = None)
     """A submission with all of the 10 automatic points, and some of the two given by hand."""
     handed_in(course, student, time)
     graded(course, student, by_hand)
-    with lateness.open_gradebook(course) as gradebook:
+    with open_gradebook(course) as gradebook:
         gradebook.update_or_create_submission(LAB, student, timestamp=time)
 
 
@@ -129,7 +131,7 @@ def nbgraders_penalty(course: Path, student: str) -> float | None:
     url = f"sqlite:///{course / 'gradebook.db'}"
     names = {"student": student, "assignment": LAB, "notebook": LAB, "db_url": url}
     AssignLatePenalties(config=config).preprocess(nbformat.v4.new_notebook(), {"nbgrader": names})
-    with lateness.open_gradebook(course) as gradebook:
+    with open_gradebook(course) as gradebook:
         return gradebook.find_submission(LAB, student).notebooks[0].late_submission_penalty
 
 
@@ -149,7 +151,7 @@ def test_nbgrader_and_we_take_off_the_same(course: Path, time: str, penalty: flo
     assert late == lateness.lateness(LAB, "ada", course)
     assert nbgraders_penalty(course, "ada") == penalty
     CsvExportPlugin(to=str(course / "theirs.csv")).export(
-        lateness.Gradebook(f"sqlite:///{course / 'gradebook.db'}")
+        Gradebook(f"sqlite:///{course / 'gradebook.db'}")
     )
     assert f",11.0,{float(penalty or 0)},{late.after}," in (course / "theirs.csv").read_text()
 
@@ -159,7 +161,7 @@ def test_a_mark_given_by_hand_later_is_counted(course: Path) -> None:
     assert lateness.record(LAB, course)["ada"].penalty == 1
     hand_in(course, "ada", "2026-12-01 10:00:00 UTC", by_hand=2)
     assert lateness.record(LAB, course)["ada"].penalty == 1.2
-    with lateness.open_gradebook(course) as gradebook:
+    with open_gradebook(course) as gradebook:
         assert gradebook.find_submission(LAB, "ada").late_submission_penalty == 1.2
 
 
@@ -196,7 +198,7 @@ def test_setting_a_due_date_again_changes_it_and_nothing_else(course: Path) -> N
     assert before[1].count("LatePolicy") == 1
     set_due(LAB, "2026-12-01 12:00", course)
     assert [(course / name).read_text() for name in ("late.toml", "nbgrader_config.py")] == before
-    with lateness.open_gradebook(course) as gradebook:
+    with open_gradebook(course) as gradebook:
         assert gradebook.find_assignment(LAB).duedate == datetime(2026, 12, 1, 11)  # UTC
 
 

@@ -15,6 +15,7 @@ from autograder.authoring.lab import Lab
 from autograder.course import export, lateness
 from autograder.course.collect import collect
 from autograder.course.export import ExportError, Line, marks, plan_canvas, plan_moodle
+from autograder.course.gradebook import open_gradebook
 from autograder.grading.job import Result
 
 
@@ -172,7 +173,7 @@ def prepared(mini: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
         last, _, first = STUDENTS[people[login]][0].partition(", ")
         number = str(people[login])
         graded(course, login, by_hand, last_name=last, first_name=first, lms_user_id=number)
-    with lateness.open_gradebook(course) as book:
+    with open_gradebook(course) as book:
         book.update_or_create_student("nils", lms_user_id="17")
     handed_in(course, "zoe", "2026-12-01 10:00:00 UTC")  # a day late: 10.5 less 1.05
     return course
@@ -247,7 +248,7 @@ def test_marks_that_are_not_final_are_written_only_on_request(course: Path, tmp_
 def test_failed_and_ungraded_marks_are_never_written(course, tmp_path, provisional) -> None:
     folder = course / "results" / LAB
     folder.mkdir(parents=True)
-    with lateness.open_gradebook(course) as book:
+    with open_gradebook(course) as book:
         book.update_or_create_student("wei1", email="wei1@uni.example")
     Result("ada", LAB, "failed", 0, 10, "the disk is full").write(folder / "ada.json")
     wei = Student("Wei", "Li", 0, "wei1", [("a.ipynb", b"{}")], handed_in=DUE)
@@ -436,7 +437,7 @@ def test_worksheets_that_can_not_take_the_marks(course, tmp_path, change, said) 
 
 
 def test_the_courses_table(course: Path) -> None:
-    with lateness.open_gradebook(course) as book:
+    with open_gradebook(course) as book:
         book.update_or_create_student("ada", last_name="=HYPERLINK(1)", email="@x")
     found = marks([LAB], course)
     export.write_csv(found, course / export.TABLE)
