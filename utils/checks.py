@@ -1,8 +1,9 @@
 """What the labs' tests are made of: checks that fail in one sentence that names the mistake."""
 
+import builtins
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import wraps
 from typing import Any
 
@@ -118,24 +119,6 @@ def check_tuple(actual: Any, parts: Sequence[str], name: str) -> tuple:
     else:
         return tuple(actual)
     raise AssertionError(f"{name}: expected the tuple ({', '.join(parts)}), got {came}.")
-
-
-@contextmanager
-def check_unchanged(**inputs: Any) -> Iterator[None]:
-    """Fail if the block modifies one of the arrays or tensors, which are given by name.
-
-    Example:
-        with check_unchanged(x=x, kernel=kernel):
-            y = convolve2d(x, kernel)
-
-    Raises:
-        AssertionError: naming the first input that was modified in place.
-    """
-    before = copy.deepcopy(inputs)
-    yield
-    for name, value in inputs.items():
-        if not np.array_equal(_as_array(value), _as_array(before[name]), equal_nan=True):
-            raise AssertionError(f"the input {name} was modified in place; work on a copy of it.")
 
 
 def run_beside(helper: Callable) -> Callable:
@@ -279,6 +262,9 @@ def _rounding(result: np.dtype, target: np.dtype) -> float:
     return 2 * float(np.finfo(np.float32).eps)
 
 
+KNOWN_TYPES = {"function", "generator", "module", *vars(builtins), *vars(torch.nn)}
+
+
 @run_beside
 def _type_name(thing: Any) -> str:
     return type(thing).__name__
@@ -293,6 +279,8 @@ def _kind(value: Any) -> str:
     if isinstance(value, np.number | np.bool_ | bool | int | float | complex):
         return "a number"
     name = _type_name(value)
+    if name not in KNOWN_TYPES:  # A name of a student's choice could carry a hidden test's inputs.
+        return "an object of a class of your own"
     words = f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
     if isinstance(value, list | tuple | dict | str | set):
         return words

@@ -7,7 +7,6 @@ import torch
 from utils.checks import (
     check_close,
     check_tuple,
-    check_unchanged,
     eval_numerical_gradient_array,
     in_other_mode,
     one_image_mistakes,
@@ -250,25 +249,6 @@ def test_check_tuple_says_what_came_instead(actual, phrase):
     assert phrase in str(failure.value)
 
 
-@pytest.mark.parametrize("make", [np.array, torch.tensor])
-def test_check_unchanged_names_the_modified_input(make):
-    x, w = make([1.0, float("nan")]), make([3.0, 4.0])
-    with check_unchanged(x=x, w=w):
-        x + w
-    with (
-        pytest.raises(AssertionError, match="the input w was modified in place"),
-        check_unchanged(x=x, w=w),
-    ):
-        w[0] = 0.0
-
-
-def test_check_unchanged_lets_exceptions_through():
-    x = np.zeros(2)
-    with pytest.raises(KeyError), check_unchanged(x=x):
-        x[0] = 1.0
-        raise KeyError
-
-
 def test_rel_error_against_hand_computed_values():
     assert rel_error(np.array([1.0, 2.0]), np.array([1.0, 6.0])) == 0.5
     assert rel_error(np.array([0.0]), np.array([1e-9])) == pytest.approx(0.1)
@@ -277,8 +257,9 @@ def test_rel_error_against_hand_computed_values():
 def test_numerical_gradient_of_an_array_function():
     rng = np.random.default_rng(1)
     x, df = rng.standard_normal((2, 3)), rng.standard_normal((2, 3))
-    with check_unchanged(x=x):
-        gradient = eval_numerical_gradient_array(np.sin, x, df)
+    before = x.copy()
+    gradient = eval_numerical_gradient_array(np.sin, x, df)
+    assert np.array_equal(x, before)
     assert rel_error(gradient, np.cos(x) * df) < 1e-8
 
 
