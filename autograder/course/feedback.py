@@ -21,8 +21,8 @@ from autograder.course.archives import replace_file
 from autograder.course.gradebook import folder_name, open_gradebook
 from autograder.course.rendering import answer_html, own_words
 from autograder.grading.grade import released_notebook
+from autograder.grading.handed_in import Refused, find_notebook, read_notebook
 from autograder.grading.job import Result, TestOutcome
-from autograder.grading.normalise import Refused, find_notebook, read_notebook
 from autograder.grading.pictures import pictures
 
 MOST_PLOTS = 12
