@@ -97,8 +97,8 @@ def main() -> None:
         warm = statistics.median(seconds(lambda: grade.grade(jobs[0])) for _ in range(5))
         lab, released, sandbox = grade._warm(LAB.solution_path, "bubblewrap")
         content = jobs[0].path.read_bytes()
-        read = seconds(lambda: normalise.normalise(content, lab, released))
-        submission = normalise.normalise(content, lab, released)
+        read = seconds(lambda: normalise.normalise(content, released))
+        submission = normalise.normalise(content, released)
         empty = seconds(lambda: tester.run_tests(lab, submission, sandbox, 0, exercises=()))
         kernel = seconds(lambda: NotebookClient(only_given_cells()).execute())
         console.print(

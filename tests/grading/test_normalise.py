@@ -1,17 +1,20 @@
 """Submissions in a sorry state: repaired where that is possible, else refused with a reason."""
 
 import base64
+import contextlib
 import copy
 import functools
 import io
 import json
 import re
 from collections.abc import Callable, Iterable
+from random import Random
 
 import jupytext
 import nbformat
 import pytest
 from conftest import Grader, points
+from hypothesis import given, settings, strategies
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell
 from PIL import Image
@@ -19,7 +22,7 @@ from PIL import Image
 from autograder.authoring.lab import Lab, find_lab
 from autograder.grading import matching
 from autograder.grading.grade import released_notebook
-from autograder.grading.handed_in import Refused
+from autograder.grading.handed_in import Refused, read_cells
 from autograder.grading.matching import ReleasedLab
 from autograder.grading.normalise import Submission, normalise
 from autograder.rehearsal.rehearse import solution_answers
@@ -663,3 +666,82 @@ def test_marks_of_a_merge_conflict_in_a_cell_are_told(student: Student) -> None:
     student[exercise].source += "\n<<<<<<< HEAD\nx = 1\n=======\nx = 2\n>>>>>>> mine"
     (repair,) = student.submit().repairs
     assert re.search(f"cell `{exercise}` holds the marks of a merge conflict", repair)
+
+
+PIECES = (
+    *("", "x = 1", "%time", "(", "\ud800", "\0", "\x0c", "def grad_cam(): pass", "return", "del x"),
+    *("import torch as np", "from . import *", "globals()[x] = 1", "setattr(*a)", "vars()()"),
+    *(
+        "match x:\n  case {**a}: pass",
+        "lambda: (yield)",
+        "<<<<<<< a",
+        "An answer.",
+        "class A: x = 3",
+    ),
+)
+NAMES = ("grad_cam", "why_the_same", "a_verdict", "test_grad_cam", "given_1", "nothing")
+JUNK = strategies.one_of(strategies.none(), strategies.integers(), strategies.text(max_size=3))
+SOURCES = strategies.lists(strategies.sampled_from(PIECES), max_size=4)
+CELLS = strategies.fixed_dictionaries(
+    {},
+    optional={
+        "cell_type": strategies.sampled_from(["code", "markdown", "raw", "heading", 3]),
+        "source": strategies.one_of(JUNK, SOURCES, SOURCES.map("\n".join)),
+        "id": strategies.one_of(JUNK, strategies.sampled_from(NAMES)),
+        "metadata": strategies.one_of(
+            JUNK,
+            strategies.fixed_dictionaries({"nbgrader": JUNK}),
+            strategies.fixed_dictionaries(
+                {"nbgrader": strategies.fixed_dictionaries({"grade_id": JUNK})}
+            ),
+        ),
+        "attachments": strategies.one_of(JUNK, strategies.dictionaries(JUNK.map(str), JUNK)),
+    },
+)
+
+
+def handled_badly(cells: list, extra: list, random: Random) -> list:
+    """Cells that were deleted, copied, merged, split, stripped, and had others put among them."""
+    for _ in range(random.randrange(8)):
+        place = random.randrange(len(cells))
+        cell, *after = cells[place : place + 2]
+        half = random.randrange(len(cell["source"]) + 1)
+        cells[place : place + 2] = random.choice(
+            (
+                after,
+                [*after, cell, cell],
+                [cell | {"source": "\n\n".join(c["source"] for c in (cell, *after))}],
+                [cell | {"source": cell["source"][:half]}, {"source": cell["source"][half:]}],
+                [{"source": cell["source"], "cell_type": "code"}, *after],
+            )
+        )
+    for cell in extra:
+        cells.insert(random.randrange(len(cells) + 1), cell)
+    return cells
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@given(strategies.lists(strategies.one_of(JUNK, CELLS), max_size=6), strategies.randoms())
+def test_nothing_but_refusals_and_no_line_lost(extra: list, random: Random) -> None:
+    student = Student("08")
+    cells = [dict(cell) for cell in student.notebook.cells]
+    content = json.dumps({"cells": handled_badly(cells, extra, random)}).encode()
+    try:
+        submission = normalise(content, student.released)
+    except Refused as refusal:
+        assert "\n" not in str(refusal)
+        return
+    shown = [*submission.answers.values(), *(cell["source"] for cell in submission.other_cells)]
+    shown += [source for _, source, _ in submission.steps]
+    shown += [cell.text for cell in student.released.cells]
+    lines = {line.strip() for text in shown for line in text.splitlines()}
+    for cell in read_cells(content)[0]:
+        assert {line.strip() for line in cell.text.splitlines()} <= lines | {""}
+    assert all(told and "\n" not in told for told in submission.repairs + submission.flags)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True, database=None)
+@given(strategies.binary(max_size=100), strategies.sampled_from([b"", b'{"cells": [', b"\xff\xfe"]))
+def test_bytes_are_refused_or_read(content: bytes, start: bytes) -> None:
+    with contextlib.suppress(Refused):
+        normalise(start + content, Student("08").released)
