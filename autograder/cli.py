@@ -217,13 +217,19 @@ def grade(
     show(list(graded.values()))
     console.print(f"results: {results}")
     if submissions is None:
-        enter(the_lab, graded.values(), course)
+        problems = enter(the_lab, graded.values(), course)
         for what in ("grades.csv", "gradebook.db", "autograded"):
             console.print(f"{what.removesuffix('.csv').removesuffix('.db')}: {course / what}")
+        if problems:
+            raise fail(problems)
 
 
-def enter(lab: Lab, results: Iterable[Result], course: Path) -> None:
-    """Enters results into a course's gradebook, with what lateness takes, and writes grades.csv."""
+def enter(lab: Lab, results: Iterable[Result], course: Path) -> str:
+    """Enters results into a course's gradebook, with what lateness takes, and writes grades.csv.
+
+    Returns:
+        Whose result couldn't be recorded and why, a line each.
+    """
     from autograder.course import gradebook, lateness
     from autograder.course.results import read_results
 
@@ -243,8 +249,7 @@ def enter(lab: Lab, results: Iterable[Result], course: Path) -> None:
     standing, _ = read_results(course / "results" / lab.name)
     of_all = {result.student: result for result in [*standing, *results]}
     gradebook.write_csv(of_all.values(), course / "grades.csv")
-    if problems:
-        raise fail("\n".join(f"{student}: {why}" for student, why in problems.items()))
+    return "\n".join(f"{student}: {why}" for student, why in problems.items())
 
 
 def check_isolation(isolation: str) -> None:
@@ -286,6 +291,7 @@ def regrade(
     course: CourseOption = Path("course"),
 ) -> None:
     """Grade a course's hand-ins again, after a test was mended: first a preview, then --apply."""
+    from autograder.course import gradebook
     from autograder.course import regrade as regrading
     from autograder.course.results import NoResults, read_results
     from autograder.grading.job import Job, SandboxUnavailable
@@ -293,6 +299,7 @@ def regrade(
     check_isolation(isolation)
     try:
         the_lab = find_lab(lab)
+        gradebook.require_release(the_lab, course)
         results = course / "results" / the_lab.name
         seeds = {result.student: result.seed for result in read_results(results)[0]}
         jobs = [
@@ -302,9 +309,11 @@ def regrade(
         ]
         if apply:
             graded = regrading.previewed(the_lab, jobs, course)
-            enter(the_lab, graded.values(), course)
+            problems = enter(the_lab, graded.values(), course)
             regrading.keep(the_lab, graded, course)
             console.print(f"applied: {len(graded)} results are in {course}/gradebook.db")
+            if problems:
+                raise fail(problems)
             return
         with progress_bar("grading again") as bar:
             task = bar.add_task("", total=len(jobs))

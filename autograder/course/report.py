@@ -132,6 +132,10 @@ def wilson(successes: float, n: int) -> Interval:
 def discriminate(got: Sequence[float], rest: Sequence[float]) -> tuple[Interval | None, str]:
     """The correlation of a test's points with the points of the other exercises, and what it says.
 
+    Fisher's interval is meant for normal numbers, and a test's points are few and far between. On
+    simulated classes of 20 to 300 with 50 to 92% right it held the truth 93 to 97 times in 100,
+    where at least LEAST_OF_EACH were right and wrong.
+
     Args:
         got: share of the test's points, by student.
         rest: points in all other exercises, in the same order.
