@@ -109,9 +109,8 @@ def test_release_check(run, grader: Grader) -> None:
     finally:
         grader.lab.released_path.write_text(current)
     assert code == 1
-    assert (
-        "labs/ is not what solutions/ gives for 01_mini; run `autograder release 01_mini`" in said
-    )
+    assert "01_mini: labs/01_mini.ipynb is not what solutions/ gives" in said
+    assert "run `autograder release 01_mini` and commit" in said
 
 
 def test_without_bubblewrap_grading_stops(run, grader: Grader, tmp_path, monkeypatch) -> None:

@@ -120,7 +120,7 @@ class Writer:
             if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
                 raise TypeError(f"{place} is an array of {array.dtype}, which can't be recorded")
         else:
-            raise TypeError(f"{place} is a {type(value).__name__}, which can't be recorded")
+            raise TypeError(f"{place} is of type {type(value).__name__}, which can't be recorded")
         dtype = array.dtype.newbyteorder("=")
         stored = (dtype.str, array.shape, array.astype(dtype).tobytes())
         return {kind: self._names.setdefault(stored, f"{len(self._names):05}")}

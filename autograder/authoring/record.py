@@ -50,11 +50,16 @@ def _passages(
     found = regions(cell.visible)
     passages: list[list[Any]] = [[] for _ in found]
 
+    def place(line: int) -> str:
+        return f"{lab.solution_path}:{cell.line + line}"
+
     def keep(number: int, values: dict[str, Any]) -> None:
-        # Encoded at once: the test may change them later.
-        passages[number].append(
-            {name: writer.encode(_evaluated(value), name) for name, value in values.items()}
-        )
+        try:  # Encoded at once: the test may change them later.
+            passages[number].append(
+                {name: writer.encode(_evaluated(value), name) for name, value in values.items()}
+            )
+        except TypeError as error:
+            raise LabError(f"{place(found[number].line + 1)}: {error}") from None
 
     file = f"<{cell.grade_id}>"
     answers = {name: getattr(reference, name) for name in set().union(*lab.exercises.values())}
@@ -69,18 +74,19 @@ def _passages(
             compile(recording(cell.visible, KEEP), file, "exec"),
             {**given, **answers, "reference": reference, KEEP: keep},
         )
+    except LabError:
+        raise
     except Exception as error:
-        lines = [
-            f.lineno or 1 for f in traceback.extract_tb(error.__traceback__) if f.filename == file
-        ]
-        place = f"{lab.solution_path}:{cell.line + (lines or [1])[-1]}"
+        frames = traceback.extract_tb(error.__traceback__)
+        line = [frame.lineno or 1 for frame in frames if frame.filename == file][-1]
         raise LabError(
-            f"{place}: the solution fails this test: {type(error).__name__}: {error}"
+            f"{place(line)}: the solution fails this test: {type(error).__name__}: {error}"
         ) from error
     for region, values in zip(found, passages, strict=True):
         if not values:
-            place = f"{lab.solution_path}:{cell.line + 1 + region.line}"
-            raise LabError(f"{place}: this EXPECTED region never ran, so it records nothing")
+            raise LabError(
+                f"{place(region.line + 1)}: this EXPECTED region never ran, so it records nothing"
+            )
     return passages
 
 

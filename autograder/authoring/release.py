@@ -129,45 +129,42 @@ def fold_title(cell: Cell) -> str | None:
     if cell.markdown or cell.fold is False:
         return None
     if cell.role == "given":
-        names = sorted(defined_names(cell.source))
-        return f"Given: {', '.join(f'`{name}`' for name in names) or 'imports'}"
+        names = ", ".join(f"`{name}`" for name in defined_names(cell.source))
+        return f"Given: {names or 'imports'}"
     if cell.role == "test" and has_statements(cell.visible):
         return f"Check `{cell.name}`" + (f": {cell.aspect}" if cell.aspect else "")
-    if cell.role == "demo" and only_draws(cell.source):
+    if cell.role == "demo" and draws(cell.source):
         return figure_title(cell.source)
     return None
 
 
-def defined_names(source: str) -> set[str]:
-    """The functions, classes and values that a given cell defines: what it doesn't import."""
+def defined_names(source: str) -> list[str]:
+    """The functions, classes and values that a given cell defines, sorted: what it doesn't
+    import."""
     statements = ast.parse(source).body
     imports = [node for node in statements if isinstance(node, ast.Import | ast.ImportFrom)]
-    imported = set().union(*(bound_names(ast.unparse(node)) for node in imports))
-    return bound_names(source) - imported
+    return sorted(bound_names(source) - bound_names("\n".join(map(ast.unparse, imports))))
 
 
-def only_draws(source: str) -> bool:
-    """Whether a demo is a figure and nothing else that a student might want to read: it uses
-    matplotlib and defines no function or class. (A demo with IPython's magics is none.)"""
+def draws(source: str) -> bool:
+    """Whether a demo is the code of a figure: it uses matplotlib. (One with IPython's magics isn't
+    read.)"""
     try:
-        statements = ast.parse(source).body
+        return "plt" in names_read(source)
     except SyntaxError:
         return False
-    defines = any(isinstance(node, ast.FunctionDef | ast.ClassDef) for node in statements)
-    return not defines and "plt" in names_read(source)
 
 
 def figure_title(source: str) -> str:
-    """What a figure's code calls the figure, as the title of the folded cell."""
+    """The title of a folded figure: what its code calls it."""
     titles: dict[str, str] = {}
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
-            parts = (
-                node.args[0].values if isinstance(node.args[0], ast.JoinedStr) else [node.args[0]]
-            )
+            said = node.args[0]
+            parts = said.values if isinstance(said, ast.JoinedStr) else [said]
             texts = [str(p.value) if isinstance(p, ast.Constant) else "…" for p in parts]
             titles.setdefault(node.func.attr, " ".join("".join(texts).split()))
-    found = [titles[kind] for kind in ("suptitle", "title", "set_title") if titles.get(kind)]
+    found = [titles[kind] for kind in ("suptitle", "title", "set_title") if kind in titles]
     return f"Figure: {found[0]}" if found and found[0] != "…" else "Figure"
 
 

@@ -1,0 +1,145 @@
+"""Forbidden calls are found whatever they are called, and nothing else is."""
+
+import textwrap
+
+import pytest
+import scipy.signal  # noqa: F401 — modules that are imported are known by all their names
+import torch  # noqa: F401
+
+from utils.without import findings, forbidden_calls
+
+GIVEN = textwrap.dedent(
+    """
+    import numpy as np
+    import torch.nn.functional as G
+    import importlib
+    from torch import nn
+    from scipy import signal
+
+    conv = G.conv2d
+    helper = lambda x: conv(x)
+    table = {"one": [lambda x: x, G.conv2d]}
+    first, second = np.dot, G.conv2d
+
+    def wraps(x):
+        return inner(x)
+
+    def inner(x):
+        return signal.convolve2d(x, x)
+
+    class Layer:
+        def run(self, x):
+            return nn.Conv2d(1, 1, 3)(x)
+    """
+)
+CONV = "torch.nn.functional.conv2d"
+
+
+def called(body: str, without: tuple[str, ...] = ("torch", "scipy"), after: str = "") -> list[str]:
+    """What is found in a function f(x) with this body, between the backquotes."""
+    source = "def f(x, other=None):\n" + textwrap.indent(body, "    ")
+    found = forbidden_calls({"given": GIVEN, "f": source, "after": after}, "f", without)
+    return [sentence.split("`")[-2] for sentence in found]
+
+
+@pytest.mark.parametrize(
+    ("body", "what"),
+    [
+        ("return G.conv2d(x)", CONV),
+        ("return conv(x)", CONV),
+        ("c = G.conv2d\nreturn c(x)", CONV),
+        ("m = G\nreturn m.conv2d(x)", CONV),
+        ("m = n = G\nc = m.conv2d\nreturn c(x)", CONV),
+        ("return helper(x)", CONV),
+        ("return table['one'][1](x)", CONV),
+        ("return second(x)", CONV),
+        ("return list(map(G.conv2d, [x]))", CONV),
+        ("from functools import partial\nreturn partial(G.conv2d, x)()", CONV),
+        ("return getattr(G, 'conv2d')(x)", CONV),
+        ("return getattr(getattr(nn, 'functional'), 'conv2d')(x)", CONV),
+        ("import torch as t\nreturn t.nn.functional.conv2d(x)", CONV),
+        ("from torch.nn.functional import conv2d as c\nreturn c(x)", CONV),
+        ("return __import__('torch').conv2d(x)", "torch.conv2d"),
+        ("return importlib.import_module('torch.nn.functional').conv2d(x)", CONV),
+        ("from importlib import import_module as i\nreturn i('torch').conv2d(x)", "torch.conv2d"),
+        ("def g(y=G.conv2d):\n    return y(x)\nreturn g()", CONV),
+        ("return (lambda z: G.conv2d(z))(x)", CONV),
+        ("return [G.conv2d(z) for z in x]", CONV),
+        ("@G.conv2d\ndef g():\n    pass\nreturn g", CONV),
+        ("if (c := G.conv2d):\n    return c(x)", CONV),
+        ("[0 for G in []]\nreturn G.conv2d(x)", CONV),
+        ("g = lambda G: 0\nreturn G.conv2d(x)", CONV),
+        ("global G\nG = G\nreturn G.conv2d(x)", CONV),
+        ("return Layer().run(x)", "torch.nn.Conv2d"),
+        ("return wraps(x)", "scipy.signal.convolve2d"),
+        ("return x.convolve(scipy_like=signal.fftconvolve)", "scipy.signal.fftconvolve"),
+        ("return eval('G')", "eval"),
+        ("exec('y = 1')", "exec"),
+        ("return globals()['G']", "globals"),
+        ("import sys\nreturn sys.modules['torch']", "sys.modules"),
+        ("return getattr(G, 'conv' + '2d')(x)", "getattr(G, 'conv' + '2d')"),
+        ("return __import__('tor' + 'ch')", "__import__('tor' + 'ch')"),
+    ],
+)
+def test_forbidden(body: str, what: str) -> None:
+    assert what in called(body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "return np.einsum('ij,ij->i', x, x)",
+        "return np.lib.stride_tricks.sliding_window_view(x, 2)",
+        "return np.tensordot(x, x), x @ x, x.sum()",
+        "return first(x, x)",
+        "return isinstance(x, nn.Module) or torch.float64 is x",
+        "y: nn.Module = x\nreturn y",
+        "x = x.T\nx = x.real\nx = x.imag\nx = x.flat\nreturn x",
+        "torch = x\nreturn torch.conv2d()",
+        "def g(G):\n    return G.conv2d(x)\nreturn g(x)",
+        "return getattr(x, 'sha' + 'pe')",
+        "import re\nreturn re.compile('x')",
+        "return 'torch.conv2d(x)'  # torch.conv2d(x)",
+    ],
+)
+def test_allowed(body: str) -> None:
+    assert called(body) == []
+
+
+def test_entries_may_be_finer() -> None:
+    assert called("return G.relu(G.conv2d(x))", (CONV,)) == [CONV]
+    assert called("import torch\nreturn torch.conv2d(x)", (CONV,)) == ["torch.conv2d"]
+    assert called("return x.unfold(0, 1, 1)", (".unfold",)) == [".unfold"]
+    assert called("return getattr(x, 'unfold')(0)", (".unfold",)) == [".unfold"]
+    assert called("return np.convolve(x, x)", ("numpy.convolve",)) == ["numpy.convolve"]
+    assert called("return np.dot(x, x)", ("numpy.convolve", ".unfold", "scipy.signal")) == []
+
+
+def test_a_name_means_what_the_last_cell_says() -> None:
+    assert called("return conv(x)", after="def conv(x):\n    return x") == []
+    assert called("return first(x)", after="first = conv")[0] == CONV
+    assert called("return conv(x)", after="if 1:\n    conv = None")[0] == CONV
+
+
+def test_the_lines_a_guard_leaves_in_tests_change_nothing() -> None:
+    after = "f = checked(f, without=('torch',))\nf = unchecked(f)"
+    assert called("return G.conv2d(x)", after=after) == [CONV]
+
+
+def test_sentences_name_call_line_and_cell() -> None:
+    cells = {"one": GIVEN, "two": "def f(x):\n    y = wraps(x)\n    return G.relu(y)"}
+    found = findings(cells, "f", ("torch.nn.functional", "scipy"))
+    assert [(item.cell, item.line) for item in found] == [("two", 3), ("one", 17)]
+    assert [item.sentence for item in found] == [
+        "f: line 3 calls `torch.nn.functional.relu`: here you write that yourself",
+        "f: line 17 of the cell of `inner` calls `scipy.signal.convolve2d`: here you write that"
+        " yourself",
+    ]
+
+
+def test_what_can_not_be_read_does_no_harm() -> None:
+    assert forbidden_calls({"a": "%matplotlib inline", "b": "def f(:"}, "f", ("torch",)) == []
+    deep = "def f(x):\n    return " + "+".join("x" * 5000)
+    assert isinstance(forbidden_calls({"a": deep}, "f", ("torch",)), list)
+    loop = "a = b\nb = a\ndef f(x):\n    return a.b.c + f(x)"
+    assert forbidden_calls({"a": loop}, "f", ("torch",)) == []
