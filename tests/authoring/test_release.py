@@ -88,7 +88,7 @@ def test_a_test_is_one_line_without_its_answer(lab: Lab) -> None:
         'assert answer == 42, f"answer is {answer!r}, not what was asked for"',
         'print("answer: right so far")',
     ]
-    assert cells(lab)["test_double_3"].source == "# Other numbers are tried here.\n"
+    assert cells(lab)["test_double_3"].source == "# Other numbers are tried here."
 
 
 def test_rules_hold_in_hidden_tests_too(lab: Lab) -> None:
