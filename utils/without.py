@@ -126,33 +126,30 @@ class _Reader:
     def _walk(
         self, node: ast.AST, scopes: list[_Scope], cell: str, waiting: list[_Code]
     ) -> Iterator[_Use]:
-        called = isinstance(node, ast.Call)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             # Defaults and decorators belong to the scope around; annotations call nothing.
-            outer = [*node.args.defaults, *filter(None, node.args.kw_defaults)]
-            body = [node.body] if isinstance(node, ast.Lambda) else node.body
-            outer += [] if isinstance(node, ast.Lambda) else node.decorator_list
-            for part in outer:
+            body: Sequence[ast.AST] = [node.body] if isinstance(node, ast.Lambda) else node.body
+            outer: list[ast.expr] = [] if isinstance(node, ast.Lambda) else node.decorator_list
+            for part in (*outer, *node.args.defaults, *filter(None, node.args.kw_defaults)):
                 yield from self._walk(part, scopes, cell, waiting)
             inner: _Scope = {a.arg: [None] for a in ast.walk(node.args) if isinstance(a, ast.arg)}
             for name, bindings in self._bindings(body, cell).items():
                 inner[name] = inner.get(name, []) + bindings
-            for part in body:
-                yield from self._walk(part, [*scopes, inner], cell, waiting)
+            for inside in body:
+                yield from self._walk(inside, [*scopes, inner], cell, waiting)
             return
         if isinstance(node, ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
             targets = [g.target for g in node.generators]
             scopes = [*scopes, {name: [None] for t in targets for name in _stored(t)}]
         if isinstance(node, ast.Name | ast.Attribute | ast.Call):
             yield from self._judge(node, scopes, waiting)
-        if called and _name(node.func) in ("isinstance", "issubclass"):
-            yield from self._walk(node.args[0], scopes, cell, waiting) if node.args else ()
-            return
-        if isinstance(node, ast.AnnAssign):
-            yield from self._walk(node.value, scopes, cell, waiting) if node.value else ()
-            return
-        for part in ast.iter_child_nodes(node):
-            yield from self._walk(part, scopes, cell, waiting)
+        parts = list(ast.iter_child_nodes(node))
+        if isinstance(node, ast.Call) and _name(node.func) in ("isinstance", "issubclass"):
+            parts = list(node.args[:1])  # A type that is only compared with isn't called.
+        elif isinstance(node, ast.AnnAssign):
+            parts = [node.value] if node.value else []
+        for child in parts:
+            yield from self._walk(child, scopes, cell, waiting)
 
     def _judge(self, node: ast.expr, scopes: list[_Scope], waiting: list[_Code]) -> Iterator[_Use]:
         """What is wrong with one expression, the parts of it left aside."""

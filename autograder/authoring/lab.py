@@ -96,7 +96,9 @@ class Lab:
     @cached_property
     def exercises(self) -> dict[str, frozenset[str]]:
         """Every exercise's name, with the top-level names that its solution binds."""
-        return {cell.name: frozenset(bound_names(cell.source)) for cell in self.having("exercise")}
+        return {
+            cell.name or "": frozenset(bound_names(cell.source)) for cell in self.having("exercise")
+        }
 
     def version(self, test: Cell) -> str:
         """What ties a released test cell to its recorded values: a digest of the cell's source and

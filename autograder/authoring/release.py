@@ -37,6 +37,7 @@ METADATA = {
     "demo": None,
 }
 CODE_STUB = "raise NotImplementedError  # your code here"
+MOST_NAMES = 5  # in the title of a folded cell
 TEXT_STUB = "*Your answer here.*"
 
 
@@ -73,13 +74,14 @@ def source_notebook(lab: Lab) -> nbformat.NotebookNode:
         made = make(source, id=cell.grade_id or f"cell-{number}")
         if title:
             made.metadata.update({"jupyter": {"source_hidden": True}, "cellView": "form"})
-        if METADATA[cell.role]:
+        metadata = METADATA[cell.role]
+        if metadata is not None:
             made.metadata["nbgrader"] = {
                 "schema_version": 3,
                 "grade_id": cell.grade_id,
                 "task": False,
                 "cell_type": "markdown" if cell.markdown else "code",
-                **METADATA[cell.role],
+                **metadata,
             }
             if cell.points is not None:
                 made.metadata["nbgrader"]["points"] = cell.points
@@ -129,8 +131,9 @@ def fold_title(cell: Cell) -> str | None:
     if cell.markdown or cell.fold is False:
         return None
     if cell.role == "given":
-        names = ", ".join(f"`{name}`" for name in defined_names(cell.source))
-        return f"Given: {names or 'imports'}"
+        names = [f"`{name}`" for name in defined_names(cell.source)]
+        names[MOST_NAMES:] = ["…"] * (len(names) > MOST_NAMES)
+        return f"Given: {', '.join(names) or 'imports'}"
     if cell.role == "test" and has_statements(cell.visible):
         return f"Check `{cell.name}`" + (f": {cell.aspect}" if cell.aspect else "")
     if cell.role == "demo" and draws(cell.source):

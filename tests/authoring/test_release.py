@@ -116,6 +116,7 @@ def test_what_is_folded(lab: Lab) -> None:
     [
         ("# %% given=true\nimport os", "Given: imports"),
         ("# %% given=true\nimport os\nB = 1\ndef a(): pass", "Given: `B`, `a`"),
+        ("# %% given=true\nb = c = d = e = f = a = 1", "Given: `a`, `b`, `c`, `d`, `e`, …"),
         ("# %% given=true fold=false\nimport os", None),
         ('# %% given=true fold="Data"\nimport os', "Data"),
         ("# %%\nprint(1)", None),
