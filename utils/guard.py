@@ -14,6 +14,8 @@ from utils.changes import Snapshot
 from utils.without import forbidden_calls, notebook_sources
 
 LONGEST_VALUE = 40
+# What the commonest mistake of all comes to, in the end of a sentence about a call.
+ONE_IMAGE = "it works for one image only"
 
 
 def checked(function: Any, changes: Collection[str] = (), without: Sequence[str] = ()) -> Any:
@@ -33,7 +35,7 @@ def checked(function: Any, changes: Collection[str] = (), without: Sequence[str]
     function = unchecked(function)
 
     @wraps(function)
-    def call(*arguments: Any, **keywords: Any) -> Any:
+    def guarded(*arguments: Any, **keywords: Any) -> Any:
         named = named_arguments(function, arguments, keywords)
         before = Snapshot(named)
         try:
@@ -42,18 +44,21 @@ def checked(function: Any, changes: Collection[str] = (), without: Sequence[str]
             raise  # a stub
         except Exception as error:
             if not getattr(error, "__notes__", None):  # A function within it may have told already.
-                one = _works_for_one_image(function, named)
-                error.add_note(raised(function.__name__, named, error, one))
+                message = str(error.args[0]) if len(error.args) == 1 else str(error)
+                call = call_in_words(function.__name__, named)
+                said = f"{call} raised {type(error).__name__}: {message}"
+                said += f"; {ONE_IMAGE}" * _works_for_one_image(function, named)
+                error.add_note(said)
             raise
         for change in before.changes():
             if not change.is_allowed(changes):
                 raise AssertionError(f"{function.__name__}: {change.sentence()}")
         return result
 
-    call.forbidden_calls = lambda: forbidden_calls(  # type: ignore[attr-defined]
+    guarded.forbidden_calls = lambda: forbidden_calls(  # type: ignore[attr-defined]
         notebook_sources(), function.__name__, without
     )
-    return call
+    return guarded
 
 
 def unchecked(function: Any) -> Any:
@@ -86,17 +91,9 @@ def named_arguments(
         return {f"argument {i}": value for i, value in enumerate(arguments, 1)} | dict(keywords)
 
 
-def raised(name: str, arguments: Mapping[str, Any], error: BaseException, one: bool) -> str:
-    """The sentence for an exception in a student's function.
-
-    Args:
-        arguments: of the call, by name.
-        one: whether the same call works when its batch holds one image.
-    """
-    described = ", ".join(_described(key, value) for key, value in arguments.items())
-    message = str(error.args[0]) if len(error.args) == 1 else str(error)
-    sentence = f"{name}({described}) raised {type(error).__name__}: {message}"
-    return f"{sentence}; it works for one image only" if one else sentence
+def call_in_words(name: str, arguments: Mapping[str, Any]) -> str:
+    """A call as a sentence has it: "gram_matrix(features of shape (2, 3, 4, 5), pad=1)"."""
+    return f"{name}({', '.join(_described(key, value) for key, value in arguments.items())})"
 
 
 def _described(name: str, value: Any) -> str:
@@ -116,28 +113,29 @@ def _is_plain(value: Any) -> bool:
 
 
 def one_image(arguments: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Copies of a call's arguments with the first image only of a batch (N, C, H, W), N > 1, and
-    the first of all else that has N entries; None where there is no batch."""
+    """A call's arguments with the first image only of a batch (N, C, H, W), N > 1, and the first of
+    every other array that has N entries, as copies; None where there is no batch."""
     arrays = {k: v for k, v in arguments.items() if isinstance(v, np.ndarray | torch.Tensor)}
     batch = next((value for value in arrays.values() if value.ndim), None)
     if batch is None or batch.ndim != 4 or len(batch) < 2:
         return None
-    size = len(batch)
-    chosen = {k: v[:1] if v.ndim and len(v) == size else v for k, v in arrays.items()}
-    copies = {
-        k: v.detach().clone() if isinstance(v, torch.Tensor) else v.copy()
-        for k, v in chosen.items()
-    }
-    return {k: copies[k] if k in copies else copy.deepcopy(v) for k, v in arguments.items()}
+    first = {}
+    for name, value in arrays.items():
+        if value.ndim and len(value) == len(batch):
+            part = value[:1]
+            first[name] = part.detach().clone() if isinstance(part, torch.Tensor) else part.copy()
+    return {**arguments, **first}
 
 
 def _works_for_one_image(function: Callable[..., Any], arguments: Mapping[str, Any]) -> bool:
+    one = one_image(arguments)
+    if one is None:
+        return False
     try:
-        one = one_image(arguments)
-        if one is None:
-            return False
         bound = inspect.signature(function).bind_partial()
-        bound.arguments.update(one)
+        for name, value in one.items():
+            own = value is not arguments[name]
+            bound.arguments[name] = value if own else copy.deepcopy(value)
         function(*bound.args, **bound.kwargs)
     except Exception:
         return False

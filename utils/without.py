@@ -8,6 +8,7 @@ chooses what to call by a computed name can't be followed, which is a finding as
 
 import ast
 import sys
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -64,12 +65,12 @@ def findings(sources: Mapping[str, str], function: str, without: Sequence[str]) 
         their cell.
     """
     reader = _Reader(sources, without)
-    waiting = [code for code in reader.scope.get(function, []) if isinstance(code, _Code)]
+    waiting = deque(code for code in reader.scope.get(function, []) if isinstance(code, _Code))
     home = waiting[0].cell if waiting else ""
     read: set[ast.AST] = set()
     found: set[Finding] = set()
     while waiting:
-        code = waiting.pop(0)
+        code = waiting.popleft()
         if code.node in read:
             continue
         read.add(code.node)
@@ -107,7 +108,7 @@ class _Reader:
         for cell, source in sources.items():
             try:
                 tree = ast.parse(source)
-            except (SyntaxError, ValueError, RecursionError):
+            except (SyntaxError, ValueError, RecursionError, MemoryError):
                 continue  # It didn't run either.
             for statement in tree.body:
                 names = self._bindings([statement], cell)
@@ -118,13 +119,13 @@ class _Reader:
                     earlier = self.scope.get(name, []) if conditional else []
                     self.scope[name] = earlier + bindings
 
-    def uses(self, code: _Code, waiting: list[_Code]) -> Iterator[_Use]:
+    def uses(self, code: _Code, waiting: deque[_Code]) -> Iterator[_Use]:
         """What a piece of code uses that is forbidden, or can't be read; the notebook's other code
         that it uses is added to `waiting`."""
         yield from self._walk(code.node, [self.scope], code.cell, waiting)
 
     def _walk(
-        self, node: ast.AST, scopes: list[_Scope], cell: str, waiting: list[_Code]
+        self, node: ast.AST, scopes: list[_Scope], cell: str, waiting: deque[_Code]
     ) -> Iterator[_Use]:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             # Defaults and decorators belong to the scope around; annotations call nothing.
@@ -151,7 +152,7 @@ class _Reader:
         for child in parts:
             yield from self._walk(child, scopes, cell, waiting)
 
-    def _judge(self, node: ast.expr, scopes: list[_Scope], waiting: list[_Code]) -> Iterator[_Use]:
+    def _judge(self, node: ast.expr, scopes: list[_Scope], waiting: deque[_Code]) -> Iterator[_Use]:
         """What is wrong with one expression, the parts of it left aside."""
         for meaning in self._resolve(node, scopes):
             if isinstance(meaning, _Code):
@@ -230,16 +231,16 @@ class _Reader:
         def bind(name: str, *bindings: _Binding) -> None:
             scope.setdefault(name, []).extend(bindings)
 
-        waiting = list(statements)
+        waiting = deque(statements)
         while waiting:
-            node = waiting.pop(0)
+            node = waiting.popleft()
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
                 bind(node.name, _Code(node, cell, node.name))
                 continue
             if isinstance(node, ast.Lambda):
                 continue
             if isinstance(node, ast.comprehension):
-                waiting += [node.iter, *node.ifs]  # Its variable is its own.
+                waiting.extend([node.iter, *node.ifs])  # Its variable is its own.
                 continue
             if isinstance(node, ast.Global | ast.Nonlocal):
                 elsewhere.update(node.names)

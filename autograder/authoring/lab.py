@@ -310,6 +310,9 @@ def _mistakes_in_code(cells: list[Cell]) -> list[tuple[int, str]]:
     for cell in exercises:
         if not cell.without:
             continue
+        if not cell.is_function:
+            mistakes.append((cell.line, "`without` is a rule for functions: no class, no value"))
+            continue
         mistakes += [
             (
                 int(found.cell) + found.line,

@@ -26,6 +26,7 @@ from autograder.grading import channel
 from autograder.grading.job import Isolation, SandboxUnavailable
 from autograder.grading.worker import SCRATCH
 from utils.changes import ASPECTS, Change, apply, reachable
+from utils.guard import call_in_words, one_image
 
 SECONDS_PER_CALL = 20.0
 SECONDS_PER_SUBMISSION = 300.0
@@ -79,6 +80,7 @@ class RemoteObject:
         key: ("name", the student's name for it) or ("handle", a number from a reply).
         parameters: what its positional arguments are called.
         allowed: what it may change in its arguments, as in an exercise's header.
+        forbidden: finds in the submission's sources what it calls but must not.
     """
 
     def __init__(
@@ -87,8 +89,10 @@ class RemoteObject:
         key: tuple[str, Any],
         parameters: Sequence[str] = (),
         allowed: Collection[str] = (),
+        forbidden: Callable[[], list[str]] = list,
     ) -> None:
         self._worker, self._key, self._parameters, self._allowed = worker, key, parameters, allowed
+        self._forbidden = forbidden
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         """Calls it with copies of the arguments.
@@ -110,26 +114,50 @@ class RemoteObject:
         return result, *copies
 
     def _call(self, arguments: tuple, keywords: dict[str, Any]) -> tuple[Any, list[Change]]:
-        result, changes = self._worker().call(self, *arguments, **keywords)
+        try:
+            result, changes = self._worker().call(self, *arguments, **keywords)
+        except Exception as error:
+            if self._key[0] == "name":
+                error.student_call = self._told(arguments, keywords)  # type: ignore[attr-defined]
+            raise
         for change in changes:
             told = Change(self._path(change), change.aspect, None)
             if not told.is_allowed(self._allowed):
                 raise AssertionError(told.sentence())
         return result, changes
 
+    def _told(self, arguments: tuple, keywords: dict[str, Any]) -> tuple[str, bool]:
+        """A call that raised an exception, in words, and whether it works for one image only."""
+        named = {self._parameter(place): value for place, value in enumerate(arguments)} | keywords
+        told, one = call_in_words(self._key[1], named), one_image(named)
+        if one is None:
+            return told, False
+        try:
+            values = list(one.values())[: len(arguments)]
+            self._worker().call(self, *values, **{name: one[name] for name in keywords})
+        except (Exception, WorkerLost):
+            return told, False
+        return told, True
+
     def _path(self, change: Change) -> str:
         """The change's path, with the name of the parameter in the place of its number."""
         if not change.root.isdigit():
             return change.path
-        number = int(change.root)
-        known = number < len(self._parameters)
-        name = self._parameters[number] if known else f"argument {number + 1}"
-        return name + change.path[len(change.root) :]
+        return self._parameter(int(change.root)) + change.path[len(change.root) :]
+
+    def _parameter(self, place: int) -> str:
+        """What the positional argument at this place is called."""
+        known = place < len(self._parameters)
+        return self._parameters[place] if known else f"argument {place + 1}"
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
         return self._worker().call(getattr, self, name)[0]
+
+    def forbidden_calls(self) -> list[str]:
+        """See utils.guard.check_without: nothing runs over there for it."""
+        return self._forbidden()
 
     def run_beside(self, helper: Callable, *arguments: Any) -> Any:
         """Runs a helper over there, with the real object as its first argument; see

@@ -4,6 +4,7 @@ import contextlib
 import inspect
 import time
 from collections.abc import Collection
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,6 +20,8 @@ from autograder.grading.sandbox import (
     WorkerLost,
 )
 from autograder.grading.worker import seed_everything
+from utils.guard import ONE_IMAGE
+from utils.without import forbidden_calls
 
 MOST_MESSAGE = 500
 
@@ -44,11 +47,16 @@ class _Session:
         self._stand_ins: dict[str, Any] = {}
         self._data: dict[str, Any] = {}  # by name, what the worker of the moment has
         self._data_names: list[str] = []
+        sources = {title: source for title, source, _ in submission.steps}
         for cell in lab.having("exercise"):
             for name in lab.exercises[cell.name or ""]:
                 solution = getattr(reference, name)
                 self._stand_ins[name] = RemoteObject(
-                    self.worker, ("name", name), _parameters(solution), cell.changes
+                    self.worker,
+                    ("name", name),
+                    _parameters(solution),
+                    cell.changes,
+                    partial(forbidden_calls, sources, name, cell.without),
                 )
                 if not callable(solution):
                     self._data_names.append(name)
@@ -190,7 +198,12 @@ def describe(error: Exception, hidden: bool = False) -> str:
     )
     if place is None:
         return f"your code's result made the test fail: {told}"
-    return f"your code raised {told}" + (f" ({place})" if place else "")
+    call, one_image = getattr(error, "student_call", ("your code", False))
+    return (
+        f"{'your code' if hidden else call} raised {told}"
+        + (f" ({place})" if place else "")
+        + (f"; {ONE_IMAGE}" if one_image else "")
+    )
 
 
 def _one_line(message: str) -> str:

@@ -47,6 +47,13 @@ def test_the_example_is_graded(lab: Lab, tmp_path: Path) -> None:
     result = grader(grader.notebook(channel_means=by_mean.source))
     assert points(result) == {"channel_means": 4}
     assert message(result, "channel_means").startswith("channel_means: line 2 calls `.mean`")
+    one = "def channel_means(images):\n    return images.reshape(3, 20).sum(1)[None] / 20"
+    result = grader(grader.notebook(channel_means=one))
+    assert [test.outcome for test in result.tests] == ["passed", "failed", "failed", "passed"]
+    assert result.tests[1].message == (
+        "channel_means(images of shape (2, 3, 4, 5)) raised ValueError: cannot reshape array of"
+        " size 120 into shape (3,20) (line 2 of channel_means); it works for one image only"
+    )
     in_place = "def channel_means(images):\n    images -= 1\n    return images.mean((2, 3)) + 1"
     said = message(grader(grader.notebook(channel_means=in_place)), "channel_means")
     assert "`images` was modified in place: work on a copy" in said
