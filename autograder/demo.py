@@ -104,7 +104,8 @@ def main() -> None:
         path.parent.mkdir(parents=True)
         path.write_bytes(content)
     cli.grade(lab.name, course=COURSE)
-    cli.console.print(f"to grade by hand: cd {COURSE} && jupyter lab, then Nbgrader, Formgrader")
+    cli.feedback(lab.name, course=COURSE)
+    cli.console.print(f"to mark written answers: autograder questions {lab.name} --course {COURSE}")
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from sqlalchemy.orm import scoped_session
 
 from autograder.authoring.lab import Lab, LabError
 from autograder.authoring.release import nbgrader_config, source_notebook
-from autograder.course.rendering import answer_html, notebook_html
+from autograder.course.rendering import answer_html, notebook_html, plain_html
 from autograder.grading.job import Result
 
 SECONDS_TO_WAIT = 60  # for others who write into the gradebook
@@ -323,7 +323,7 @@ def autograded_notebook(
     notebook = nbformat.from_dict(source)
     outcomes = {test.grade_id: test for test in result.tests}
     notes = [f"{result.status}: {result.reason}"] * bool(result.reason)
-    cells = _note("notes", notes + result.repairs + result.flags)
+    cells = _note("notes", notes + result.repairs + result.flags) + _other_cells(result, None)
     for cell in notebook.cells:
         settings = cell.metadata.get("nbgrader", {})
         grade_id = settings.get("grade_id")
@@ -342,8 +342,20 @@ def autograded_notebook(
         cells.append(cell)
         if grade_id in stale:
             cells += _note(f"note-{grade_id}", [STALE])
+        if grade_id:
+            cells += _other_cells(result, grade_id)
     notebook.cells = cells
     return notebook
+
+
+def _other_cells(result: Result, after: str | None) -> list[nbformat.NotebookNode]:
+    """What else the student wrote after a cell, as text: nothing of it goes unseen."""
+    cells = []
+    for other in result.other_cells:
+        if other["after"] == after:
+            shown = f"<p>The student's cell {other['cell']}:</p>{plain_html(other['source'])}"
+            cells.append(new_markdown_cell(notebook_html(shown), id=f"other-{other['cell']}"))
+    return cells
 
 
 def _note(cell_id: str, sentences: list[str]) -> list[nbformat.NotebookNode]:

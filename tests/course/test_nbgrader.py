@@ -7,18 +7,20 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
 import pytest
-from conftest import Grader
+from browser import MARKDOWN, NAMES, Watch, chromium
 from nbgrader.api import Gradebook
 
-from autograder.authoring.lab import find_lab, lab_names
-from autograder.authoring.release import release
+from autograder.authoring.lab import Lab, find_lab, lab_names
+from autograder.authoring.release import generate, release
 from autograder.course import gradebook
 from autograder.grading.grade import grade
-from autograder.grading.job import Job
+from autograder.grading.job import Job, Result, TestOutcome
 from autograder.rehearsal.rehearse import answered_notebook, solution_answers
 
 BIN = Path(sys.executable).parent
@@ -73,11 +75,9 @@ def test_our_grader_gives_the_solution_full_marks(name: str, tmp_path) -> None:
         assert (result.repairs, result.flags) == ([], [])
 
 
-@pytest.mark.slow
-def test_course_opens_in_the_formgrader(grader: Grader, tmp_path) -> None:
-    course = tmp_path / "course"
-    release(grader.lab, course)
-    gradebook.record(grader.lab, [grader(grader.notebook(), "ada")], course)
+@contextmanager
+def formgrader(course: Path, folder: Path) -> Iterator[str]:
+    """A Jupyter server on a course, with nbgrader's formgrader; gives its address."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [BIN / "jupyter", "server", "--no-browser", "--allow-root", f"--port={port}"]
@@ -86,24 +86,86 @@ def test_course_opens_in_the_formgrader(grader: Grader, tmp_path) -> None:
     server = subprocess.Popen(
         command,
         cwd=course,
-        env=environment() | {"JUPYTER_CONFIG_DIR": str(tmp_path)},
+        env=environment() | {"JUPYTER_CONFIG_DIR": str(folder)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     try:
-        root = f"http://127.0.0.1:{port}/formgrader"
-        deadline = time.monotonic() + 90
+        root = f"http://127.0.0.1:{port}"
+        deadline = time.monotonic() + 120
         while True:
             try:
-                submissions = urllib.request.urlopen(f"{root}/api/submissions/01_mini").read()
+                urllib.request.urlopen(f"{root}/formgrader/api/assignments").read()
                 break
             except (urllib.error.URLError, ConnectionError):
                 assert time.monotonic() < deadline, "the server did not answer"
                 time.sleep(0.5)
-        assert b'"student": "ada"' in submissions
-        assert b'"score": 10.0' in submissions
-        page = urllib.request.urlopen(f"{root}/gradebook/01_mini/01_mini").read()
-        assert b"Manual Grading" in page
+        yield root
     finally:
         server.terminate()
         server.wait()
+
+
+def tried_on(lab: Lab, student: str, tricks: list[str]) -> Result:
+    """A result in which all that a student can write is a trick."""
+    fire = "<img src=x onerror=window.fired=1>"
+    tests = [
+        TestOutcome(c.name, c.grade_id, 0, c.points, c.hidden, "failed", fire)
+        for c in lab.having("test")
+    ]
+    answers = {name: f"%%html\n</pre></script>{fire}" for name in lab.exercises}
+    return Result(
+        student,
+        lab.name,
+        "graded",
+        0,
+        10,
+        tests=tests,
+        questions=[{"grade_id": "why", "max_points": 2, "answered": True}],
+        answers=answers | {"why": "\n\n".join(tricks)},
+        repairs=[fire, "[x](javascript:window.fired=1)"],
+        flags=[f"Python files beside the notebook: {fire}.py"],
+        other_cells=[{"cell": 7, "kind": "markdown", "after": "double", "source": fire}],
+    )
+
+
+@pytest.mark.slow
+def test_formgrader_shows_a_class_and_nothing_fires(mini: Lab, tmp_path: Path) -> None:
+    course = tmp_path / "course"
+    generate(mini, course)
+    plain = tried_on(mini, "ada", ["Because *so*: $x^2$ is $\\frac{a}{b}$."])
+    refused = Result("eve", mini.name, "refused", 0, 10, reason=MARKDOWN[1])
+    tricks = [
+        tried_on(mini, name, MARKDOWN[number :: len(NAMES)]) for number, name in enumerate(NAMES)
+    ]
+    assert gradebook.record(mini, [plain, refused, *tricks], course) == {}
+    with Gradebook(f"sqlite:///{course / 'gradebook.db'}") as book:
+        ids = {one.student.id: one.id for one in book.notebook_submissions("01_mini", "01_mini")}
+    with formgrader(course, tmp_path) as root, chromium() as browser:
+        said = urllib.request.urlopen(f"{root}/formgrader/api/submissions/01_mini").read()
+        assert b'"student": "ada"' in said
+        for student, submission in ids.items():
+            page = browser.new_page(viewport={"width": 1280, "height": 800})
+            watch = Watch(page, root)
+            page.goto(f"{root}/formgrader/submissions/{submission}/")
+            page.wait_for_function("typeof formgrader !== 'undefined'")
+            watch.check(".tex2jax_ignore")
+            assert page.locator("textarea.comment").count() == 4, student
+            if student == "ada":
+                shown = page.locator("#notebook .nbgrader_cell").last
+                assert shown.locator("em").inner_text() == "so"
+                assert shown.locator("math").count() == 2
+            navigation = "document.elementFromPoint(innerWidth / 2, 20).closest('nav') !== null"
+            assert page.evaluate(navigation), "the page's own navigation is covered"
+            page.close()
+        for path in (
+            *("manage_submissions/01_mini", "gradebook/01_mini/01_mini", "manage_students"),
+            *(f"manage_students/{student}" for student in ids),
+            *(f"manage_students/{student}/01_mini" for student in ids),
+        ):
+            page = browser.new_page()
+            watch = Watch(page, root)
+            page.goto(f"{root}/formgrader/{path}")
+            page.wait_for_load_state("networkidle")
+            watch.check("#nothing")
+            page.close()

@@ -223,7 +223,7 @@ def test_marking_in_a_browser(mini: Lab, course: Path) -> None:
             page.keyboard.press(key)
         page.keyboard.type("jkn1 is no key in here")
         status(page, 1, "saved")
-        page.wait_for_function("!document.querySelector('article[data-unsaved]')")
+        page.locator("article[data-unsaved]").wait_for(state="detached")
         assert stored(course, order[1]) == (1.5, False, "jkn1 is no key in here")
         page.keyboard.press("Escape")
         page.keyboard.press("n")
