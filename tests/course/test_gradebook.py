@@ -13,7 +13,6 @@ from nbgrader.api import Gradebook
 from typer.testing import CliRunner
 
 from autograder.authoring.lab import Lab, LabError, read_lab
-from autograder.authoring.release import generate
 from autograder.cli import app
 from autograder.course import gradebook
 from autograder.course.gradebook import GradebookUnavailable, folder_name, record
@@ -27,17 +26,10 @@ PIXEL = (
 PICTURE = f"data:image/png;base64,{PIXEL}"
 
 
-@pytest.fixture(scope="module")
-def released(mini: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A course with the tiny lab and nobody in it."""
-    course = tmp_path_factory.mktemp("released")
-    generate(mini, course)
-    return course
-
-
 @pytest.fixture
-def course(released: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(released, tmp_path / "course"))
+def course(mini: Lab, tmp_path: Path) -> Path:
+    """A course with the tiny lab and nobody in it."""
+    return Path(shutil.copytree(mini.root / "course", tmp_path / "course"))
 
 
 def result(
@@ -290,9 +282,7 @@ def test_recording_that_fails_costs_one_student_his_grade(
     assert "failed: recording it failed" in notebook(course, "bob").cells[0].source
 
 
-def test_killed_half_way_and_run_again(
-    mini: Lab, released: Path, course: Path, monkeypatch
-) -> None:
+def test_killed_half_way_and_run_again(mini: Lab, course: Path, monkeypatch) -> None:
     results = [result(mini, "ada", "first"), result(mini, "bob")]
     record(mini, results, course)
     mark(course, "ada")

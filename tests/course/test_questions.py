@@ -14,7 +14,6 @@ from nbgrader.api import Gradebook
 from playwright.sync_api import Page
 
 from autograder.authoring.lab import Cell, Lab
-from autograder.authoring.release import generate
 from autograder.course import gradebook, questions
 from autograder.course.questions import Answer, Conflict, Marks, Server, rubric
 from autograder.grading.grade import released_notebook
@@ -46,16 +45,10 @@ def hand_in(lab: Lab, course: Path, answers: dict[str, str]) -> None:
     assert gradebook.record(lab, results, course) == {}
 
 
-@pytest.fixture(scope="module")
-def released(mini: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    course = tmp_path_factory.mktemp("released")
-    generate(mini, course)
-    return course
-
-
 @pytest.fixture
-def course(released: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(released, tmp_path / "course"))
+def course(mini: Lab, tmp_path: Path) -> Path:
+    """A course with the tiny lab and nobody in it."""
+    return Path(shutil.copytree(mini.root / "course", tmp_path / "course"))
 
 
 @contextmanager
