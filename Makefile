@@ -4,7 +4,7 @@ BIN := .venv/bin
 # The grader finds jupyter, alembic and the like beside its own Python.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup sandbox demo test slow lab bench report
+.PHONY: setup sandbox demo test slow lab bench report mutants quality
 
 setup: .venv/ready  ## the environment .venv, with all that labs, grading and tests need
 
@@ -33,6 +33,12 @@ test: setup sandbox  ## lint, labs/ against solutions/, and the fast tests
 
 slow: setup sandbox  ## the slow tests: every known mistake, every solution, trainings, stock nbgrader
 	@$(BIN)/pytest -q -m slow --durations 15
+
+mutants: setup sandbox  ## every single change to every solution, which some test should notice (an hour)
+	@$(BIN)/autograder mutants
+
+quality: setup sandbox  ## everything that is known of the labs' exercises, into docs/quality.md (hours)
+	@$(BIN)/autograder quality
 
 lab: setup  ## JupyterLab on the labs
 	@# Root, as in a container, has to say that it means it.

@@ -1,6 +1,7 @@
 """The command `autograder VERB`."""
 
 import difflib
+import functools
 import os
 from collections import Counter
 from collections.abc import Iterable
@@ -9,7 +10,14 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -544,25 +552,100 @@ def questions(
 def rehearse(
     lab: Annotated[str, typer.Argument(help="The lab's name or number.")],
     exercises: Annotated[list[str] | None, typer.Argument(help="All if none.")] = None,
+    seeds: Annotated[
+        str, typer.Option(help="Of hidden tests: how many (3), or which ones (0,4,7).")
+    ] = "3",
+    mutants: Annotated[
+        int, typer.Option(help="Most mutants of the solution to try, a sample.", min=0)
+    ] = 12,
     workers: WorkersOption = CORES,
 ) -> None:
-    """Grade a lab's known mistakes and correct variants, and say what isn't as it should be."""
-    from autograder.rehearsal.rehearse import rehearse
+    """Prove a lab: known mistakes and variants, mutants, poisoned and pasted answers."""
+    from autograder.rehearsal import rehearse as rehearsing
 
+    try:
+        numbers = [int(part) for part in seeds.split(",")]
+    except ValueError:
+        raise fail(f"--seeds is how many seeds, or seeds and commas, not {seeds!r}") from None
+    chosen = numbers if len(numbers) > 1 else list(range(max(1, numbers[0])))
     with progress_bar("rehearsing") as bar:
         task = bar.add_task("", total=None)
         try:
-            problems = rehearse(
+            report = rehearsing.rehearse(
                 find_lab(lab),
                 workers,
                 exercises=exercises or (),
-                progress=lambda done, total: bar.update(task, completed=done, total=total),
+                seeds=chosen,
+                variant_seeds=chosen,
+                most_mutants=mutants,
+                progress=functools.partial(_show_trials, bar, task),
             )
         except (LabError, FileNotFoundError) as error:
             raise fail(str(error)) from None
-    if problems:
-        raise fail("\n".join(problems))
+    for note in report.notes:
+        console.print(f"note: {note}", markup=False)
+    if report.problems:
+        raise fail("\n".join(report.problems))
     console.print("every mistake is caught and named, every correct variant gets full marks")
+
+
+@app.command("mutants")
+def try_mutants(
+    labs: Annotated[list[str] | None, typer.Argument(help="Names or numbers; all if none.")] = None,
+    workers: WorkersOption = CORES,
+) -> None:
+    """Try every single small change to the labs' solutions, and show those that get full marks."""
+    from autograder.rehearsal import mutants
+    from autograder.rehearsal.known_answers import equivalents
+    from autograder.rehearsal.trials import Trials
+
+    alive = []
+    try:
+        for name in labs or lab_names():
+            lab = find_lab(name)
+            known = {(known.exercise, known.change) for known in equivalents(lab)}
+            with progress_bar(f"mutants of {lab.name}") as bar:
+                task = bar.add_task("", total=None)
+                show_progress = functools.partial(_show_trials, bar, task)
+                with Trials(workers, progress=show_progress) as trials:
+                    left = mutants.survivors(trials, lab, mutants.mutants(lab))
+            alive += [
+                f"{lab.solution_path.name}:{mutant.line}: {mutant.exercise}\n{mutant.change}\n"
+                for mutant in left
+                if (mutant.exercise, mutant.change) not in known
+            ]
+    except (LabError, FileNotFoundError) as error:
+        raise fail(str(error)) from None
+    if alive:
+        console.print("\n".join(alive), markup=False)
+        raise fail(f"{len(alive)} mutants get full marks and aren't known to be equivalent")
+    console.print("every mutant is killed, or known to be equivalent")
+
+
+@app.command()
+def quality(
+    labs: Annotated[list[str] | None, typer.Argument(help="Names or numbers; all if none.")] = None,
+    workers: WorkersOption = CORES,
+) -> None:
+    """Rehearse all labs with all their mutants, and write the table docs/quality.md (hours)."""
+    from autograder.authoring.lab import ROOT
+    from autograder.rehearsal.quality import measure, write
+
+    path = ROOT / "docs" / "quality.md"
+    with progress_bar("measuring") as bar:
+        task = bar.add_task("", total=None)
+        try:
+            for name in labs or lab_names():
+                bar.update(task, description=name)
+                progress = functools.partial(_show_trials, bar, task)
+                write(path, find_lab(name), measure(find_lab(name), workers, progress))
+        except (LabError, FileNotFoundError) as error:
+            raise fail(str(error)) from None
+    console.print(f"wrote {path.relative_to(ROOT)}")
+
+
+def _show_trials(bar: Progress, task: TaskID, done: int, total: int) -> None:
+    bar.update(task, completed=done, total=total)
 
 
 def progress_bar(what: str) -> Progress:

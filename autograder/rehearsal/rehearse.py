@@ -1,88 +1,76 @@
-"""Rehearses a lab before students see it: grades its known mistakes and correct variants.
+"""Rehearses a lab before students see it: the proof that it is ready, or what is missing.
 
-tests/mistakes/NN_name.py holds them, each as a replacement for an exercise's cell. Every mistake
-must lose points, be named in the failing test's message and cost no other exercise a point; every
-correct variant and the solution get full marks; the untouched notebook gets none.
+Known mistakes lose points, are named and cost no other exercise a point; correct variants and the
+solution get full marks, the untouched notebook none; no verdict depends on the seed. What visible
+tests list can be told apart. A poisoner passes no test, pasted code earns no points, and every
+mutant of the solution is killed or known to be equivalent.
 """
 
-import tempfile
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import as_completed
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 
-import nbformat
+from autograder.authoring.lab import Lab, bound_names
+from autograder.grading.job import Isolation, Result
+from autograder.rehearsal.distinct import alike
+from autograder.rehearsal.known_answers import (
+    Equivalent,
+    KnownAnswer,
+    affected,
+    answered_notebook,
+    equivalents,
+    known_answers,
+    solution_answers,
+)
+from autograder.rehearsal.mutants import mutants, sample, survivors
+from autograder.rehearsal.paste import pasted
+from autograder.rehearsal.poison import passed, poisoners
+from autograder.rehearsal.trials import Trials
 
-from autograder.authoring.lab import Lab, LabError, bound_names, percent_cells
-from autograder.authoring.release import source_notebook
-from autograder.grading.grade import grade, processes, released_notebook
-from autograder.grading.job import Isolation, Job, Result
-from autograder.grading.names import global_names
+__all__ = ["affected", "answered_notebook", "known_answers", "rehearse", "solution_answers"]
+
+SEEDS = (0, 1, 2)
+SAMPLE = 12
 
 
-@dataclass(frozen=True)
-class KnownAnswer:
-    """A way in which students answer an exercise: `named` is what the failing test must say of a
-    mistake, and None for a correct answer."""
+@dataclass
+class Quality:
+    """What was counted for one exercise; `alive` are the mutants that get full marks and aren't
+    known to be equivalent, `pasted` the most points that visible code earns, `poisoned` the test
+    cells that a poisoner passes in the grader, of `points` in all."""
 
     exercise: str
-    named: str | None
-    source: str
-    line: int
+    mistakes: int = 0
+    caught: int = 0
+    named: int = 0
+    variants: int = 0
+    accepted: int = 0
+    mutants: int = 0
+    equivalent: int = 0
+    alive: int = 0
+    pasted: float = 0
+    poisoned: int = 0
+    points: float = 0
 
-    @property
-    def title(self) -> str:
-        kind = "correct variant" if self.named is None else "mistake"
-        return f"{kind} in line {self.line}, {self.exercise}"
 
+@dataclass
+class Report:
+    """What a rehearsal found.
 
-def known_answers(lab: Lab) -> list[KnownAnswer]:
-    """The known mistakes and correct variants of a lab.
-
-    Raises:
-        LabError: there are none, or a header isn't one of a mistake or a correct variant.
+    Attributes:
+        problems: what keeps the lab from being ready, one sentence each.
+        notes: what would, were the lab in the new form (see is_new), one sentence each.
+        quality: the numbers, by exercise.
     """
-    path = lab.root / "tests" / "mistakes" / f"{lab.name}.py"
-    if not path.is_file():
-        raise LabError(f"{path}:1: there is no such file; it should hold the lab's known mistakes")
-    answers = []
-    for line, keys, source, markdown in percent_cells(path):
-        if markdown:
-            continue
-        exercise = keys.get("mistake", keys.get("correct"))
-        if exercise not in lab.exercises or ("mistake" in keys) != ("named" in keys):
-            raise LabError(
-                f'{path}:{line}: a header is `mistake="exercise" named="phrase"` or'
-                f' `correct="exercise"`, with one of {", ".join(lab.exercises)}'
-            )
-        answers.append(KnownAnswer(exercise, keys.get("named"), source, line))
-    return answers
+
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    quality: dict[str, Quality] = field(default_factory=dict)
 
 
-def answered_notebook(lab: Lab, answers: Mapping[str, str]) -> nbformat.NotebookNode:
-    """The released notebook with these sources in its exercise and question cells."""
-    notebook = released_notebook(lab)
-    for cell in notebook.cells:
-        cell.source = answers.get(cell.id, cell.source)
-    return notebook
-
-
-def solution_answers(lab: Lab) -> dict[str, str]:
-    """The sources of a lab's solution, by grade id."""
-    ids = {cell.grade_id for cell in lab.having("exercise", "question")}
-    return {cell.id: cell.source for cell in source_notebook(lab).cells if cell.id in ids}
-
-
-def affected(lab: Lab, exercise: str) -> set[str]:
-    """The exercise and those whose solutions use it, directly or by others."""
-    found = {exercise}
-    cells = lab.having("exercise")
-    for _ in cells:
-        for cell in cells:
-            used = set().union(*(lab.exercises[name] for name in found))
-            if global_names(cell.source) & used:
-                found.add(cell.name)
-    return found
+def is_new(lab: Lab) -> bool:
+    """Whether a lab's points are spread over aspects, so that all of this is asked of it."""
+    return any(cell.aspect for cell in lab.having("test"))
 
 
 def rehearse(
@@ -90,73 +78,203 @@ def rehearse(
     workers: int,
     isolation: Isolation = "bubblewrap",
     exercises: Iterable[str] = (),
+    seeds: Sequence[int] = SEEDS,
+    variant_seeds: Sequence[int] = SEEDS,
+    most_mutants: int = SAMPLE,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> list[str]:
-    """Grades everything that is known about a lab.
+) -> Report:
+    """Tries everything that is known about a lab, and much that isn't.
 
     Args:
         exercises: only these; the whole lab if empty.
-        progress: called with how many notebooks are graded, out of how many.
-
-    Returns:
-        What isn't as it should be, one sentence each.
+        seeds: the hidden tests' seeds for mistakes; the real grader tries the first of them, and
+            the others where the screen sees a difference.
+        variant_seeds: the same for correct variants.
+        most_mutants: how many mutants to sample; the sample is always the same.
+        progress: called with how many trials are done, out of how many so far.
 
     Raises:
         LabError: the lab has no file of mistakes, or a wrong one.
+        FileNotFoundError: the lab isn't released.
     """
-    solution = solution_answers(lab)
-    chosen = set(exercises) or set(lab.exercises)
+    chosen = [name for name in lab.exercises if name in (set(exercises) or set(lab.exercises))]
+    report = Report(quality={name: Quality(name) for name in chosen})
+    for cell in lab.having("test"):
+        if cell.name in report.quality:
+            report.quality[cell.name].points += cell.points or 0
     answers = [answer for answer in known_answers(lab) if answer.exercise in chosen]
-    notebooks = {"solution": (solution, chosen), "untouched notebook": ({}, chosen)}
-    for answer in answers:
-        replaced = solution | {answer.exercise: answer.source}
-        notebooks[answer.title] = (replaced, affected(lab, answer.exercise))
-    with tempfile.TemporaryDirectory() as folder, processes(workers) as pool:
-        futures = {}
-        for number, (title, (sources, tested)) in enumerate(notebooks.items()):
-            path = Path(folder, f"{number}.ipynb")
-            nbformat.write(answered_notebook(lab, sources), path)
-            job = Job(title, path, lab.solution_path, seed=number, isolation=isolation)
-            futures[pool.submit(grade, job, tested)] = title
-        results = {}
-        for done, future in enumerate(as_completed(futures), 1):
-            results[futures[future]] = future.result()
-            progress(done, len(futures))
-    problems = [
-        f"the solution fails {test.grade_id}: {test.message}"
-        for test in results["solution"].tests
-        if test.outcome != "passed"
-    ]
-    problems += [
-        f"the untouched notebook passes {test.grade_id}"
-        for test in results["untouched notebook"].tests
-        if test.outcome == "passed"
-    ]
-    for answer in answers:
-        problems += _problems_of(answer, results[answer.title])
-    for exercise in sorted(chosen):
-        own = [answer for answer in answers if answer.exercise == exercise]
-        correct = sum(answer.named is None for answer in own)
-        if len(own) - correct < 4 or correct < 2:
-            problems.append(
-                f"{exercise} has {len(own) - correct} known mistakes and {correct} correct"
-                " variants; it needs 4 and 2"
-            )
-    return problems
+    tried = sample([m for m in mutants(lab) if m.exercise in chosen], most_mutants, lab.name)
+    with Trials(workers, isolation, progress) as trials:
+        started = _Known(trials, lab, chosen, answers, seeds, variant_seeds)
+        told_apart = trials.submit(alike, lab.solution_path)
+        copies = {name: trials.submit(pasted, lab.solution_path, name) for name in chosen}
+        poison = poisoners(trials, lab, chosen)
+        alive = survivors(trials, lab, tried)
+        started.report(report, strict=is_new(lab))
+        soft = report.problems if is_new(lab) else report.notes
+        soft += [
+            f"{lab.solution_path.name}:{pair.line}: {pair}"
+            for pair in told_apart.result()
+            if pair.exercise in chosen
+        ]
+        for name, copy in copies.items():
+            rows = copy.result()
+            report.quality[name].pasted = max((row.points for row in rows), default=0)
+            soft += [str(row) for row in rows[:3]]
+        for row in passed(lab, poison):
+            if row.judge == "the grader":
+                soft.append(str(row))
+                report.quality[row.exercise].poisoned += 1
+            else:
+                report.notes.append(str(row))
+    known = {(e.exercise, e.change): e for e in equivalents(lab) if e.exercise in chosen}
+    for mutant in tried:
+        report.quality[mutant.exercise].mutants += 1
+    for mutant in alive:
+        if known.pop((mutant.exercise, mutant.change), None):
+            report.quality[mutant.exercise].equivalent += 1
+        else:
+            report.quality[mutant.exercise].alive += 1
+            place = f"{lab.solution_path.name}:{mutant.line}"
+            soft.append(f"{place}: a mutant of {mutant.exercise} is alive: {mutant.short}")
+    soft += _stale(lab, known.values(), {(m.exercise, m.change) for m in tried})
+    return report
 
 
-def _problems_of(answer: KnownAnswer, result: Result) -> list[str]:
-    if answer.exercise not in bound_names(answer.source):
-        return [f"the {answer.title} does not define {answer.exercise}"]
-    failed = [test for test in result.tests if test.outcome != "passed"]
-    own = [test for test in failed if test.exercise == answer.exercise]
-    problems = [
-        f"the {answer.title} fails {test.grade_id}: {test.message}"
-        for test in failed
-        if test not in own or answer.named is None
-    ]
-    if answer.named is not None and not own:
-        problems.append(f"the {answer.title} ({answer.named!r}) gets full marks")
-    elif answer.named is not None and not any(answer.named in test.message for test in own):
-        problems.append(f"the {answer.title} is not named {answer.named!r}: {own[0].message}")
-    return problems
+def _stale(lab: Lab, left: Iterable[Equivalent], tried: Collection[tuple[str, str]]) -> list[str]:
+    """Which equivalents are out of date: what doesn't occur any more, or has been killed."""
+    every = {(mutant.exercise, mutant.change) for mutant in mutants(lab)}
+    stale = []
+    for known in left:
+        place = f"tests/mistakes/{lab.name}.py:{known.line}"
+        if (known.exercise, known.change) not in every:
+            stale.append(f"{place}: {known.exercise} has no such mutant any more; remove it")
+        elif (known.exercise, known.change) in tried:
+            stale.append(f"{place}: this mutant of {known.exercise} isn't equivalent: it is killed")
+    return stale
+
+
+class _Known:
+    """The known answers to a lab, on trial."""
+
+    def __init__(
+        self,
+        trials: Trials,
+        lab: Lab,
+        chosen: list[str],
+        answers: list[KnownAnswer],
+        seeds: Sequence[int],
+        variant_seeds: Sequence[int],
+    ) -> None:
+        self.trials, self.lab, self.chosen, self.answers = trials, lab, chosen, answers
+        self.seeds = {True: seeds, False: variant_seeds}  # by whether it is a mistake
+        self.tested = {name: affected(lab, name) for name in chosen}
+        self.solution = trials.graded(lab, {}, chosen)
+        self.untouched = trials.graded(lab, {}, chosen, blank=True)
+        self.graded = [self._grade(answer, self._seeds(answer)[0]) for answer in answers]
+        self.screened = [
+            {
+                seed: trials.screened(lab, self._sources(answer), self._tests(answer), seed)
+                for seed in self._seeds(answer)[1:]
+            }
+            for answer in answers
+        ]
+
+    def _seeds(self, answer: KnownAnswer) -> Sequence[int]:
+        return self.seeds[answer.named is not None]
+
+    def _sources(self, answer: KnownAnswer) -> dict[str, str]:
+        return {answer.exercise: answer.source}
+
+    def _tests(self, answer: KnownAnswer) -> set[str]:
+        return self.tested[answer.exercise]
+
+    def _grade(self, answer: KnownAnswer, seed: int) -> Future:
+        return self.trials.graded(self.lab, self._sources(answer), self._tests(answer), seed)
+
+    def report(self, report: Report, strict: bool) -> None:
+        """Adds what the answers showed to a report; if strict, all of it as problems."""
+        report.problems += [
+            f"the solution fails {test.grade_id}: {test.message}"
+            for test in self.solution.result().tests
+            if test.outcome != "passed"
+        ]
+        report.problems += [
+            f"the untouched notebook passes {test.grade_id}"
+            for test in self.untouched.result().tests
+            if test.outcome == "passed"
+        ]
+        soft = report.problems if strict else report.notes
+        for answer, future, screened in zip(self.answers, self.graded, self.screened, strict=True):
+            first = messages(future.result())
+            faults = self._faults(answer, first)
+            for seed, verdicts in screened.items():
+                faults |= self._under(answer, seed, first, verdicts.result())
+            for kind, text in faults.items():
+                (soft if kind in ("seed", "misnamed") else report.problems).append(text)
+            row = report.quality[answer.exercise]
+            if answer.named is None:
+                row.variants += 1
+                row.accepted += not faults
+            else:
+                row.mistakes += 1
+                row.caught += "caught" not in faults
+                row.named += not faults.keys() & {"caught", "named", "misnamed"}
+        mistakes, variants = (8, 3) if strict else (4, 2)
+        report.problems += [
+            f"{row.exercise} has {row.mistakes} known mistakes and {row.variants} correct"
+            f" variants; it needs {mistakes} and {variants}"
+            for row in report.quality.values()
+            if row.mistakes < mistakes or row.variants < variants
+        ]
+
+    def _under(
+        self, answer: KnownAnswer, seed: int, first: Mapping[str, str], screened: Mapping[str, str]
+    ) -> dict[str, str]:
+        """What is wrong under another seed: the screen says whether the grader has to look."""
+
+        def failing(said: Mapping[str, str]) -> set[str]:
+            return {name for name, message in said.items() if message}
+
+        if failing(screened) == failing(first) and not self._faults(answer, screened):
+            return {}
+        again = messages(self._grade(answer, seed).result())
+        changed = sorted(failing(again) ^ failing(first))
+        if not changed:
+            return self._faults(answer, again)
+        usual = self._seeds(answer)[0]
+        return {
+            "seed": f"whether the {answer.title} passes {', '.join(changed)} depends on the seed:"
+            f" {usual} and {seed} differ"
+        }
+
+    def _faults(self, answer: KnownAnswer, said: Mapping[str, str]) -> dict[str, str]:
+        """What is wrong with the tests' verdicts on an answer, one sentence for each kind."""
+        if answer.exercise not in bound_names(answer.source):
+            return {"caught": f"the {answer.title} does not define {answer.exercise}"}
+        faults = {}
+        own = {cell.grade_id for cell in self.lab.having("test") if cell.name == answer.exercise}
+        for test, message in said.items():
+            if message and (test not in own or answer.named is None):
+                faults[f"fails {test}"] = f"the {answer.title} fails {test}: {message}"
+        if answer.named is None:
+            return faults
+        heard = [message for test, message in said.items() if test in own and message]
+        if not heard:
+            faults["caught"] = f"the {answer.title} ({answer.named!r}) gets full marks"
+        elif not any(answer.named in message for message in heard):
+            faults["named"] = f"the {answer.title} is not named {answer.named!r}: {heard[0]}"
+        names = {a.named for a in self.answers if a.exercise == answer.exercise and a.named}
+        for message in heard:
+            wrong = sorted(name for name in names if name in message and name != answer.named)
+            if wrong and answer.named not in message:
+                faults["misnamed"] = f"the {answer.title} is called {wrong[0]!r}: {message}"
+        return faults
+
+
+def messages(result: Result) -> dict[str, str]:
+    """Why each test fails, by its grade id; "" where it passes."""
+    return {
+        test.grade_id: "" if test.outcome == "passed" else test.message or test.outcome
+        for test in result.tests
+    }

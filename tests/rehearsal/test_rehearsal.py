@@ -1,11 +1,11 @@
-"""Every lab's known mistakes and correct variants, graded with the real grader."""
+"""Every lab's rehearsal; and what a rehearsal says of a tiny lab that isn't ready."""
 
 import os
 
 import pytest
 
-from autograder.authoring.lab import LabError, find_lab, lab_names
-from autograder.rehearsal.rehearse import affected, known_answers, rehearse
+from autograder.authoring.lab import Lab, find_lab, lab_names
+from autograder.rehearsal.rehearse import rehearse
 
 WELL_KNOWN = """\
 # %% mistake="double" named="x is squared"
@@ -16,9 +16,9 @@ def double(x):
 def double(x):
     x + x
 
-# %% mistake="double" named="got 1"
+# %% mistake="double" named="half"
 def double(x):
-    return x
+    return 1.0 * x
 
 # %% mistake="double" named="sign"
 def double(x):
@@ -31,44 +31,48 @@ def double(x):
 # %% correct="double"
 def double(x):
     return np.add(x, x)
+
+# %% equivalent="double" reason="twice is what is returned"
+# - twice = x + x
+# - return twice
+# + return x + x
 """
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", lab_names())
-def test_mistakes_lose_points_and_are_named(name: str) -> None:
-    assert rehearse(find_lab(name), workers=os.cpu_count() or 1) == []
+def test_a_lab_is_ready(name: str) -> None:
+    assert rehearse(find_lab(name), workers=os.cpu_count() or 1).problems == []
 
 
-def write(mini, text: str) -> None:
+def write(mini: Lab, text: str) -> None:
     folder = mini.root / "tests" / "mistakes"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "01_mini.py").write_text(text)
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "said"),
-    [
-        ("", "", None),
-        ("return x * x", "return 2 * x", "('x is squared') gets full marks"),
-        ('named="x is squared"', 'named="x is cubed"', "is not named 'x is cubed'"),
-        ("np.add(x, x)", "x", "the correct variant in line 21, double fails test_double"),
-        ('correct="double"', 'mistake="double" named="x"', "5 known mistakes and 1 correct"),
-        ("def double(x):\n    return 2", "def duoble(x):\n    return 2", "does not define double"),
-    ],
-)
-def test_what_a_rehearsal_says(mini, old: str, new: str, said: str | None) -> None:
-    write(mini, WELL_KNOWN.replace(old, new, 1) if old else WELL_KNOWN)
-    problems = rehearse(mini, workers=1, exercises=["double"])
-    assert bool(problems) == bool(said), problems
-    assert said is None or any(said in problem for problem in problems), problems
-
-
-def test_mistake_for_an_unknown_exercise(mini) -> None:
-    write(mini, WELL_KNOWN.replace('mistake="double"', 'mistake="duoble"', 1))
-    with pytest.raises(LabError, match=r'01_mini.py:1: a header is `mistake="exercise"'):
-        known_answers(mini)
-
-
-def test_exercises_that_use_an_exercise_are_tested_with_it(mini) -> None:
-    assert affected(mini, "double") == {"double"}
+@pytest.mark.slow
+def test_what_a_rehearsal_says(mini: Lab) -> None:
+    """A lab that passes, but for one planted fault of each kind in its known answers."""
+    text = WELL_KNOWN
+    for old, new in (
+        ('named="sign"', 'named="returned"'),
+        ("np.add(x, x)", "x"),
+        ("def double(x):\n    return 2", "def duoble(x):\n    return 2"),
+    ):
+        assert old in text
+        text = text.replace(old, new, 1)
+    write(mini, text + '\n# %% mistake="double" named="twice"\ndef double(x):\n    return 2 * x\n')
+    report = rehearse(mini, 1, exercises=["double"], seeds=(0, 5), most_mutants=99)
+    for said in (
+        "line 9, double is not named 'half'",
+        "the mistake in line 13, double is not named 'returned'",
+        "the correct variant in line 21, double fails test_double",
+        "the correct variant in line 17, double does not define double",
+        "('twice') gets full marks",
+    ):
+        assert any(said in problem for problem in report.problems), (said, report.problems)
+    assert any("no such mutant any more" in note for note in report.notes)
+    row = report.quality["double"]
+    assert (row.mistakes, row.caught, row.variants, row.accepted) == (5, 4, 2, 0)
+    assert row.alive == 0 and row.mutants > 3

@@ -1,0 +1,67 @@
+"""The table of quality, docs/quality.md: what the rehearsal of every exercise counted."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from autograder.authoring.lab import Lab, lab_names
+from autograder.rehearsal.rehearse import SEEDS, Quality, rehearse
+
+VARIANT_SEEDS = range(10)
+OPENING = f"""\
+# Quality of the exercises
+
+Written by `autograder quality`; a lab's rows are as old as its last run. Each exercise's known
+mistakes were graded under {len(SEEDS)} seeds, its correct variants under {len(VARIANT_SEEDS)}:
+all mistakes should be caught and named, and all variants accepted. Mutants are all single small
+changes to the solution; those alive get full marks and aren't known to be equivalent. *Pasted* is
+how many of the exercise's points the best piece of code earns that stands in any notebook, and
+*poisoned* in how many test cells an answer passes that is honest on visible inputs only. Both
+should be 0.
+
+"""
+HEADER = (
+    "| lab | exercise | mistakes caught | named | variants accepted | mutants killed | equivalent"
+    " | alive | pasted | poisoned |\n"
+    "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|\n"
+)
+
+
+def measure(lab: Lab, workers: int, progress: Callable[[int, int], None]) -> dict[str, Quality]:
+    """Rehearses a lab wholly: all mutants, all seeds."""
+    report = rehearse(
+        lab,
+        workers,
+        variant_seeds=VARIANT_SEEDS,
+        most_mutants=10**9,
+        progress=progress,
+    )
+    return report.quality
+
+
+def write(path: Path, lab: Lab, quality: dict[str, Quality]) -> None:
+    """Puts a lab's rows into the table, in the labs' order; other labs' rows stay."""
+    rows: dict[str, list[str]] = {}
+    if path.is_file():
+        for line in path.read_text().splitlines():
+            if line.startswith("| `"):
+                rows.setdefault(line.split("`")[1], []).append(line)
+    rows[lab.name] = [_row(lab, exercise) for exercise in quality.values()]
+    ordered = [line for name in lab_names(lab.root) for line in rows.get(name, [])]
+    path.write_text(OPENING + HEADER + "\n".join(ordered) + "\n")
+
+
+def _row(lab: Lab, q: Quality) -> str:
+    killed = q.mutants - q.equivalent - q.alive
+    cells = [
+        f"`{lab.name}`",
+        f"`{q.exercise}`",
+        f"{q.caught} of {q.mistakes}",
+        f"{q.named}",
+        f"{q.accepted} of {q.variants}",
+        f"{killed} of {q.mutants}",
+        f"{q.equivalent}",
+        f"{q.alive}",
+        f"{q.pasted:g} of {q.points:g}",
+        f"{q.poisoned}",
+    ]
+    return f"| {' | '.join(cells)} |"
