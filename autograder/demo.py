@@ -6,8 +6,10 @@ Run as `python -m autograder.demo [LAB]`.
 import json
 import shutil
 import sys
+import zipfile
 from pathlib import Path
 
+import yaml
 from nbformat.v4 import new_code_cell
 
 from autograder import cli
@@ -93,17 +95,53 @@ def sample_class(lab: Lab) -> dict[str, bytes]:
     return files | {"not_a_notebook": b"%PDF-1.7 my notebook, printed"}
 
 
+def downloads(lab: Lab, submitted: dict[str, bytes], folder: Path) -> tuple[list[Path], Path]:
+    """What Canvas, Moodle and Gradescope would give a TA of such a class, a third of it each.
+
+    Returns:
+        The three zips, and the roster.
+    """
+    entries: dict[str, dict[str, bytes]] = {"canvas": {}, "moodle": {}, "gradescope": {}}
+    metadata, roster = {}, ["student,name,email"]
+    for number, (student, content) in enumerate(submitted.items(), 101):
+        name, email = student.replace("_", " "), f"{student}@uni.example"
+        roster.append(f"{student},{name},{email}")
+        file = f"{lab.name}.ipynb"
+        if number % 3 == 0:
+            entries["canvas"][f"{student.replace('_', '')}_{number}_{number + 5000}_{file}"] = (
+                content
+            )
+        elif number % 3 == 1:
+            entries["moodle"][f"{name}_{number}_assignsubmission_file/{file}"] = content
+        else:
+            entries["gradescope"][f"assignment_1_export/submission_{number}/{file}"] = content
+            metadata[f"submission_{number}"] = {
+                ":submitters": [{":name": name, ":email": email}],
+                ":created_at": f"2026-11-{number % 5 + 26}T10:00:00Z",
+            }
+    entries["gradescope"]["assignment_1_export/submission_metadata.yml"] = yaml.safe_dump(
+        metadata
+    ).encode()
+    folder.mkdir(parents=True)
+    for place, files in entries.items():
+        with zipfile.ZipFile(folder / f"{place}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, content in files.items():
+                archive.writestr(name, content)
+    (folder / "roster.csv").write_text("\n".join(roster) + "\n")
+    return [folder / f"{place}.zip" for place in entries], folder / "roster.csv"
+
+
 def main() -> None:
-    """Releases a lab, makes a class, grades it, and shows where everything is."""
+    """Releases a lab, makes a class, and goes the whole way from its hand-ins to its grades."""
     lab = find_lab(sys.argv[1] if len(sys.argv) > 1 else "01")
     shutil.rmtree(COURSE, ignore_errors=True)
     cli.console.print(f"releasing {lab.name} into {COURSE}")
     release(lab, COURSE)
-    for student, content in sample_class(lab).items():
-        path = COURSE / "submitted" / student / lab.name / f"{lab.name}.ipynb"
-        path.parent.mkdir(parents=True)
-        path.write_bytes(content)
+    cli.set_due(lab.name, "2026-11-29 23:59", COURSE)
+    archives, roster = downloads(lab, sample_class(lab), COURSE / "downloads")
+    cli.collect(lab.name, archives, roster, course=COURSE)
     cli.grade(lab.name, course=COURSE)
+    cli.export([lab.name], course=COURSE)
     cli.feedback(lab.name, course=COURSE)
     cli.console.print(f"to mark written answers: autograder questions {lab.name} --course {COURSE}")
 

@@ -372,7 +372,7 @@ class Book:
         hand_ins: by student, every different hand-in that ever came, in the order of coming.
         late: by student, whether the hand-in that counts was marked as late.
         placed: by student, the digest of the notebook that was put into submitted/.
-        waiting: by student, when the last grading was that didn't know that notebook yet; see
+        waiting: by student, when the last grading was that didn't know yet what came; see
             `graded_at`.
     """
 
@@ -451,7 +451,8 @@ class Book:
         counting = {student: self._counting(student) for student in self.hand_ins}
         self.late = {student: record["late"] for student, (record, _) in counting.items()}
         for student, (record, notebook) in counting.items():
-            if self._is_newer(student, record, notebook):
+            alone = notebook is None and student not in self.waiting
+            if alone or self._is_newer(student, record, notebook):
                 self.waiting[student] = graded_at(self.lab, student, self.course)
         self.write()  # before submitted/: where this is stopped, it can be done again
         rows = []

@@ -216,7 +216,7 @@ def slug(text: str) -> str:
     """A text as the name of a folder: small letters and digits of any alphabet, and `-._`."""
     letters = unicodedata.normalize("NFKD", text).casefold()
     latin = "".join(c for c in letters if not "\u0300" <= c <= "\u036f")
-    made = re.sub(r"[^\w.-]+|_+", "-", unicodedata.normalize("NFC", latin)).strip("-.")[:60]
+    made = re.sub(r"[^\w.-]+", "-", unicodedata.normalize("NFC", latin)).strip("-.")[:60]
     return f"{made}-" if made and RESERVED.fullmatch(made) else made
 
 

@@ -152,7 +152,7 @@ def test_without_a_roster(course: Path, notebook: bytes, tmp_path, place: str) -
     assert tree(course) == before
 
 
-@pytest.mark.parametrize("stop", range(1, 78, 11))
+@pytest.mark.parametrize("stop", (1, 20, 33, 50))
 def test_stopped_in_the_middle_and_run_again(
     course: Path, notebook: bytes, tmp_path, monkeypatch, stop: int
 ) -> None:
@@ -281,14 +281,14 @@ def test_anonymous_marking(course: Path, notebook: bytes, tmp_path, place: str) 
     path = tmp_path / "anonymous.zip"
     if place == "canvas":
         downloads.canvas_zip(path, students, anonymous=True)
-        names = {f"anon-{n:02}xyz" for n in range(12)}
+        names = {f"anon_{n:02}xyz" for n in range(12)}
     else:
         downloads.moodle_zip(path, students, blind=True)
         names = {f"participant-{300 + n}" for n in range(12)}
     rows = gather(course, path)
     assert placed(course).keys() == names
     if place == "canvas":
-        assert "(LATE)" in rows["anon-00xyz"].came
+        assert "(LATE)" in rows["anon_00xyz"].came
 
 
 def test_accents_in_any_normal_form_are_one_person(course: Path, notebook, tmp_path) -> None:
