@@ -1,5 +1,6 @@
 """The command `autograder VERB`."""
 
+import contextlib
 import difflib
 import functools
 import os
@@ -22,7 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from autograder.authoring.lab import Lab, LabError, find_lab, lab_names
-from autograder.grading.job import Result
+from autograder.grading.job import Result, student_name
 
 app = typer.Typer(
     help="Release labs, grade submissions safely, write grades.",
@@ -176,6 +177,9 @@ def grade(
         Path | None, typer.Option(help="Where to write <student>.json; in the course if none.")
     ] = None,
     workers: WorkersOption = CORES,
+    scheduler: Annotated[
+        str | None, typer.Option(help="A Dask scheduler's address: its workers grade instead.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the hidden tests' random inputs.")] = 0,
     isolation: IsolationOption = "bubblewrap",
     student: Annotated[
@@ -187,6 +191,7 @@ def grade(
     course: CourseOption = Path("course"),
 ) -> None:
     """Grade a class. Without SUBMISSIONS, a course's: into its gradebook."""
+    from autograder.grading.cluster import ClusterUnavailable, cluster
     from autograder.grading.grade import earlier_result, find_submissions, grade_class
     from autograder.grading.job import Job, SandboxUnavailable
 
@@ -212,15 +217,22 @@ def grade(
             if not jobs:
                 console.print("nothing is new: every hand-in has a grade that still holds")
                 return
-        with progress_bar("grading") as bar:
+        with contextlib.ExitStack() as stack:
+            executor = None
+            if scheduler is not None:
+                folder = submissions or course / "submitted"
+                needed = [the_lab.solution_path, folder.absolute()]
+                executor, workers = stack.enter_context(cluster(scheduler, needed))
+            bar = stack.enter_context(progress_bar("grading"))
             task = bar.add_task("", total=len(jobs))
             graded = grade_class(
                 jobs,
                 results,
                 workers,
+                executor,
                 progress=lambda result: bar.update(task, advance=1, description=result.student),
             )
-    except (LabError, FileNotFoundError, SandboxUnavailable) as error:
+    except (LabError, OSError, SandboxUnavailable, ClusterUnavailable) as error:
         raise fail(str(error)) from None
     show(list(graded.values()))
     console.print(f"results: {results}")
@@ -230,6 +242,12 @@ def grade(
             console.print(f"{what.removesuffix('.csv').removesuffix('.db')}: {course / what}")
         if problems:
             raise fail(problems)
+    failed = sum(result.status == "failed" for result in graded.values())
+    if failed:
+        raise fail(
+            f"{failed} of {len(graded)} have no grade, because the grader itself failed on them;"
+            " the table says how. Run the same command again to try them anew"
+        )
 
 
 def enter(lab: Lab, results: Iterable[Result], course: Path) -> str:
@@ -269,7 +287,7 @@ def check_isolation(isolation: str) -> None:
 def handed_in(lab: str, course: Path) -> dict[str, Path]:
     """Where each student's submission to a lab lies in a course."""
     found = {
-        student.name: student / lab
+        student_name(student.name): student / lab
         for student in sorted((course / "submitted").glob("[!.]*"))
         if os.path.lexists(student / lab)
     }
@@ -668,7 +686,7 @@ def show(results: list) -> None:
     table.columns[1].justify = "right"
     for result in results:
         score = f"{result.score:g}/{result.max_score:g}"
-        if result.status == "refused":
-            score = "refused"
+        if result.status != "graded":
+            score = result.status
         table.add_row(*(Text(cell) for cell in (result.student, score, summary(result))))
     console.print(table)

@@ -378,7 +378,7 @@ def write_csv(results: Iterable[Result], path: Path) -> None:
                     result.student,
                     result.lab,
                     result.status,
-                    result.score,
+                    "" if result.status == "failed" else result.score,
                     result.max_score,
                     summary(result),
                 ]

@@ -8,8 +8,9 @@ import os
 import sys
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from importlib.metadata import version
 from multiprocessing import get_context
@@ -19,26 +20,44 @@ from typing import TYPE_CHECKING
 import nbformat
 
 from autograder.authoring.lab import ROOT, Lab, LabError, read_lab
+from autograder.grading import kernel
+from autograder.grading.apart import run_apart
 from autograder.grading.handed_in import Refused, find_notebook, read_notebook, set_aside
-from autograder.grading.job import Isolation, Job, Result, SandboxUnavailable
+from autograder.grading.job import (
+    GraderFailed,
+    Isolation,
+    Job,
+    Result,
+    SandboxUnavailable,
+    student_name,
+)
 from autograder.grading.matching import ReleasedLab
 from autograder.grading.normalise import normalise
 
 if TYPE_CHECKING:
     from autograder.grading.sandbox import Sandbox
 
+# Whatever the grader fails on is tried once among the others and then alone.
+ATTEMPTS = 3
+HANDED_OUT = 2  # jobs per worker at a time, so that a class of thousands costs little memory
+SECONDS_BEYOND = 60.0  # for what comes after the last test, and for a test that doesn't end
 
-@functools.cache
-def _warm(lab_path: Path, isolation: Isolation) -> "tuple[Lab, ReleasedLab, Sandbox]":
-    """A lab, its released notebook and a sandbox for it, once per process."""
+# A lab, its released notebook and a sandbox for it, by what a job says of them: once per process.
+_warmed: "dict[tuple[Path, Isolation], tuple[Lab, ReleasedLab, Sandbox]]" = {}
+
+
+def _warm(job: Job) -> "tuple[Lab, ReleasedLab, Sandbox]":
     import torch
 
     from autograder.grading.sandbox import Sandbox
 
-    torch.set_num_threads(1)  # Several graders share the machine; and sums keep their order.
-    lab = read_lab(lab_path)
-    released = ReleasedLab(lab, released_notebook(lab))
-    return lab, released, Sandbox(imported_modules(lab), isolation)
+    key = job.lab_path, job.isolation
+    if key not in _warmed:
+        torch.set_num_threads(1)  # Several graders share the machine; and sums keep their order.
+        lab = read_lab(job.lab_path)
+        released = ReleasedLab(lab, released_notebook(lab))
+        _warmed[key] = lab, released, Sandbox(imported_modules(lab), job.isolation)
+    return _warmed[key]
 
 
 def released_notebook(lab: Lab) -> nbformat.NotebookNode:
@@ -66,26 +85,64 @@ def imported_modules(lab: Lab) -> list[str]:
     return sorted(modules)
 
 
-def grade(job: Job, exercises: Collection[str] | None = None) -> Result:
+def grade(job: Job, exercises: Collection[str] | None = None, last_attempt: bool = True) -> Result:
     """Grades one submission: a function of the job, and of nothing else.
+
+    It happens in a fork of this process, so that nothing is left of it but the result, and a
+    submission can take nobody with it. A sandbox that broke is replaced for the next one.
 
     Args:
         exercises: the exercises to test; all of them if None.
+        last_attempt: whether a submission that fails isn't tried again; see Sandbox.
 
     Raises:
         SandboxUnavailable: submissions can't be isolated on this machine.
+        FileNotFoundError: the lab hasn't been released.
     """
-    from autograder.grading.tester import run_tests
+    from autograder.grading.sandbox import SECONDS_PER_SUBMISSION
 
     start = time.monotonic()
-    lab, released, sandbox = _warm(job.lab_path, job.isolation)
+    lab, released, sandbox = _warm(job)
+    sandbox.last_attempt = last_attempt
+    deadline = start + SECONDS_PER_SUBMISSION
+
+    def work() -> str:
+        return _grade(job, lab, released, sandbox, exercises, deadline).to_json()
+
+    try:
+        result = Result.from_json(run_apart(work, SECONDS_PER_SUBMISSION + SECONDS_BEYOND))
+    except TimeoutError:
+        result = _empty_result(job, lab)
+        result.status = "refused"
+        result.reason = (
+            f"reading and grading it took more than {SECONDS_PER_SUBMISSION:.0f} s; hand in a"
+            " notebook without anything that isn't needed"
+        )
+    except GraderFailed as failure:
+        result = _failed(job, failure)
+    if result.status == "failed" and not sandbox.works():
+        _warmed.pop((job.lab_path, job.isolation))[2].close()
+    result.seconds = round(time.monotonic() - start, 3)
+    return result
+
+
+def _grade(
+    job: Job,
+    lab: Lab,
+    released: ReleasedLab,
+    sandbox: "Sandbox",
+    exercises: Collection[str] | None,
+    deadline: float,
+) -> Result:
+    from autograder.grading.tester import run_tests
+
     result = _empty_result(job, lab)
     try:
         notebook = find_notebook(job.path, lab.name)
         content = read_notebook(notebook)
         result.fingerprint = fingerprint(job, content)
         submission = normalise(content, released)
-        result.tests = run_tests(lab, submission, sandbox, job.seed, exercises)
+        result.tests = run_tests(lab, submission, sandbox, job.seed, deadline, exercises)
         result.score = sum(test.points for test in result.tests)
         result.repairs, result.flags = set_aside(job.path, notebook)
         result.repairs += submission.repairs
@@ -96,7 +153,17 @@ def grade(job: Job, exercises: Collection[str] | None = None) -> Result:
             question["answered"] = question["grade_id"] in submission.answered
     except Refused as refusal:
         result.status, result.reason = "refused", str(refusal)
-    result.seconds = round(time.monotonic() - start, 3)
+    except (GraderFailed, Exception) as failure:
+        return _failed(job, failure)
+    return result
+
+
+def _failed(job: Job, failure: BaseException) -> Result:
+    """The result of a submission that the grader failed on: no grade, and no fingerprint."""
+    result = _empty_result(job, read_lab(job.lab_path))
+    said = " ".join("".join(traceback.format_exception_only(failure)).split())
+    result.status = "failed"
+    result.reason = f"the grader itself failed, so there is no grade: {said}"
     return result
 
 
@@ -133,14 +200,14 @@ def fingerprint(job: Job, content: bytes) -> str:
     for part in (
         job.lab_path.read_bytes(),
         released.read_bytes() if released.is_file() else b"",
-        f"{job.seed} {job.isolation} {_code_digest()}".encode(),
+        f"{job.seed} {job.isolation} {code_digest()}".encode(),
     ):
         digest.update(hashlib.sha256(part).digest())
     return digest.hexdigest()
 
 
 @functools.cache
-def _code_digest() -> str:
+def code_digest() -> str:
     """A digest of the files of this project that take part in grading, and of the versions of
     what computes with them."""
     digest = hashlib.sha256(f"{sys.version} {version('torch')} {version('numpy')}".encode())
@@ -167,7 +234,7 @@ def find_submissions(folder: Path) -> dict[str, Path]:
     for path in entries:
         # A file and a folder of one name are two submissions, rather than one of them lost.
         bare = path.suffix == ".ipynb" and not os.path.lexists(folder / path.stem)
-        found[path.stem if bare else path.name] = path
+        found[student_name(path.stem if bare else path.name)] = path
     return found
 
 
@@ -185,12 +252,13 @@ def grade_class(
             is known.
         workers: the number of processes.
         executor: any executor to use instead of local processes, for example Dask's
-            `client.get_executor()`; its workers need one process (not thread) each.
+            `client.get_executor()`, with so many workers; each needs a process (not a thread) of
+            its own, the same checkout, and the same folders.
         progress: called with every result.
 
     Returns:
-        A result for every job, by student, in the order of the jobs. What goes wrong in the grader
-        itself becomes a refusal with that reason.
+        A result for every job, by student, in the order of the jobs. What the grader failed on
+        again and again has no grade, but the status "failed".
     """
     results.mkdir(parents=True, exist_ok=True)
     done: dict[str, Result] = {}
@@ -202,8 +270,11 @@ def grade_class(
         else:
             done[job.student] = earlier
             progress(earlier)
-    for job, result in _run(waiting, workers, executor):
-        result.write(results / f"{job.student}.json")
+    for job, result in _attempts(waiting, workers, executor):
+        try:
+            result.write(results / f"{job.student}.json")
+        except OSError as error:
+            result = _failed(job, error)
         done[job.student] = result
         progress(result)
     return {job.student: done[job.student] for job in jobs}
@@ -211,7 +282,7 @@ def grade_class(
 
 def earlier_result(job: Job, path: Path) -> Result | None:
     """The result in a file, if it is what grading the job now would give; None otherwise."""
-    with contextlib.suppress(OSError, ValueError, Refused):
+    with contextlib.suppress(Exception, Refused):  # Whatever it is, grading it anew will tell.
         result = Result.read(path)
         content = read_notebook(find_notebook(job.path, job.lab_path.stem))
         if result.status == "graded" and result.fingerprint == fingerprint(job, content):
@@ -219,41 +290,59 @@ def earlier_result(job: Job, path: Path) -> Result | None:
     return None
 
 
-def _run(jobs: list[Job], workers: int, executor: Executor | None) -> Iterator[tuple[Job, Result]]:
-    """Results as they come. A job that takes its whole process down is tried once more, alone."""
-    if executor is not None:
-        futures = {executor.submit(grade, job): job for job in jobs}
-        for future in as_completed(futures):
-            yield futures[future], _result_of(future, futures[future])
-        return
-    again = []
-    with processes(max(1, min(workers, len(jobs)))) as pool:
-        futures = {pool.submit(grade, job): job for job in jobs}
-        for future in as_completed(futures):
-            if isinstance(future.exception(), BrokenProcessPool):
-                again.append(futures[future])
+def _attempts(
+    jobs: list[Job], workers: int, executor: Executor | None
+) -> Iterator[tuple[Job, Result]]:
+    """Results as they come. What the grader fails on is tried again when the others are done, alone
+    on this machine."""
+    graded = False
+    for attempt in range(ATTEMPTS):
+        failed = []
+        last = attempt == ATTEMPTS - 1
+        at_once = HANDED_OUT * workers if attempt == 0 else 1
+        for job, future in _submit(jobs, min(workers, at_once), at_once, executor, last):
+            error = future.exception()
+            if isinstance(error, SandboxUnavailable | LabError | FileNotFoundError) and not graded:
+                raise error  # It would be the same for everybody.
+            result = future.result() if error is None else _failed(job, error)
+            if result.status == "failed" and not last:
+                failed.append(job)
             else:
-                yield futures[future], _result_of(future, futures[future])
-    for job in again:
-        with processes(1) as pool:
-            future = pool.submit(grade, job)
-            yield job, _result_of(future, job)
+                graded = True
+                yield job, result
+        jobs = failed
+
+
+def _submit(
+    jobs: list[Job], workers: int, at_once: int, executor: Executor | None, last_attempt: bool
+) -> Iterator[tuple[Job, Future]]:
+    """Jobs with their futures as these are done, not more than so many handed out at once. Where
+    one of the local processes dies, new ones are started; the futures of the jobs that they had at
+    the time say so."""
+    waiting = deque(jobs)
+    while waiting:
+        running: dict[Future, Job] = {}
+        broken = False
+        with processes(workers) if executor is None else contextlib.nullcontext(executor) as pool:
+            while running or (waiting and not broken):
+                try:
+                    while waiting and not broken and len(running) < at_once:
+                        future = pool.submit(grade, waiting[0], last_attempt=last_attempt)
+                        running[future] = waiting.popleft()
+                except BrokenProcessPool:
+                    if executor is not None:
+                        raise
+                    broken = True
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield running.pop(future), future
 
 
 def processes(count: int) -> ProcessPoolExecutor:
-    """Processes to grade in, each with a warm sandbox of its own."""
-    return ProcessPoolExecutor(count, mp_context=get_context("spawn"))
-
-
-def _result_of(future: Future, job: Job) -> Result:
-    """A future's result; a failure of the grader itself becomes a refusal."""
-    error = future.exception()
-    if error is None:
-        return future.result()
-    if isinstance(error, SandboxUnavailable | LabError | FileNotFoundError):
-        raise error
-    result = _empty_result(job, read_lab(job.lab_path))
-    result.status = "refused"
-    said = "".join(traceback.format_exception_only(error)).strip()
-    result.reason = f"the grader itself failed on this submission, please report it: {said}"
-    return result
+    """Processes to grade in, each with a warm sandbox of its own. They end with this process."""
+    return ProcessPoolExecutor(
+        count,
+        mp_context=get_context("spawn"),
+        initializer=kernel.die_with_parent,
+        initargs=(os.getpid(),),
+    )

@@ -112,7 +112,11 @@ def read_notebook(path: Path) -> bytes:
         Refused: the file is too large or can't be read.
     """
     try:
-        with path.open("rb") as file:
+        # What stands there now may not be what stood there before: look at what was opened.
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+        with open(path, "rb", opener=lambda name, _: os.open(name, flags)) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise Refused("the notebook is not a regular file")
             content = file.read(MOST_BYTES + 1)
     except (OSError, ValueError) as error:
         raise Refused(f"the notebook can't be read: {_reason(error)}") from error

@@ -9,9 +9,9 @@ import pickle
 import shutil
 import signal
 import socket
-import struct
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
@@ -23,20 +23,34 @@ import utils
 from autograder.authoring.lab import ROOT
 from autograder.authoring.reference import MODULE
 from autograder.grading import channel
-from autograder.grading.job import Isolation, SandboxUnavailable
-from autograder.grading.worker import SCRATCH
+from autograder.grading.job import GraderFailed, Isolation, SandboxUnavailable
+from autograder.grading.worker import (
+    ALLOWANCE,
+    ENDING,
+    READY,
+    SCRATCH,
+    TOTAL_MEMORY_BYTES,
+    Ending,
+)
 from utils.changes import ASPECTS, Change, apply, reachable
 from utils.guard import call_in_words, one_image
 
+# A call's limit counts processor time, of all of the worker's processes, so that a loaded machine
+# costs nobody points; the limits on wall time behind it are for what sleeps. A submission's spans
+# everything that is done to it.
 SECONDS_PER_CALL = 20.0
-SECONDS_PER_SUBMISSION = 300.0
+WALL_SECONDS_PER_CALL = 120.0
+SECONDS_PER_SUBMISSION = 900.0
 START_SECONDS = 120.0
+SECONDS_TO_END = 30.0
+MOST_SAID_BYTES = 2**20  # of what the warm process says on stderr
 
 # What a worker may see of this package: nothing that knows a test or a solution.
 WORKER_FILES = (
     "__init__.py",
     "grading/__init__.py",
     "grading/worker.py",
+    "grading/kernel.py",
     "grading/channel.py",
 )
 # What the warm process needs to make namespaces and then drop everything; a worker has none.
@@ -206,11 +220,19 @@ class Worker:
     Args:
         lifeline: closing it kills the worker and all its children; it tells how the worker ended.
         deadline: when the submission's time is over, on time.monotonic's clock.
+        sandbox: what forked it.
     """
 
-    def __init__(self, connection: socket.socket, lifeline: socket.socket, deadline: float) -> None:
+    def __init__(
+        self,
+        connection: socket.socket,
+        lifeline: socket.socket,
+        deadline: float,
+        sandbox: "Sandbox",
+    ) -> None:
         self._connection, self._lifeline, self._deadline = connection, lifeline, deadline
         self._lines: dict[str, int] = {}  # of every cell that was run, by its title
+        self._sandbox = sandbox
         self.lost: WorkerLost | None = None
 
     def run(self, title: str, source: str) -> None:
@@ -253,18 +275,14 @@ class Worker:
             raise self.lost
         pickled = io.BytesIO()
         _Pickler(pickled, protocol=pickle.HIGHEST_PROTOCOL).dump(request)
-        deadline = min(time.monotonic() + SECONDS_PER_CALL, self._deadline)
+        deadline = self._begin()
         try:
             channel.send_request(self._connection, pickled.getvalue(), deadline)
             reply = channel.receive_reply(self._connection, deadline)
             error = self._error(reply["error"]) if "error" in reply else None
             reply = {"result": None, "changes": []} | self._localise(reply)
         except TimeoutError:
-            if deadline == self._deadline:
-                reason = f"could not run: the notebook took {SECONDS_PER_SUBMISSION:.0f} s in all"
-            else:
-                reason = f"did not finish within {SECONDS_PER_CALL:.0f} s: an endless loop?"
-            raise self._lose(reason) from None
+            raise self._lose(self._late(deadline)) from None
         except EOFError:
             raise self._lose(None) from None
         except channel.ChannelError as broken:
@@ -297,28 +315,62 @@ class Worker:
             return {key: self._localise(item) for key, item in value.items()}
         return value
 
+    def _begin(self) -> float:
+        """Tells the supervisor that a call begins; gives the time by which it must have ended."""
+        with contextlib.suppress(OSError):  # Whether it is gone, the connection will show.
+            self._lifeline.send(ALLOWANCE.pack(SECONDS_PER_CALL))
+        return min(time.monotonic() + WALL_SECONDS_PER_CALL, self._deadline)
+
+    def _late(self, deadline: float) -> str:
+        if deadline == self._deadline:
+            return f"could not run: the notebook took {SECONDS_PER_SUBMISSION:.0f} s in all"
+        return f"did not finish within {WALL_SECONDS_PER_CALL:.0f} s: does it wait for something?"
+
     def _lose(self, reason: str | None) -> WorkerLost:
-        status = self.close()
-        if reason is None and status is not None and os.WIFEXITED(status):
-            reason = f"ended the process (exit status {os.WEXITSTATUS(status)})"
-        elif reason is None and status is not None and os.WTERMSIG(status) == signal.SIGKILL:
-            reason = "was stopped by the system: too much memory or processor time?"
-        elif reason is None:
-            number = os.WTERMSIG(status) if status is not None else 0
-            reason = f"crashed the process ({signal.strsignal(number) or 'unknown cause'})"
+        """Ends the worker. Without a reason, finds out why it had ended.
+
+        Raises:
+            GraderFailed: that isn't the student's doing.
+        """
+        ending, status = self.close()
+        if reason is None:
+            reason = self._why(ending, status)
         self.lost = WorkerLost(reason)
         return self.lost
 
-    def close(self) -> int | None:
-        """Ends the worker with all its children. Returns how it had ended, as os.wait tells it."""
+    def _why(self, ending: Ending | None, status: int) -> str:
+        if ending is None:
+            raise GraderFailed(f"the sandbox ended: {self._sandbox.said()}")
+        if ending is Ending.MEMORY:
+            return f"took too much memory, more than {TOTAL_MEMORY_BYTES / 2**30:g} GiB"
+        if ending is Ending.PROCESSOR_TIME:
+            return (
+                f"did not finish within {SECONDS_PER_CALL:.0f} s of processor time: an endless"
+                " loop?"
+            )
+        if os.WIFEXITED(status):
+            return f"ended the process (exit status {os.WEXITSTATUS(status)})"
+        if os.WTERMSIG(status) != signal.SIGKILL:
+            return f"crashed the process ({signal.strsignal(os.WTERMSIG(status))})"
+        # In its PID namespace a worker can't kill itself: this came from outside.
+        if not self._sandbox.last_attempt:
+            raise GraderFailed("a worker was killed from outside: is the machine out of memory?")
+        return "was stopped by the system: too much memory?"
+
+    def close(self) -> tuple[Ending | None, int]:
+        """Ends the worker with all its children. Returns why it had ended, None where nobody can
+        tell, and its status as os.wait tells it."""
         self._connection.close()
-        status = b""
+        message = b""
         with contextlib.suppress(OSError):
             self._lifeline.shutdown(socket.SHUT_WR)
-            self._lifeline.settimeout(5)
-            status = self._lifeline.recv(4)
+            self._lifeline.settimeout(SECONDS_TO_END)
+            message = self._lifeline.recv(ENDING.size)
         self._lifeline.close()
-        return struct.unpack("!i", status)[0] if len(status) == 4 else None
+        if len(message) != ENDING.size:
+            return None, 0
+        ending, status = ENDING.unpack(message)
+        return Ending(ending), status
 
 
 class Sandbox:
@@ -328,11 +380,16 @@ class Sandbox:
         modules: what the warm process imports beforehand, so that no worker has to.
         isolation: "bubblewrap", or "process" for limits on time and memory only.
 
+    Attributes:
+        last_attempt: whether a submission isn't tried again, so that a worker that is killed from
+            outside must be the student's doing, as where it makes the machine run out of memory.
+
     Raises:
         SandboxUnavailable: bubblewrap is missing or may not make namespaces here.
     """
 
     def __init__(self, modules: Iterable[str], isolation: Isolation = "bubblewrap") -> None:
+        self.last_attempt = False
         self._control, theirs = socket.socketpair()
         confined = isolation == "bubblewrap"
         command = [sys.executable, "-m", "autograder.grading.worker", str(theirs.fileno())]
@@ -353,41 +410,74 @@ class Sandbox:
         }
         if confined:
             command = [*_bubblewrap(), *command]
+        # A file, not a pipe: nobody need read it for the other side to go on.
+        self._stderr = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
         self._process = subprocess.Popen(
             command,
             env=variables,
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            stderr=self._stderr,
         )
         theirs.close()
         self._control.settimeout(START_SECONDS)
-        if self._control.recv(5) != b"ready":
-            assert self._process.stderr is not None
-            said = self._process.stderr.read().decode(errors="replace").strip().splitlines()
+        answer = b""
+        with contextlib.suppress(OSError):
+            answer = self._control.recv(5)
+        if answer != b"ready":
+            said = self.said()
             self.close()
             raise SandboxUnavailable(
-                f"the sandbox did not start ({said[-1] if said else 'no reason given'});"
+                f"the sandbox did not start ({said});"
                 " mend that, or grade without it by --isolation process, which lets submissions"
                 " read this machine's files"
             )
 
     def worker(self, deadline: float) -> Worker:
-        """Forks a fresh worker, which must be done by the deadline on time.monotonic's clock."""
+        """Forks a fresh worker, which must be done by the deadline on time.monotonic's clock.
+
+        Raises:
+            GraderFailed: there is none to be had; no student's code has run.
+        """
+        if os.fstat(self._stderr.fileno()).st_size > MOST_SAID_BYTES:
+            self._stderr.truncate(0)
+            self._stderr.seek(0)  # For the warm process too: it writes where this file stands.
         (connection, theirs), (lifeline, their_lifeline) = socket.socketpair(), socket.socketpair()
-        with theirs, their_lifeline:
-            descriptors = [theirs.fileno(), their_lifeline.fileno()]
-            socket.send_fds(self._control, [b"fork"], descriptors)
-        return Worker(connection, lifeline, deadline)
+        connection.settimeout(START_SECONDS)
+        try:
+            with theirs, their_lifeline:
+                descriptors = [theirs.fileno(), their_lifeline.fileno()]
+                socket.send_fds(self._control, [b"f"], descriptors)
+            ready = connection.recv(len(READY)) == READY
+        except OSError:
+            ready = False
+        if not ready:
+            connection.close()
+            lifeline.close()
+            raise GraderFailed(f"the sandbox started no worker: {self.said()}")
+        return Worker(connection, lifeline, deadline, self)
+
+    def works(self) -> bool:
+        """Whether it still starts workers."""
+        try:
+            self.worker(time.monotonic() + START_SECONDS).close()
+        except GraderFailed:
+            return False
+        return True
+
+    def said(self) -> str:
+        """The last line of what the warm process has said on stderr."""
+        place = max(0, os.fstat(self._stderr.fileno()).st_size - 4096)
+        said = os.pread(self._stderr.fileno(), 4096, place).decode(errors="replace")
+        return (said.strip().splitlines() or ["no reason given"])[-1]
 
     def close(self) -> None:
         """Ends the warm process and every worker."""
         self._control.close()
         self._process.kill()
         self._process.wait()
-        if self._process.stderr:
-            self._process.stderr.close()
+        self._stderr.close()
 
     def __enter__(self) -> "Sandbox":
         return self
@@ -427,4 +517,5 @@ def _bubblewrap() -> list[str]:
     if not any(path.is_relative_to("/tmp") for path in visible):
         command += ["--symlink", SCRATCH, "/tmp"]
     command += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", SCRATCH]
+    command += ["--ro-bind", "/dev/null", "/dev/zero"]  # Shared memory that no limit counts.
     return [*command, "--remount-ro", "/"]

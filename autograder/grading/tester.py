@@ -13,7 +13,6 @@ from autograder.authoring.reference import run_reference
 from autograder.grading.job import TestOutcome
 from autograder.grading.normalise import Submission
 from autograder.grading.sandbox import (
-    SECONDS_PER_SUBMISSION,
     RemoteObject,
     Sandbox,
     Worker,
@@ -40,9 +39,10 @@ class _Session:
         sandbox: Sandbox,
         submission: Submission,
         seed: int,
+        deadline: float,
     ) -> None:
         self._sandbox, self._steps, self._seed = sandbox, list(submission.steps), seed
-        self._deadline = time.monotonic() + SECONDS_PER_SUBMISSION
+        self._deadline = deadline
         self._worker: Worker | None = None
         self._stand_ins: dict[str, Any] = {}
         self._data: dict[str, Any] = {}  # by name, what the worker of the moment has
@@ -102,19 +102,21 @@ def run_tests(
     submission: Submission,
     sandbox: Sandbox,
     seed: int,
+    deadline: float,
     exercises: Collection[str] | None = None,
 ) -> list[TestOutcome]:
     """Runs a lab's test cells on a submission.
 
     Args:
         seed: of the hidden tests' random inputs and of everybody's global generators.
+        deadline: when the submission's time is over, on time.monotonic's clock.
         exercises: the exercises to test; all of them if None.
 
     Returns:
         One outcome for every test cell, in order.
     """
     given, reference = run_reference(lab, seed)
-    session = _Session(lab, reference, sandbox, submission, seed)
+    session = _Session(lab, reference, sandbox, submission, seed, deadline)
     outcomes = []
     lost: dict[str, str] = {}
     with contextlib.closing(session):

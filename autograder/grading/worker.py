@@ -7,19 +7,24 @@ what may pass between the two.
 """
 
 import contextlib
-import ctypes
+import enum
 import importlib
 import io
 import os
 import pickle
 import random
 import resource
+import secrets
 import select
+import shutil
 import signal
 import socket
 import struct
 import sys
+import tempfile
+import time
 import traceback
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -28,127 +33,180 @@ import numpy as np
 import psutil
 import torch
 
-from autograder.grading import channel
+from autograder.grading import channel, kernel
 from utils.changes import Snapshot
 
 MEMORY_BYTES = 2 * 2**30  # of address space for one process, beyond what the warm one has
-TOTAL_MEMORY_BYTES = 4 * 2**30  # resident, of all processes of a submission together
+TOTAL_MEMORY_BYTES = 4 * 2**30  # held by all processes of a submission together
 PROCESSES = 16  # threads included
-FILE_BYTES = 256 * 2**20
-CPU_SECONDS = 600
+DESCRIPTORS = 256  # of one process; each may stand for memory in the kernel
+FILE_BYTES = 256 * 2**20  # of one file, and of all files in a folder that can be written
+FILES = 10_000  # in such a folder
+SECONDS_PER_CHECK = 0.1  # between two looks at memory and processor time
 SCRATCH = "/scratch"  # Not /tmp: the project itself may lie there.
-FIRST_UID = 2**20  # Every submission gets a user of its own, so that limits count it alone.
+# Every submission gets a user of its own, so that limits count it alone, whatever else is graded on
+# this machine at the time: one of this many at random, from where no distribution puts any.
+FIRST_UID, UIDS = 2_001_000_000, 2**27
+# What a process of a submission holds, in /proc/PID/status: shared memory that isn't in one of the
+# folders, which have a limit, can't be had.
+HELD = ("RssAnon:", "RssShmem:", "VmSwap:", "VmPTE:")
 
-# From the kernel's headers: sched.h, mount.h, prctl.h, capability.h.
-CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWPID = 0x00020000, 0x08000000, 0x20000000
-MS_NOSUID, MS_NODEV = 2, 4
-PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 4, 24, 38
-CAPABILITY_VERSION_3 = 0x20080522
-
-_libc = ctypes.CDLL(None, use_errno=True)
+# What goes over a worker's sockets beside requests and replies.
+READY = b"r"  # on the channel: a student's code may come now
+ALLOWANCE = struct.Struct("!d")  # to the supervisor: seconds of processor time for this call
+ENDING = struct.Struct("!Bi")  # from it: an Ending, and a status as os.wait gives it
 
 
-def _system(name: str, *arguments: Any) -> None:
-    if getattr(_libc, name)(*arguments) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"{name}: {os.strerror(number)}")
+class Ending(enum.IntEnum):
+    """Why a worker ended: by itself or from outside, or its supervisor had to end it."""
+
+    ITSELF = 0
+    MEMORY = 1
+    PROCESSOR_TIME = 2
+    RELEASED = 3
 
 
 def serve(control: socket.socket, confined: bool) -> None:
     """Forks a worker for every (channel, lifeline) that arrives, until the other side is gone."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # The kernel reaps the supervisors.
-    _system("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0)
-    for number in range(2**30):
+    kernel.system("prctl", kernel.PR_SET_DUMPABLE, 0, 0, 0, 0)
+    while True:
         message, descriptors, _, _ = socket.recv_fds(control, 1, 2)
         if not message:
             return
         if os.fork() == 0:
-            control.close()
             try:
-                _supervise(*descriptors, uid=FIRST_UID + number, confined=confined)
+                control.close()
+                _supervise(*descriptors, confined=confined)
+            except BaseException:
+                traceback.print_exc()  # The tester keeps it, and sees that no ending was told.
             finally:
                 os._exit(1)
         for descriptor in descriptors:
             os.close(descriptor)
 
 
-def _supervise(channel_fd: int, lifeline: int, *, uid: int, confined: bool) -> None:
-    """Starts the worker, and kills all of it when it ends or when the tester lets go.
+def _supervise(channel_fd: int, lifeline: int, *, confined: bool) -> None:
+    """Starts the worker, and kills all of it when it ends, when the tester lets go or when it takes
+    too much.
 
-    The worker is process 1 of a PID namespace, so that no child of it can outlive it.
+    Over the lifeline, the tester says how many seconds of processor time each call may take, as it
+    begins; at the end, the supervisor says why it ended and with which status. Shutting the
+    lifeline down lets go. The worker is process 1 of a PID namespace, so that no child of it can
+    outlive it.
     """
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     most_bytes = psutil.Process().memory_info().vms + MEMORY_BYTES
+    supervisor = 0  # as seen from inside
+    folder = SCRATCH
     if confined:
-        _system("unshare", CLONE_NEWPID | CLONE_NEWIPC)
+        kernel.system("unshare", kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC)
+    else:
+        supervisor, folder = os.getpid(), tempfile.mkdtemp(prefix="autograder-")
     child = os.fork()
     if child == 0:
         os.setsid()
         os.close(lifeline)
-        _confine(uid, most_bytes, confined)
+        _confine(folder, most_bytes, supervisor, confined)
         with socket.socket(fileno=channel_fd) as connection, contextlib.suppress(EOFError):
+            connection.sendall(READY)
             _work(connection)
         os._exit(0)
     os.close(channel_fd)
-    descriptors = [lifeline, os.pidfd_open(child)]
-    while not any(select.select(descriptors, [], [], 0.25)) and _memory(child) < TOTAL_MEMORY_BYTES:
-        pass
+    ending = _watch(child, lifeline)
     for kill in (os.kill, os.killpg):
         with contextlib.suppress(ProcessLookupError):
             kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     with contextlib.suppress(OSError):
-        os.write(lifeline, struct.pack("!i", status))
+        os.write(lifeline, ENDING.pack(ending, status))
+    if not confined:
+        shutil.rmtree(folder, ignore_errors=True)
     os._exit(0)
 
 
-def _memory(process: int) -> int:
-    """The resident memory, in bytes, of a process and its descendants; 0 where it has ended."""
-    total = 0
+def _watch(child: int, lifeline: int) -> Ending:
+    """Waits for a worker's end, or for a reason to end it."""
+    ended = os.pidfd_open(child)
+    allowance, most_seconds = 0.0, float("inf")
+    due = time.monotonic() + SECONDS_PER_CHECK
+    while True:
+        waiting = max(0.0, due - time.monotonic())
+        readable, _, _ = select.select([lifeline, ended], [], [], waiting)
+        if ended in readable:
+            return Ending.ITSELF
+        if readable:
+            message = os.read(lifeline, 4096)
+            if not message:
+                return Ending.RELEASED
+            (allowance,) = ALLOWANCE.unpack(message[-ALLOWANCE.size :])
+            most_seconds = 0.0  # to be set at the next look
+        if time.monotonic() >= due:
+            held, seconds = _usage(child)
+            if held > TOTAL_MEMORY_BYTES:
+                return Ending.MEMORY
+            most_seconds = most_seconds or seconds + allowance
+            if seconds > most_seconds:
+                return Ending.PROCESSOR_TIME
+            due = time.monotonic() + SECONDS_PER_CHECK
+
+
+def _usage(process: int) -> tuple[int, float]:
+    """The memory in bytes and the processor time in seconds of a process and its descendants."""
+    held, seconds = 0, 0.0
     with contextlib.suppress(psutil.NoSuchProcess):
         root = psutil.Process(process)
         for member in (root, *root.children(recursive=True)):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                usage = member.memory_info()
-                total += usage.rss - usage.shared
-    return total
+            with contextlib.suppress(psutil.NoSuchProcess, OSError):
+                with open(f"/proc/{member.pid}/status") as status:
+                    fields = [line.split() for line in status]
+                held += sum(1024 * int(words[1]) for words in fields if words[0] in HELD)
+                seconds += sum(member.cpu_times()[:4])
+    return held, seconds
 
 
-def _confine(uid: int, most_bytes: int, confined: bool) -> None:
+def _confine(folder: str, most_bytes: int, supervisor: int, confined: bool) -> None:
     """Takes from this process what a student's code doesn't need."""
+    with contextlib.suppress(OSError):  # Where memory runs out, let it be this process that ends.
+        Path("/proc/self/oom_score_adj").write_text("1000")
     if confined:
-        _system("unshare", CLONE_NEWNS)
+        kernel.system("unshare", kernel.CLONE_NEWNS)
         _hide_other_processes()
         for place in (SCRATCH.encode(), b"/dev/shm"):
-            size = f"mode=1777,size={FILE_BYTES}".encode()
-            _system("mount", b"tmpfs", place, b"tmpfs", MS_NOSUID | MS_NODEV, size)
-    os.chdir(SCRATCH if confined else "/tmp")
+            size = f"mode=1777,size={FILE_BYTES},nr_inodes={FILES}".encode()
+            flags = kernel.MS_NOSUID | kernel.MS_NODEV
+            kernel.system("mount", b"tmpfs", place, b"tmpfs", flags, size)
+    os.chdir(folder)
     for limit, value in (
         (resource.RLIMIT_AS, most_bytes),
         (resource.RLIMIT_NPROC, PROCESSES),
+        (resource.RLIMIT_NOFILE, DESCRIPTORS),
         (resource.RLIMIT_FSIZE, FILE_BYTES),
-        (resource.RLIMIT_CPU, CPU_SECONDS),
         (resource.RLIMIT_CORE, 0),
     ):
         resource.setrlimit(limit, (value, value))
     if confined:
-        for capability in range(64):
-            _libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
         if os.getuid() == 0:
+            uid = FIRST_UID + secrets.randbelow(UIDS)
             os.setgroups([])
             os.setresgid(uid, uid, uid)
             os.setresuid(uid, uid, uid)
-        header = struct.pack("Ii", CAPABILITY_VERSION_3, 0)
-        _system("capset", header, struct.pack("6I", 0, 0, 0, 0, 0, 0))
-    _system("prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        kernel.drop_capabilities()
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(nowhere, stream)
+    os.close(nowhere)
+    kernel.die_with_parent(supervisor)  # only now: a change of user would undo it
+    kernel.filter_system_calls()
 
 
 def _hide_other_processes() -> None:
     """Gives this PID namespace a /proc of its own; an empty one where the kernel forbids that."""
+    flags = kernel.MS_NOSUID | kernel.MS_NODEV
     try:
-        _system("mount", b"proc", b"/proc", b"proc", MS_NOSUID | MS_NODEV, None)
+        kernel.system("mount", b"proc", b"/proc", b"proc", flags, None)
     except OSError:
-        _system("mount", b"tmpfs", b"/proc", b"tmpfs", MS_NOSUID | MS_NODEV, b"mode=555,size=4k")
+        kernel.system("mount", b"tmpfs", b"/proc", b"tmpfs", flags, b"mode=555,size=4k")
 
 
 class _Unpickler(pickle.Unpickler):
