@@ -4,7 +4,7 @@ BIN := .venv/bin
 # The grader finds jupyter, alembic and the like beside its own Python.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup sandbox demo test slow lab bench report mutants quality
+.PHONY: setup sandbox demo test slow retrain mutants quality lab bench report
 
 setup: .venv/ready  ## the environment .venv, with all that labs, grading and tests need
 
@@ -28,11 +28,15 @@ demo: setup sandbox  ## a small class, graded from release to feedback
 test: setup sandbox  ## lint, labs/ against solutions/, and the fast tests
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet . || { echo "Run '$(BIN)/ruff format .' first."; exit 1; }
+	@$(BIN)/lint-imports --no-logo --no-cache
 	@$(BIN)/autograder release --check
-	@$(BIN)/pytest -q -m "not slow"
+	@$(BIN)/pytest -q -m "not slow and not retrain"
 
-slow: setup sandbox  ## the slow tests: every known mistake, every solution, trainings, stock nbgrader
-	@$(BIN)/pytest -q -m slow --durations 15
+slow: setup sandbox  ## the slow tests, two at a time: every known mistake, every solution, stock nbgrader
+	@$(BIN)/pytest -q -m slow -n 2 --dist worksteal --durations 25
+
+retrain: setup  ## trains the shipped network `base` again, which takes minutes, and compares
+	@$(BIN)/pytest -q -m retrain
 
 mutants: setup sandbox  ## every single change to every solution, which some test should notice (an hour)
 	@$(BIN)/autograder mutants

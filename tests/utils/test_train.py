@@ -117,7 +117,7 @@ def test_every_network_has_a_recipe_and_starts_from_one_without():
     assert all(RECIPES[recipe.start].start is None for recipe in RECIPES.values() if recipe.start)
 
 
-@pytest.mark.slow
+@pytest.mark.retrain
 def test_the_command_retrains_base(tmp_path, monkeypatch):
     """About four minutes of processor time."""
     from utils.report import grad_cam, pointing
