@@ -214,7 +214,7 @@ def test_whatever_comes_gets_one_sentence_and_no_warning(data):
     pair = [data.draw(arrays.arrays(data.draw(dtypes), data.draw(shapes))) for _ in range(2)]
     with warnings.catch_warnings(action="error"):
         try:
-            check_close(*pair, "f(x)", mistakes={"one": pair[1] * 1, "another": np.arange(3.0)})
+            check_close(*pair, "f(x)", mistakes={"one": pair[1].copy(), "another": np.arange(3.0)})
         except AssertionError as failure:
             assert str(failure).startswith("f(x): expected ")
             assert "\n" not in str(failure)
@@ -302,12 +302,12 @@ def test_a_permutation_is_named_only_for_what_it_is(seed, shape, dtype):
     result = generator.permutation(target.ravel()).reshape(shape)
     assume((result != target).any())
     said = cause(result, target)
-    if "swapped" in said:
+    if said.endswith("swapped") and ", " not in said:
         assert any(
             np.array_equal(result, target.swapaxes(*axes))
             for axes in np.ndindex(target.ndim, target.ndim)
         )
-    elif "reversed" not in said and "rolled" not in said:
+    elif not any(word in said for word in ("swapped", "reversed", "rolled")):
         assert said == "" or said.startswith(PLACES)
 
 
@@ -341,4 +341,5 @@ def test_an_everyday_mistake_is_named_rightly_or_not_at_all(seed, shape, dtype, 
     handful = target.size >= 7 and dtype == np.float64 and shape[0] > 1
     assert name in said or not handful or name in ("are clipped",), said
     # Short arrays may leave two readings, or none; a wrong one alone is never given.
-    assert name in said or said == "" or said.startswith((*PLACES, "axis 0, of length 1,")), said
+    true = ("axis 0, of length ", "every value is zero", *PLACES)
+    assert name in said or said == "" or said.startswith(true), said
