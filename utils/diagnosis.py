@@ -117,11 +117,12 @@ def _complex_mistake(result: np.ndarray, target: np.ndarray, tolerance: float) -
     """The same for complex numbers, of which less is known."""
     if result.shape != target.shape or not result.any() or not target.any():
         return ""
+    right = target.astype(np.complex128)
     for name, candidate in [
-        ("the sign is reversed", -target),
-        ("it is the complex conjugate", np.conj(target)),
-        ("the imaginary part is lost", np.real(target)),
-        ("the absolute value is taken", np.abs(target)),
+        ("the sign is reversed", -right),
+        ("it is the complex conjugate", np.conj(right)),
+        ("the imaginary part is lost", np.real(right)),
+        ("the absolute value is taken", np.abs(right)),
     ]:
         if is_close(result, candidate, tolerance) and not is_close(candidate, target, tolerance):
             return name

@@ -275,6 +275,14 @@ def fgsm(X, y, model, epsilon):
     return torch.cat(results)
 
 
+# %% correct="fgsm"
+def fgsm(X, y, model, epsilon):
+    X = X.clone().requires_grad_()
+    F.cross_entropy(model(X), y, reduction="sum").backward()
+    sign = torch.where(X.grad > 0, 1.0, torch.where(X.grad < 0, -1.0, 0.0))  # float32
+    return (X + epsilon * sign).detach().clamp(0, 1)
+
+
 # %% mistake="pgd" named="nothing brings the images back to the ball"
 def pgd(X, y, model, epsilon, step_size, num_steps, start=None):
     X_adv = X.clone() if start is None else (X + start).clamp(0, 1)

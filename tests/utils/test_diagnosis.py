@@ -131,6 +131,7 @@ def edged(array, *places):
         (np.where(X > 1, np.nan, X), X, "3 of 24 values are NaN, as from 0 / 0, or from the root"),
         (np.where(X > 1, -np.inf, X), X, "3 of 24 values are infinite, as from a division by 0"),
         (X * 1j, X, "the values are complex where real ones belong"),
+        (MASK * 1j, MASK, "the values are complex where real ones belong"),
         (X - 2j, X + 2j, "it is the complex conjugate"),
         # two at once
         (3 * abs(X), X, "the absolute value is taken, and every value is 3 times that"),
