@@ -19,6 +19,7 @@ MOST_BYTES_TOGETHER = 256 * 2**20  # of all that one student handed in, unpacked
 MOST_RATIO = 200  # what a file of more than 8 MiB may grow by
 MOST_FILES = 2000  # of one student
 MOST_DEPTH = 3  # of zips within zips
+MOST_PATH = 1000  # bytes of a path within what one student handed in
 JUNK = re.compile(r"__MACOSX|\.DS_Store|Thumbs\.db|desktop\.ini|\.ipynb_checkpoints|\._.*")
 UNOPENED = (".7z", ".rar", ".tar", ".gz", ".bz2", ".xz")
 
@@ -212,7 +213,9 @@ class Unpacked:
         if together > MOST_BYTES_TOGETHER or len(self.files) >= MOST_FILES:
             raise Unreadable("holds more than anybody needs to hand in: look at it by hand")
         safe = "/".join(safe_name(part) for part in path)
-        free = free_name(safe, {name.casefold() for name in self.files})
+        if len(safe.encode()) > MOST_PATH:
+            raise Unreadable("lies too many folders deep: look at it by hand")
+        free = free_name(safe, self.files)
         if free != safe:
             self.notes.append(f"{'/'.join(path)} came more than once: also kept as {free}")
         self.files[free] = content
@@ -261,13 +264,22 @@ def safe_name(part: str) -> str:
     return cleaned
 
 
-def free_name(name: str, taken: Collection[str]) -> str:
-    """A path that is none of those taken, which are casefolded: with a number where it has to."""
-    path, count, free = PurePosixPath(name), 1, name
-    while free.casefold() in taken:
+def free_name(name: str, files: Collection[str]) -> str:
+    """A path that can stand beside some files, in systems that mind case or don't: with a number
+    where one of them has its name, or is a folder's name on its way, or lies below it."""
+    taken = {file.casefold() for file in files}
+    folders = {str(above) for file in taken for above in PurePosixPath(file).parents}
+    path = PurePosixPath(name)
+    above = list(path.parts[:-1])
+    for level in range(len(above)):
+        while "/".join(above[: level + 1]).casefold() in taken:
+            above[level] += " (2)"
+    path, count = PurePosixPath(*above, path.name), 1
+    free = path
+    while str(free).casefold() in taken | folders:
         count += 1
-        free = str(path.with_name(f"{path.stem} ({count}){path.suffix}"))
-    return free
+        free = path.with_name(f"{path.stem} ({count}){path.suffix}")
+    return str(free)
 
 
 def replace_file(path: Path, content: bytes) -> None:

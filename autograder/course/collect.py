@@ -37,12 +37,13 @@ from autograder.course.roster import Person
 # Canvas: [NAME_][LATE_]USERID_ATTACHMENTID_FILENAME, where NAME can hold digits and `_` itself.
 CANVAS_TEXT = re.compile(r"(?P<name>.*?)_?(?P<late>(?:^|_)LATE)?_(?P<user>\d+)_(?:text|link)\.html")
 CANVAS_ANONYMOUS = re.compile(
-    r"(?P<late>LATE_)?(?P<user>anon_[^\W_]+)_(?:(?P<attachment>\d+)_(?P<file>.+)|(?:text|link)\.html)"
+    r"(?P<late>LATE_)?(?P<user>anon_[^\W_]+)_(?:(?P<attachment>\d{1,20})_(?P<file>.+)|(?:text|link)\.html)"
 )
 MOODLE = re.compile(
     r"(?P<name>.*?)(?:_(?P<number>\d+))?_assignsubmission_(?P<plugin>[a-z0-9]+)(?:_(?P<file>.*))?",
     re.S,
 )
+NUMBER = re.compile(r"\d{1,20}")
 GRADESCOPE = "submission_metadata.yml"
 MOST_METADATA = 64 * 2**20
 
@@ -149,7 +150,7 @@ def _split_canvas(part: str, users: set[str]) -> tuple[str, Person, bool, int, s
     pairs = [
         place
         for place in range(len(fields) - 2)
-        if fields[place].isdecimal() and fields[place + 1].isdecimal()
+        if all(NUMBER.fullmatch(field) for field in fields[place : place + 2])
     ]
     if not pairs:
         match = CANVAS_TEXT.fullmatch(part)

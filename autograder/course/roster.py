@@ -146,7 +146,7 @@ def _cell(row: list[str], head: list[str], *names: str) -> str:
 
 
 def _canvas(head: list[str], records: list[list[str]]) -> list[Person]:
-    people = []
+    people: dict[str, Person] = {}  # Somebody in two sections may have two rows.
     for row in records:
         number = _cell(row, head, "ID")
         name = (
@@ -157,16 +157,14 @@ def _canvas(head: list[str], records: list[list[str]]) -> list[Person]:
         if not number or "Points Possible" in row[0] or name == "Student, Test":
             continue
         login = _cell(row, head, "SIS Login ID")
-        people.append(
-            Person(
-                name=name,
-                email=login if "@" in login else "",
-                lms_user_id=number,
-                login=login.partition("@")[0],
-                sis=_cell(row, head, "SIS User ID"),
-            )
+        people[number] = Person(
+            name=name,
+            email=login if "@" in login else "",
+            lms_user_id=number,
+            login=login.partition("@")[0],
+            sis=_cell(row, head, "SIS User ID"),
         )
-    return people
+    return list(people.values())
 
 
 def identifier_column(records: list[list[str]]) -> int | None:

@@ -534,3 +534,33 @@ def test_names_that_systems_mind_are_made_safe(course: Path, notebook: bytes, tm
     for path in (course / "collected").rglob("*"):
         assert len(os.fsencode(path.name)) <= 255
         assert not path.name.startswith(".")
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        [("a", b"1"), ("a/b.txt", b"2"), ("A/b.txt", b"3")],
+        [("a/b.txt", b"1"), ("A", b"2")],
+        [("/".join(["deep" * 20] * 60), b"1"), ("b", b"2")],
+    ],
+    ids=["file-then-folder", "folder-then-file", "deep"],
+)
+def test_paths_that_get_in_each_others_way_cost_nobody_else(
+    course: Path, notebook: bytes, tmp_path, files
+) -> None:
+    path = tmp_path / "canvas.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("ada_1_10_x.zip", downloads.zipped(files))
+        archive.writestr(f"bob_2_11_{LAB}.ipynb", notebook)
+        archive.writestr(f"eve_3_{'9' * 5000}_{LAB}.ipynb", notebook)
+    rows = gather(course, path)
+    assert placed(course) == {"bob": notebook}
+    kept = set(tree(course).values())
+    assert all(content in kept or "too many folders" in rows["ada"].done for _, content in files)
+
+
+def test_somebody_in_two_sections_is_one_student(course: Path, notebook: bytes, tmp_path) -> None:
+    path, people = download("canvas", tmp_path, [one(files=[(f"{LAB}.ipynb", notebook)])])
+    line = next(line for line in people.read_text().splitlines() if "Lovelace" in line)
+    people.write_text(people.read_text() + line.replace("Tuesday", "Friday") + "\n")
+    assert set(gather(course, path, people=people)) == {"login1"}
