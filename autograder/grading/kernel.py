@@ -43,7 +43,8 @@ MACHINES = {
     "x86_64": (0, 0xC000003E, {"clone": 56, "mmap": 9, "prctl": 157, "socket": 41}),
     "aarch64": (1, 0xC00000B7, {"clone": 220, "mmap": 222, "prctl": 167, "socket": 198}),
 }
-SOCKET_FAMILIES = (1, 2, 10, 16)  # AF_UNIX, AF_INET, AF_INET6, AF_NETLINK
+LOCAL_FAMILIES = (1,)  # AF_UNIX
+SOCKET_FAMILIES = (*LOCAL_FAMILIES, 2, 10, 16)  # AF_INET, AF_INET6, AF_NETLINK
 MAP_SHARED_ANONYMOUS = 0x21
 X32 = 0x40000000  # On x86_64, numbers from here on are a second table of the same calls.
 
@@ -83,12 +84,11 @@ def drop_capabilities() -> None:
     system("capset", header, struct.pack("6I", 0, 0, 0, 0, 0, 0))
 
 
-def filter_program(machine: str) -> bytes | None:
+def filter_program(machine: str, families: tuple[int, ...] = SOCKET_FAMILIES) -> bytes | None:
     """The filter of system calls as a program for the kernel; None for a machine that has none.
 
     Calls that no lab needs fail as if the kernel didn't know them. So do clone with new namespaces,
-    shared memory without a file, sockets other than the internet's, and going on without one's
-    supervisor.
+    shared memory without a file, sockets of other families, and going on without one's supervisor.
     """
     if machine not in MACHINES:
         return None
@@ -106,7 +106,11 @@ def filter_program(machine: str) -> bytes | None:
         ("mmap", 3, [(AND, 0, 0, MAP_SHARED_ANONYMOUS), (IF_EQUAL, 0, 1, MAP_SHARED_ANONYMOUS)]),
         ("clone", 0, [(IF_ANY_BIT, 0, 1, CLONE_NEW)]),
         ("prctl", 0, [(IF_EQUAL, 0, 1, PR_SET_PDEATHSIG)]),
-        ("socket", 0, [(IF_EQUAL, 4 - n, 0, family) for n, family in enumerate(SOCKET_FAMILIES)]),
+        (
+            "socket",
+            0,
+            [(IF_EQUAL, len(families) - n, 0, family) for n, family in enumerate(families)],
+        ),
     ):
         program += [
             (IF_EQUAL, 0, len(test) + 3, numbers[call]),
@@ -121,10 +125,10 @@ def filter_program(machine: str) -> bytes | None:
     return b"".join(struct.pack("HBBI", *instruction) for instruction in program)
 
 
-def filter_system_calls() -> None:
+def filter_system_calls(families: tuple[int, ...] = SOCKET_FAMILIES) -> None:
     """Puts `filter_program` on this process and all its children, for good, where there is one."""
     system("prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    program = filter_program(platform.machine())
+    program = filter_program(platform.machine(), families)
     if program is not None:
         buffer = ctypes.create_string_buffer(program, len(program))
         header = struct.pack("HP", len(program) // 8, ctypes.addressof(buffer))

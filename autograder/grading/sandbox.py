@@ -378,22 +378,26 @@ class Sandbox:
 
     Args:
         modules: what the warm process imports beforehand, so that no worker has to.
-        isolation: "bubblewrap", or "process" for limits on time and memory only.
+        isolation: "bubblewrap", or "process" for limits on time and memory only, or "user" for
+            these and a user of its own, who has no network; only root can give it that.
 
     Attributes:
         last_attempt: whether a submission isn't tried again, so that a worker that is killed from
             outside must be the student's doing, as where it makes the machine run out of memory.
 
     Raises:
-        SandboxUnavailable: bubblewrap is missing or may not make namespaces here.
+        SandboxUnavailable: bubblewrap is missing or may not make namespaces here; or this isn't
+            root, who alone can change the user.
     """
 
     def __init__(self, modules: Iterable[str], isolation: Isolation = "bubblewrap") -> None:
+        if isolation == "user" and os.getuid() != 0:
+            raise SandboxUnavailable("only root can give every submission a user of its own")
         self.last_attempt = False
         self._control, theirs = socket.socketpair()
         confined = isolation == "bubblewrap"
         command = [sys.executable, "-m", "autograder.grading.worker", str(theirs.fileno())]
-        command += ["confined" if confined else "plain", *modules]
+        command += [isolation, *modules]
         scratch = SCRATCH if confined else "/tmp"
         variables = {
             "HOME": scratch,

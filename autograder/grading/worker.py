@@ -42,6 +42,7 @@ PROCESSES = 16  # threads included
 DESCRIPTORS = 256  # of one process; each may stand for memory in the kernel
 FILE_BYTES = 256 * 2**20  # of one file, and of all files in a folder that can be written
 FILES = 10_000  # in such a folder
+SECONDS_TO_KILL = 10.0  # all that a user runs
 SECONDS_PER_CHECK = 0.1  # between two looks at memory and processor time
 SCRATCH = "/scratch"  # Not /tmp: the project itself may lie there.
 # Every submission gets a user of its own, so that limits count it alone, whatever else is graded on
@@ -66,7 +67,7 @@ class Ending(enum.IntEnum):
     RELEASED = 3
 
 
-def serve(control: socket.socket, confined: bool) -> None:
+def serve(control: socket.socket, isolation: str) -> None:
     """Forks a worker for every (channel, lifeline) that arrives, until the other side is gone."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # The kernel reaps the supervisors.
     kernel.system("prctl", kernel.PR_SET_DUMPABLE, 0, 0, 0, 0)
@@ -77,7 +78,7 @@ def serve(control: socket.socket, confined: bool) -> None:
         if os.fork() == 0:
             try:
                 control.close()
-                _supervise(*descriptors, confined=confined)
+                _supervise(*descriptors, isolation)
             except BaseException:
                 traceback.print_exc()  # The tester keeps it, and sees that no ending was told.
             finally:
@@ -86,7 +87,7 @@ def serve(control: socket.socket, confined: bool) -> None:
             os.close(descriptor)
 
 
-def _supervise(channel_fd: int, lifeline: int, *, confined: bool) -> None:
+def _supervise(channel_fd: int, lifeline: int, isolation: str) -> None:
     """Starts the worker, and kills all of it when it ends, when the tester lets go or when it takes
     too much.
 
@@ -97,17 +98,22 @@ def _supervise(channel_fd: int, lifeline: int, *, confined: bool) -> None:
     """
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     most_bytes = psutil.Process().memory_info().vms + MEMORY_BYTES
+    uid = None
+    if isolation != "process" and os.getuid() == 0:
+        uid = FIRST_UID + secrets.randbelow(UIDS)
     supervisor = 0  # as seen from inside
     folder = SCRATCH
-    if confined:
+    if isolation == "bubblewrap":
         kernel.system("unshare", kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC)
     else:
         supervisor, folder = os.getpid(), tempfile.mkdtemp(prefix="autograder-")
+        if uid is not None:
+            os.chown(folder, uid, uid)
     child = os.fork()
     if child == 0:
         os.setsid()
         os.close(lifeline)
-        _confine(folder, most_bytes, supervisor, confined)
+        _confine(folder, most_bytes, supervisor, isolation, uid)
         with socket.socket(fileno=channel_fd) as connection, contextlib.suppress(EOFError):
             connection.sendall(READY)
             _work(connection)
@@ -118,11 +124,44 @@ def _supervise(channel_fd: int, lifeline: int, *, confined: bool) -> None:
         with contextlib.suppress(ProcessLookupError):
             kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
+    if isolation == "user" and uid is not None:
+        _end_user(uid)
     with contextlib.suppress(OSError):
         os.write(lifeline, ENDING.pack(ending, status))
-    if not confined:
+    if isolation != "bubblewrap":
         shutil.rmtree(folder, ignore_errors=True)
     os._exit(0)
+
+
+def _end_user(uid: int) -> None:
+    """Kills all processes of a user, wherever they have hidden: in one call that spares nobody, so
+    that none can have a child in the meantime. He himself must make it, and they might be faster
+    and kill him first; so he tries again."""
+    deadline = time.monotonic() + SECONDS_TO_KILL
+    while _runs_anything(uid) and time.monotonic() < deadline:
+        killer = os.fork()
+        if killer == 0:
+            _become(uid)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(-1, signal.SIGKILL)
+            os._exit(0)
+        os.waitpid(killer, 0)
+
+
+def _runs_anything(uid: int) -> bool:
+    """Whether a user has a process that isn't dead."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.uids().real == uid and process.status() != psutil.STATUS_ZOMBIE:
+                return True
+    return False
+
+
+def _become(uid: int) -> None:
+    """Changes from root to another user, for good."""
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
 
 
 def _watch(child: int, lifeline: int) -> Ending:
@@ -165,11 +204,13 @@ def _usage(process: int) -> tuple[int, float]:
     return held, seconds
 
 
-def _confine(folder: str, most_bytes: int, supervisor: int, confined: bool) -> None:
+def _confine(
+    folder: str, most_bytes: int, supervisor: int, isolation: str, uid: int | None
+) -> None:
     """Takes from this process what a student's code doesn't need."""
     with contextlib.suppress(OSError):  # Where memory runs out, let it be this process that ends.
         Path("/proc/self/oom_score_adj").write_text("1000")
-    if confined:
+    if isolation == "bubblewrap":
         kernel.system("unshare", kernel.CLONE_NEWNS)
         _hide_other_processes()
         for place in (SCRATCH.encode(), b"/dev/shm"):
@@ -177,6 +218,7 @@ def _confine(folder: str, most_bytes: int, supervisor: int, confined: bool) -> N
             flags = kernel.MS_NOSUID | kernel.MS_NODEV
             kernel.system("mount", b"tmpfs", place, b"tmpfs", flags, size)
     os.chdir(folder)
+    os.environ["TMPDIR"] = tempfile.tempdir = folder
     for limit, value in (
         (resource.RLIMIT_AS, most_bytes),
         (resource.RLIMIT_NPROC, PROCESSES),
@@ -185,19 +227,18 @@ def _confine(folder: str, most_bytes: int, supervisor: int, confined: bool) -> N
         (resource.RLIMIT_CORE, 0),
     ):
         resource.setrlimit(limit, (value, value))
-    if confined:
-        if os.getuid() == 0:
-            uid = FIRST_UID + secrets.randbelow(UIDS)
-            os.setgroups([])
-            os.setresgid(uid, uid, uid)
-            os.setresuid(uid, uid, uid)
+    if uid is not None:
+        _become(uid)
+    if isolation != "process":
         kernel.drop_capabilities()
     nowhere = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(nowhere, stream)
     os.close(nowhere)
     kernel.die_with_parent(supervisor)  # only now: a change of user would undo it
-    kernel.filter_system_calls()
+    # In a network namespace of its own, a worker may have all the network that there is.
+    families = kernel.LOCAL_FAMILIES if isolation == "user" else kernel.SOCKET_FAMILIES
+    kernel.filter_system_calls(families)
 
 
 def _hide_other_processes() -> None:
@@ -299,10 +340,11 @@ def main() -> None:
     """The entry point; see the module's docstring."""
     control = socket.socket(fileno=int(sys.argv[1]))
     torch.set_num_threads(1)  # A fork of a process with threads isn't safe.
-    for name in sys.argv[3:]:
+    # This module too, which requests name: a worker may not be allowed to read it.
+    for name in ("autograder.grading.worker", *sys.argv[3:]):
         importlib.import_module(name)
     control.send(b"ready")
-    serve(control, confined=sys.argv[2] == "confined")
+    serve(control, isolation=sys.argv[2])
 
 
 if __name__ == "__main__":

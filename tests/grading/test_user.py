@@ -1,0 +1,79 @@
+"""Isolation by a user of its own, for containers that allow no namespaces: the same tricks."""
+
+import os
+from pathlib import Path
+
+import nbformat
+import psutil
+import pytest
+from conftest import Grader, points
+from test_attacks import FAKED, TRICKS, WRONG
+
+from autograder.grading import job, worker
+from autograder.grading.grade import grade
+from autograder.grading.job import Result
+from autograder.grading.sandbox import Sandbox
+
+needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can change the user")
+
+# Kills whatever its user runs, and so also whoever comes as this user to kill it.
+KILLER = """
+import os, signal, time
+def double(x):
+    if os.fork() == 0:
+        os.setsid()
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            try:
+                os.kill(-1, signal.SIGKILL)
+            except OSError:
+                pass
+    time.sleep(60)
+    return 2 * x
+"""
+
+
+def graded_as_user(grader: Grader, path: Path, notebook) -> Result:
+    nbformat.write(notebook, path)
+    return grade(job.Job("student", path, grader.lab.solution_path, 0, "user"))
+
+
+def processes_of_students() -> list[int]:
+    return [
+        process.pid
+        for process in psutil.process_iter(["uids", "status"])
+        if process.info["uids"].real >= worker.FIRST_UID
+        and process.info["status"] != psutil.STATUS_ZOMBIE
+    ]
+
+
+@needs_root
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "trick",
+    # What lies on this machine isn't hidden here; that test is the intruder's.
+    [trick for name, trick in TRICKS.items() if name != "reading tests and solutions"],
+    ids=[name for name in TRICKS if name != "reading tests and solutions"],
+)
+def test_trick_gains_nothing_as_a_user(grader: Grader, tmp_path, trick: str) -> None:
+    path = tmp_path / "trick.ipynb"
+    result = graded_as_user(grader, path, grader.notebook(double=WRONG + trick))
+    assert result.status == "graded", result.reason
+    assert points(result) == FAKED
+
+
+@needs_root
+@pytest.mark.slow
+def test_no_process_outlives_its_user(grader: Grader, tmp_path) -> None:
+    before = set(processes_of_students())
+    path = tmp_path / "killer.ipynb"
+    result = graded_as_user(grader, path, grader.notebook(double=KILLER))
+    assert points(result) == FAKED
+    assert not set(processes_of_students()) - before
+    assert not list(Path("/tmp").glob("autograder-*"))
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root can change the user")
+def test_only_root_can_change_the_user() -> None:
+    with pytest.raises(job.SandboxUnavailable, match="only root"):
+        Sandbox(["torch"], "user")
