@@ -4,6 +4,7 @@ import contextlib
 import difflib
 import functools
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -564,6 +565,39 @@ def questions(
     except KeyboardInterrupt:
         server.server_close()
         lateness.record(the_lab.name, course)
+
+
+@app.command()
+def gradescope(
+    lab: Annotated[str, typer.Argument(help="The lab's name or number.")],
+    out: Annotated[Path | None, typer.Option(help="The zip; in the course if none.")] = None,
+    hidden: Annotated[
+        str,
+        typer.Option(
+            help="When students see the tests that their notebook doesn't show: visible,"
+            " after_due_date, after_published or hidden."
+        ),
+    ] = "after_published",
+    seed: Annotated[int, typer.Option(help="Of the hidden tests' random inputs.")] = 0,
+    torch_index: Annotated[
+        str | None, typer.Option(help="A package index with CPU builds of PyTorch.")
+    ] = None,
+    course: CourseOption = Path("course"),
+) -> None:
+    """Build the zip that grades a lab on Gradescope; docs/gradescope.md says what it does there."""
+    from autograder.course import gradescope as building
+
+    if hidden not in building.VISIBILITIES:
+        raise fail(f"--hidden is one of {', '.join(building.VISIBILITIES)}, not {hidden}")
+    if torch_index is not None and not re.fullmatch(r"https?://[\w.:/@%+~-]+", torch_index):
+        raise fail(f"--torch-index is the address of a package index, not {torch_index}")
+    try:
+        the_lab = find_lab(lab)
+        path = out or course / "gradescope" / f"{the_lab.name}.zip"
+        building.build(the_lab, path, hidden, seed, torch_index)
+    except (LabError, FileNotFoundError, building.NotInstalled) as error:
+        raise fail(str(error)) from None
+    console.print(f"autograder for Gradescope: {path}")
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import zipfile
 
 import nbformat
 import pytest
@@ -152,3 +153,14 @@ def test_report_on_a_course_and_on_a_folder(run, grader: Grader, tmp_path) -> No
         assert code == 0
         assert said == f"report: {folder / 'report.html'}"
         assert "ada" in (folder / "report.html").read_text()
+
+
+def test_gradescope(run, tmp_path) -> None:
+    code, said = run("gradescope", "01", "--course", tmp_path)
+    path = tmp_path / "gradescope" / "01_mini.zip"
+    assert (code, said) == (0, f"autograder for Gradescope: {path}")
+    assert "run_autograder" in zipfile.ZipFile(path).namelist()
+    code, said = run("gradescope", "01", "--out", path, "--hidden", "never")
+    assert code == 1 and "--hidden is one of visible," in said
+    code, said = run("gradescope", "01", "--out", path, "--torch-index", "https://x'; rm -rf /")
+    assert code == 1 and "--torch-index is the address of a package index" in said
