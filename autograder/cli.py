@@ -181,7 +181,10 @@ def grade(
     scheduler: Annotated[
         str | None, typer.Option(help="A Dask scheduler's address: its workers grade instead.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the hidden tests' random inputs.")] = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Of the hidden tests' inputs; the course's own, in seed.toml, if none."),
+    ] = None,
     isolation: IsolationOption = "bubblewrap",
     student: Annotated[
         list[str] | None, typer.Option(help="Grade only this student; repeat it for several.")
@@ -192,6 +195,7 @@ def grade(
     course: CourseOption = Path("course"),
 ) -> None:
     """Grade a class. Without SUBMISSIONS, a course's: into its gradebook."""
+    from autograder.course.seeds import SeedError, Seeds, read_seeds
     from autograder.grading.cluster import ClusterUnavailable, cluster
     from autograder.grading.grade import earlier_result, find_submissions, grade_class
     from autograder.grading.job import Job, SandboxUnavailable
@@ -209,8 +213,18 @@ def grade(
             results = course / "results" / the_lab.name
         else:
             found = find_submissions(submissions)
+        if seed is None:
+            seeds = read_seeds(course if submissions is None else results)
+        else:
+            seeds = Seeds(seed, own_inputs=False)
         jobs = [
-            Job(name, path.absolute(), the_lab.solution_path, seed, isolation)
+            Job(
+                name,
+                path.absolute(),
+                the_lab.solution_path,
+                seeds.of(path, the_lab.name),
+                isolation,
+            )
             for name, path in chosen(found, student).items()
         ]
         if new:
@@ -233,7 +247,7 @@ def grade(
                 executor,
                 progress=lambda result: bar.update(task, advance=1, description=result.student),
             )
-    except (LabError, OSError, SandboxUnavailable, ClusterUnavailable) as error:
+    except (LabError, OSError, SandboxUnavailable, ClusterUnavailable, SeedError) as error:
         raise fail(str(error)) from None
     show(list(graded.values()))
     console.print(f"results: {results}")
@@ -321,6 +335,7 @@ def regrade(
     from autograder.course import gradebook
     from autograder.course import regrade as regrading
     from autograder.course.results import NoResults, read_results
+    from autograder.course.seeds import SeedError, read_seeds
     from autograder.grading.job import Job, SandboxUnavailable
 
     check_isolation(isolation)
@@ -328,10 +343,17 @@ def regrade(
         the_lab = find_lab(lab)
         gradebook.require_release(the_lab, course)
         results = course / "results" / the_lab.name
-        seeds = {result.student: result.seed for result in read_results(results)[0]}
+        # With the seed of the grade that stands, the same inputs are tried again.
+        used = {result.student: result.seed for result in read_results(results)[0]}
+        drawn = read_seeds(course)
         jobs = [
-            # With the seed of the grade that stands, the same inputs are tried again.
-            Job(name, path.absolute(), the_lab.solution_path, seeds.get(name, 0), isolation)
+            Job(
+                name,
+                path.absolute(),
+                the_lab.solution_path,
+                used.get(name, drawn.of(path, the_lab.name)),
+                isolation,
+            )
             for name, path in handed_in(the_lab.name, course).items()
         ]
         if apply:
@@ -352,7 +374,7 @@ def regrade(
                 progress=lambda result: bar.update(task, advance=1, description=result.student),
             )
     except (
-        *(LabError, FileNotFoundError, SandboxUnavailable),
+        *(LabError, FileNotFoundError, SandboxUnavailable, SeedError),
         *(NoResults, regrading.NoPreview),
     ) as error:
         raise fail(str(error)) from None
