@@ -73,6 +73,7 @@ def check_close(
     Raises:
         AssertionError: in one sentence: what was expected, what came, by how much they differ,
             and which mistake it looks like.
+        TypeError: what is expected is no number and no array of numbers.
     """
     if actual is None:
         raise AssertionError(f"{name} returned None; is a `return` missing?")
@@ -80,6 +81,8 @@ def check_close(
     kinds = {_kind(actual), _kind(expected)}
     if result is None or (len(kinds) == 2 and "a number" not in kinds):
         raise AssertionError(f"{name}: expected {_kind(expected)}, got {_kind(actual)}.")
+    if target is None:
+        raise TypeError(f"{name}: the test expects {_kind(expected)}, which isn't made of numbers")
     if target.dtype.kind in "biu":
         tolerance = 0.0
     elif tolerance is None:

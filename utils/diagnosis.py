@@ -210,7 +210,7 @@ def _has_a_handful(array: np.ndarray, tolerance: float) -> bool:
     values = np.unique(array)
     apart = max(tolerance, 1e-9) * np.max(np.abs(values), initial=0.0)
     values = values[np.abs(values) > apart]
-    return values.size > 0 and 1 + np.count_nonzero(np.diff(values) > apart) >= HANDFUL
+    return bool(values.size > 0 and 1 + np.count_nonzero(np.diff(values) > apart) >= HANDFUL)
 
 
 def _one_mistake(result: np.ndarray, target: np.ndarray, tolerance: float) -> str:
@@ -264,8 +264,8 @@ def _rearranged_like(
     result: np.ndarray, target: np.ndarray, tolerance: float
 ) -> Iterator[Candidate]:
     """The right values in other places, where the result may be that."""
-    extremes = np.array([[array.min(), array.max()] for array in (result, target)])
-    if is_close(*extremes, 2 * tolerance):
+    came, right = np.array([[array.min(), array.max()] for array in (result, target)])
+    if is_close(came, right, 2 * tolerance):
         yield from _rearranged(target, result.shape)
 
 
@@ -299,7 +299,8 @@ def _transpositions(
 def _transposed(axes: Sequence[int], moved: Sequence[int]) -> str:
     if len(moved) == 2:
         return f"axes {moved[0]} and {moved[1]} are swapped"
-    hint = {(0, 2, 3, 1): "last", (0, 3, 1, 2): "second"}.get(tuple(axes), "")
+    usual: dict[tuple[int, ...], str] = {(0, 2, 3, 1): "last", (0, 3, 1, 2): "second"}
+    hint = usual.get(tuple(axes), "")
     return f"the axes are transposed to {tuple(axes)}" + (
         f", as when channels come {hint}" if hint else ""
     )

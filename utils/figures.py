@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 Images = np.ndarray | torch.Tensor
 """A tensor (N, 3, H, W) or a float array (N, H, W, 3), clipped to [0, 1]; or uint8 (N, H, W, 3)."""
@@ -150,9 +151,9 @@ def _grid(
         inches * columns,
         (inches * height / width + (0.2 if titles else 0)) * rows + (0.3 if heading else 0),
     )
-    figure, grid = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
-    figure.suptitle(heading or None, fontsize=11)
+    layout = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
+    figure, grid = plt.subplots(rows, columns, figsize=size, layout=layout, squeeze=False)
+    figure.suptitle(heading, fontsize=11)
     for axis in grid.flat:
         axis.set_axis_off()
     axes = list(grid.flat[:count])

@@ -38,6 +38,9 @@ class WeightsUnavailable(RuntimeError):
 class Normalize(nn.Module):
     """(image - mean) / std, channel by channel: a network's first module, so callers needn't."""
 
+    mean: torch.Tensor
+    std: torch.Tensor
+
     def __init__(self, mean: Sequence[float], std: Sequence[float]):
         super().__init__()
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
@@ -108,7 +111,7 @@ def make_scene_network(class_names: Sequence[str], generator: torch.Generator) -
     Six 3×3 conv-BatchNorm-ReLU, three max pools, average pooling, one linear layer: 283,674
     parameters for ten classes. Convolutions start as in He et al. (2015).
     """
-    layers = OrderedDict(normalize=Normalize([0.45] * 3, [0.25] * 3))
+    layers: OrderedDict[str, nn.Module] = OrderedDict(normalize=Normalize([0.45] * 3, [0.25] * 3))
     channels = 3
     with torch.random.fork_rng(devices=[]):  # torch's constructors draw from the global state
         for index, width in enumerate((16, 32, 64, 64, 128, 128), start=1):

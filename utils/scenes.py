@@ -9,7 +9,7 @@ afterwards.
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import cache, cached_property
-from typing import Literal, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import torch
@@ -54,7 +54,8 @@ class Objects:
     def __getitem__(self, index: slice | np.ndarray) -> Self:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         indexed = (np.ndarray, Objects)
-        return replace(self, **{k: v[index] for k, v in values.items() if isinstance(v, indexed)})
+        chosen: dict[str, Any] = {k: v[index] for k, v in values.items() if isinstance(v, indexed)}
+        return replace(self, **chosen)
 
     @cached_property
     def hulls(self) -> np.ndarray:
@@ -66,7 +67,7 @@ class Objects:
     @cached_property
     def boxes(self) -> np.ndarray:
         """Bounding boxes of the masks, int64 (N, 4): left, top, right and bottom (exclusive)."""
-        columns, rows = self.masks.any(axis=1), self.masks.any(axis=2)
+        columns, rows = self.masks.max(axis=1), self.masks.max(axis=2)
         first = columns.argmax(1), rows.argmax(1)
         last = SIDE - columns[:, ::-1].argmax(1), SIDE - rows[:, ::-1].argmax(1)
         return np.stack([*first, *last], axis=1)
@@ -206,7 +207,8 @@ def _draw(
     canvas = _background(count, hue, generator)
     for _ in range(4):  # distractors, each there in 70% of the scenes
         x, y = _uniform(generator, 0, SIDE, (2, count))
-        cover = _patch(x, y, *_uniform(generator, 2.5, 10, (2, count)), generator)
+        half_width, half_height = _uniform(generator, 2.5, 10, (2, count))
+        cover = _patch(x, y, half_width, half_height, generator)
         cover *= (generator.random(count) < 0.7)[:, None, None]
         _blend(canvas, _colours(generator, count, saturation=(0.1, 0.7), value=(0.2, 0.95)), cover)
 
@@ -220,8 +222,8 @@ def _draw(
         away = SIDE * generator.uniform(0.27, 0.30, count) * [np.cos(angle), np.sin(angle)]
         centre = (SIDE / 2 + np.stack([away, -away])).astype(np.float32)
     covers = [
-        _paint_object(canvas, shape, texture, *xy, r, generator)
-        for (shape, texture), xy, r in zip(kinds, centre, radius, strict=True)
+        _paint_object(canvas, shape, texture, x, y, r, generator)
+        for (shape, texture), (x, y), r in zip(kinds, centre, radius, strict=True)
     ]
 
     # The occluder, in 30% of the scenes, lies across the first object's edge.
@@ -230,7 +232,8 @@ def _draw(
         generator, 0.7, 1.1, count
     )
     x, y = centre[0] + away * radius[0]
-    occluder = _patch(x, y, *(_uniform(generator, 0.25, 0.5, (2, count)) * radius[0]), generator)
+    half_width, half_height = _uniform(generator, 0.25, 0.5, (2, count)) * radius[0]
+    occluder = _patch(x, y, half_width, half_height, generator)
     occluder *= (generator.random(count) < 0.3)[:, None, None]
     _blend(canvas, _colours(generator, count, saturation=(0.1, 0.7), value=(0.2, 0.95)), occluder)
 
@@ -298,7 +301,7 @@ def _paint_object(
     stretch = _uniform(
         generator, 0.94, 1.06, (count, 1, 1)
     )  # the aspect changes by its square: 12%
-    s *= stretch * generator.choice(np.float32([-1, 1]), (count, 1, 1))
+    s *= stretch * generator.choice(np.array([-1, 1], np.float32), (count, 1, 1))
     t /= stretch
     radius = radius[:, None, None]
     distance = _by_class(_SHAPES, shape_class, s / radius, t / radius) * radius
@@ -376,12 +379,10 @@ def _colours(
 ) -> np.ndarray:
     """Random colours, RGB float32 (count, 3), from ranges of saturation and value; hue in turns."""
     hue = (generator.random(count) if hue is None else hue)[:, None]
-    saturation, value = (
-        generator.uniform(*saturation, (count, 1)),
-        generator.uniform(*value, (count, 1)),
-    )
+    saturations = generator.uniform(*saturation, (count, 1))
+    values = generator.uniform(*value, (count, 1))
     sector = (np.array([5, 3, 1]) + 6 * hue) % 6
-    return (value - value * saturation * np.clip(np.minimum(sector, 4 - sector), 0, 1)).astype(
+    return (values - values * saturations * np.clip(np.minimum(sector, 4 - sector), 0, 1)).astype(
         np.float32
     )
 

@@ -184,15 +184,16 @@ def awkward_network(
                 parameter.add_(parameter.sign())
         for module in network.modules():
             if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-                module.running_mean.copy_(_normal(generator, module.running_mean) / 2)
-                module.running_var.copy_(0.5 + _normal(generator, module.running_var).abs())
-                module.num_batches_tracked.fill_(7)
+                mean, variance = (module.get_buffer(f"running_{name}") for name in ("mean", "var"))
+                mean.copy_(_normal(generator, mean) / 2)
+                variance.copy_(0.5 + _normal(generator, variance).abs())
+                module.get_buffer("num_batches_tracked").fill_(7)
         # Scores of both signs that differ from image to image, and no class that always wins.
         probe = torch.rand(16, 3, 9, 8, generator=generator, dtype=torch.float64)
-        scores, head = network(probe), network.classifier[-1] if parts else network.answer
+        scores, head = network(probe), "classifier.6" if parts else "answer"
         scale = 1.5 / scores.std(0).clamp(min=1e-3)
-        head.weight.mul_(scale[:, None])
-        head.bias.sub_(scores.mean(0)).mul_(scale)
+        network.get_parameter(f"{head}.weight").mul_(scale[:, None])
+        network.get_parameter(f"{head}.bias").sub_(scores.mean(0)).mul_(scale)
     network.to(dtype)
     trunk.entry[0].weight.requires_grad_(False)
     if gradients:

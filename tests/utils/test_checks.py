@@ -24,6 +24,11 @@ def message(actual, expected=EXPECTED, **options):
     return str(failure.value)
 
 
+def test_a_test_that_expects_no_number_is_told_so() -> None:
+    with pytest.raises(TypeError, match="the test expects a str, which isn't made of numbers"):
+        check_close(2.5, "2.5", "f(x)")
+
+
 @pytest.mark.parametrize(
     ("actual", "expected"),
     [
