@@ -600,7 +600,10 @@ def gradescope(
             " after_due_date, after_published or hidden."
         ),
     ] = "after_published",
-    seed: Annotated[int, typer.Option(help="Of the hidden tests' random inputs.")] = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Of the hidden tests' inputs; the course's own, in seed.toml, if none."),
+    ] = None,
     torch_index: Annotated[
         str | None, typer.Option(help="A package index with CPU builds of PyTorch.")
     ] = None,
@@ -608,6 +611,7 @@ def gradescope(
 ) -> None:
     """Build the zip that grades a lab on Gradescope; docs/gradescope.md says what it does there."""
     from autograder.course import gradescope as building
+    from autograder.course.seeds import SeedError, read_seeds
 
     if hidden not in building.VISIBILITIES:
         raise fail(f"--hidden is one of {', '.join(building.VISIBILITIES)}, not {hidden}")
@@ -616,8 +620,10 @@ def gradescope(
     try:
         the_lab = find_lab(lab)
         path = out or course / "gradescope" / f"{the_lab.name}.zip"
+        if seed is None:
+            seed = read_seeds(course).seed
         building.build(the_lab, path, hidden, seed, torch_index)
-    except (LabError, FileNotFoundError, building.NotInstalled) as error:
+    except (LabError, FileNotFoundError, building.NotInstalled, SeedError) as error:
         raise fail(str(error)) from None
     console.print(f"autograder for Gradescope: {path}")
 

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from autograder import cli
 from autograder.authoring.lab import read_lab
 from autograder.authoring.release import release
+from autograder.course.seeds import read_seeds
 from autograder.grading import sandbox
 
 
@@ -159,7 +160,13 @@ def test_gradescope(run, tmp_path) -> None:
     code, said = run("gradescope", "01", "--course", tmp_path)
     path = tmp_path / "gradescope" / "01_mini.zip"
     assert (code, said) == (0, f"autograder for Gradescope: {path}")
-    assert "run_autograder" in zipfile.ZipFile(path).namelist()
+    with zipfile.ZipFile(path) as archive:
+        settings = json.loads(archive.read("gradescope.json"))
+    assert settings == {
+        "lab": "01_mini",
+        "seed": read_seeds(tmp_path).seed,
+        "hidden": "after_published",
+    }
     code, said = run("gradescope", "01", "--out", path, "--hidden", "never")
     assert code == 1 and "--hidden is one of visible," in said
     code, said = run("gradescope", "01", "--out", path, "--torch-index", "https://x'; rm -rf /")

@@ -32,6 +32,9 @@ NAMED = {
     "an endless loop?": "it doesn't end",
 }
 NUMBERS = re.compile(r"[-+×.,()\s]*\d[-+×.,()\se\d]*")
+# The name of an everyday mistake, which check_close recognises by itself.
+EVERYDAY = re.compile(r": expected [^;]*, got [^;]*; (.+)")
+HOW_MANY = re.compile(r"^\d+ of \d+ values")
 UNDONE = "not implemented yet"
 
 
@@ -164,15 +167,19 @@ def discriminate(got: Sequence[float], rest: Sequence[float]) -> tuple[Interval 
 def named_mistake(message: str) -> str | None:
     """The mistake that a test's message names, or None where it names none."""
     _, _, mistake = message.partition("it looks as if ")
+    everyday = EVERYDAY.search(message)
+    if not mistake and everyday:
+        mistake = everyday.group(1)
     if mistake:
-        return mistake.removesuffix(".")
+        return HOW_MANY.sub("values", mistake.removesuffix("."))
     return next((name for phrase, name in NAMED.items() if phrase in message), None)
 
 
 def mistakes(
     results: Sequence[Result],
 ) -> tuple[list[tuple[str, str, int]], list[tuple[str, str, int]]]:
-    """What went wrong, counted in students, the commonest first.
+    """What went wrong, counted in students, the commonest first. Of the tests of an exercise, which
+    run in stages, the first that names a mistake counts; if none does, the first message.
 
     Returns:
         Mistakes by name, as (exercise, mistake, students), and the messages that name none, as
@@ -182,18 +189,18 @@ def mistakes(
     unnamed: dict[tuple[str, str], set[str]] = defaultdict(set)
     example: dict[tuple[str, str], str] = {}
     for result in results:
+        said: dict[str, list[str]] = defaultdict(list)
         for test in result.tests:
-            mistake = named_mistake(test.message)
-            if test.outcome == "passed" or test.message == UNDONE or test.outcome == "missing":
-                continue
+            undone = test.message == UNDONE or test.message.startswith("not run:")
+            if test.outcome in ("failed", "lost") and not undone:
+                said[test.exercise].append(test.message)
+        for exercise, messages in said.items():
+            mistake = next(filter(None, map(named_mistake, messages)), None)
             if mistake:
-                named[test.exercise, mistake].add(result.student)
-            elif not test.message.startswith("not run:"):
-                kind = (
-                    test.exercise,
-                    re.sub(r"[-\d.,e+×()\s]*\d[-\d.,e+×()\s]*", "…", test.message),
-                )
-                example.setdefault(kind, test.message)
+                named[exercise, mistake].add(result.student)
+            else:
+                kind = (exercise, NUMBERS.sub("…", messages[0]))
+                example.setdefault(kind, messages[0])
                 unnamed[kind].add(result.student)
 
     def ranked(count: dict[tuple[str, str], set[str]]) -> list[tuple[tuple[str, str], int]]:

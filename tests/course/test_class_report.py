@@ -3,6 +3,7 @@
 import random
 from html.parser import HTMLParser
 
+import numpy
 import pytest
 
 from autograder.authoring.lab import Lab
@@ -10,6 +11,7 @@ from autograder.course import report
 from autograder.course.results import NoResults
 from autograder.grading import job
 from autograder.grading.job import Result
+from utils.checks import check_close
 
 MISTAKES = ("x is squared", "the transpose is missing", "the mean is taken for the sum")
 
@@ -177,6 +179,22 @@ def test_mistakes_are_counted_in_students(mini: Lab) -> None:
     named, unnamed = report.mistakes(results)
     assert named == [("double", "x is squared", 3), ("score", "a `return` is missing", 1)]
     assert unnamed == [("score", "score(x): expected 1.5e-3, got -2", 2)]
+
+
+def test_everyday_mistakes_have_names_too() -> None:
+    """As utils.checks words them."""
+
+    def said(result, expected) -> str | None:
+        with pytest.raises(AssertionError) as failed:
+            check_close(result, expected, "double(x)")
+        return report.named_mistake(str(failed.value))
+
+    x = numpy.array([[1.5, -2.25], [3.125, 0.7316], [5.0, 6.0]])
+    assert said(-x, x) == "the sign is reversed"
+    assert said(None, x) == "a `return` is missing"
+    assert said(numpy.where(x > 0, x, numpy.nan), x).startswith("values are NaN")
+    assert said(numpy.cos(x), x) is None
+    assert report.named_mistake("your code raised ValueError: a; b (line 3 of double)") is None
 
 
 def test_histogram_holds_everybody() -> None:
