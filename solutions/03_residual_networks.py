@@ -26,6 +26,7 @@
 # %% given=true
 import copy
 from collections import OrderedDict
+from itertools import permutations
 
 import numpy as np
 import torch
@@ -459,190 +460,286 @@ class ResidualBlock(PlainBlock):
 
 # %% [markdown]
 # The shape of the output says nothing about a block: it is right without any skip, too. So the test
-# watches your block at work, with random weights, and computes from the same weights what should
+# puts random weights into your block, lets it work, and computes from the same weights what should
 # come out. It finds the layers by what they do, not by their names.
 
 
 # %% given=true
 @run_beside
-def watch(block, x, training, upstream, seed):
-    """Run a block once, in float64 and with random weights, and tell what happened in it.
+def entry_shapes(block):
+    """The shapes of a block's parameters and buffers by name; what has two names has one here."""
+    entries = {**dict(block.named_parameters()), **dict(block.named_buffers())}
+    return {name: tuple(entry.shape) for name, entry in entries.items()}
+
+
+@run_beside
+def at_work(block, state, x, training, upstream):
+    """Put values into a block's parameters and buffers, and run it once, in float64.
 
     Returns:
-        A dictionary: the output, the gradient of sum(output · upstream) for x, whether x was
-        modified, the number of the block's parameters, and the calls of convolutions and BatchNorms
-        in their order, each with its input, output, weights and settings.
+        The output; the gradient of sum(output · upstream) for x, or None where none is to be had;
+        x after the run; and the parameters and buffers after the run.
     """
-    randomised(block, seed).train(training)
-    calls = []
-
-    def before(module, inputs):
-        call = {"module": id(module), "conv": isinstance(module, nn.Conv2d)}
-        call["input"] = inputs[0].detach().clone()
-        call |= {name: value.detach().clone() for name, value in module.state_dict().items()}
-        if call["conv"]:
-            call["stride"] = module.stride
-        calls.append(call)
-
-    def after(module, inputs, output):
-        calls[-1]["output"] = output.detach().clone()
-
-    handles = []
-    for module in block.modules():
-        if isinstance(module, nn.Conv2d | nn.BatchNorm2d):
-            handles.append(module.register_forward_pre_hook(before))
-            handles.append(module.register_forward_hook(after))
-    try:
-        variable = x.clone().requires_grad_()
-        copied = variable * 1  # not a leaf: what is written into it in place can be noticed
-        output = block(copied)
-    finally:
-        for handle in handles:
-            handle.remove()
-    if not isinstance(output, torch.Tensor):
-        raise AssertionError("block(x) returns no tensor; is a `return` missing?")
-    modified = not torch.equal(copied, x)
-    gradient = None
-    if output.requires_grad and output.shape == upstream.shape and not modified:
+    block.double().train(training)
+    entries = {**dict(block.named_parameters()), **dict(block.named_buffers())}
+    with torch.no_grad():
+        for name, value in state.items():
+            entries[name].copy_(value)
+    variable = x.clone().requires_grad_()
+    copied = variable * 1  # not a leaf: what is written into it in place can be noticed
+    output, gradient = block(copied), None
+    fits = isinstance(output, torch.Tensor) and output.shape == upstream.shape
+    if fits and output.requires_grad and torch.equal(copied, x):
         gradient = torch.autograd.grad(output, variable, upstream, materialize_grads=True)[0]
-    return {
-        "output": output.detach(),
-        "gradient": gradient,
-        "modified": modified,
-        "parameters": sum(parameter.numel() for parameter in block.parameters()),
-        "calls": calls,
-    }
+    after = {name: entries[name].detach() for name in state}
+    return output, gradient, copied.detach(), after
 
 
-def branch_layers(calls, x, name):
-    """From the calls: two 3 × 3 convolutions, their BatchNorms, and the projection's two, or None.
+OF_NORM = ("weight", "bias", "running_mean", "running_var")  # a BatchNorm's entries
 
-    Raises AssertionError where the layers aren't those of a residual block.
+
+def check_layers(shapes, in_channels, out_channels, projects, name):
+    """Fail unless a block has the layers of a residual block, by the shapes of their entries.
+
+    Returns:
+        The names of the 3 × 3 convolutions, of the 1 × 1 convolutions and of the BatchNorms.
     """
-    convs = [call for call in calls if call["conv"]]
-    norms = [call for call in calls if not call["conv"]]
-    main = [call for call in convs if call["weight"].shape[2:] == (3, 3)]
-    others = [call for call in convs if call["weight"].shape[2:] != (3, 3)]
-    assert calls, (
-        f"{name}: forward called no nn.Conv2d or nn.BatchNorm2d that __init__ made as an attribute"
-        " of self; a plain list hides modules, and those made in forward are new at every call."
+    layers = {}
+    for entry, shape in shapes.items():
+        layer, _, own = entry.rpartition(".")
+        layers.setdefault(layer, {})[own] = shape
+    norms = [layer for layer, own in layers.items() if "running_mean" in own]
+    convs = [layer for layer, own in layers.items() if len(own.get("weight", ())) == 4]
+    main = [layer for layer in convs if layers[layer]["weight"][2:] == (3, 3)]
+    others = [layer for layer in convs if layer not in main]
+    assert convs or norms, (
+        f"{name}: there is no nn.Conv2d or nn.BatchNorm2d that __init__ made as an attribute of"
+        " self; a plain list hides modules, and those made in forward are new at every call."
     )
     assert len(main) == 2, (
         f"{name}: expected two 3 × 3 convolutions, got {len(main)}; the shortcut is an identity or"
         " a 1 × 1 convolution."
     )
-    assert main[0]["module"] != main[1]["module"], (
-        f"{name}: both 3 × 3 convolutions are one module, called twice: each has its own weights."
-    )
-    assert len(others) <= 1 and all(c["weight"].shape[2:] == (1, 1) for c in others), (
+    assert len(others) <= 1 and all(layers[c]["weight"][2:] == (1, 1) for c in others), (
         f"{name}: beside the two 3 × 3 convolutions there may be one 1 × 1 convolution only."
     )
-    assert main[0]["input"].shape == x.shape and torch.equal(main[0]["input"], x), (
-        f"{name}: the first 3 × 3 convolution gets something else than x; BatchNorm and ReLU come"
-        " after it."
+    assert others or not projects, (
+        f"{name}: x doesn't fit the branch's output, so the shortcut must be a 1 × 1 convolution"
+        " with BatchNorm; none was made."
     )
-    found = []
-    for conv, kind in [(main[0], "first"), (main[1], "second"), *((c, "1 × 1") for c in others)]:
-        own = [
-            norm
-            for norm in norms
-            if norm["input"].shape == conv["output"].shape
-            and torch.equal(norm["input"], conv["output"])
-        ]
-        assert own, (
-            f"{name}: no BatchNorm gets what the {kind} convolution gives; after each convolution"
-            " comes one, before anything else."
+    assert not any("bias" in layers[conv] for conv in convs), (
+        f"{name}: convolutions have no bias here."
+    )
+    found = sorted(layers[conv]["weight"] for conv in convs)
+    expected = [(out_channels, in_channels, 3, 3), (out_channels, out_channels, 3, 3)]
+    expected = sorted(expected + [(out_channels, in_channels, 1, 1)] * len(others))
+    assert found == expected, (
+        f"{name}: expected convolutions whose weights have the shapes {expected}, got {found}."
+    )
+    assert len(norms) == len(convs), (
+        f"{name}: expected {len(convs)} BatchNorms, one after each convolution, got {len(norms)}."
+    )
+    for norm in norms:
+        assert all(layers[norm].get(own) == (out_channels,) for own in OF_NORM), (
+            f"{name}: each BatchNorm has a weight, a bias and running statistics of {out_channels}"
+            " channels, those of the convolution before it."
         )
-        found += [conv, own[0]]
-    used = [norm["module"] for norm in norms]
-    assert len(set(used)) == len(used), (
-        f"{name}: one BatchNorm serves twice: each convolution needs one of its own."
-    )
-    return found if others else [*found, None, None]
+    return main, others, norms
+
+
+def random_state(shapes, layers, seed):
+    """Random values for the layers' parameters and statistics, in float64."""
+    generator = torch.Generator().manual_seed(seed)
+    state = {}
+    for name, shape in shapes.items():
+        layer, _, own = name.rpartition(".")
+        if layer in layers and own in OF_NORM:
+            value = torch.empty(shape, dtype=torch.float64)
+            if own.startswith("running"):
+                state[name] = value.uniform_(0.5, 1.5, generator=generator)
+            else:
+                state[name] = value.normal_(0, 0.5, generator=generator)
+    return state
+
+
+class Expected:
+    """What comes out of a residual block if its layers are these, and what known mistakes give.
+
+    Args:
+        x: the input, which requires a gradient.
+        layers: the entries of conv1, norm1, conv2, norm2, projection and its norm, a dict each, or
+            None.
+    """
+
+    def __init__(self, x, layers, stride, training, projects):
+        self.x, self.layers, self.stride, self.training = x, layers, stride, training
+        conv1, norm1, _, norm2, projection, projection_norm = layers
+        self.convolved = self.conv(x, conv1, stride)
+        self.before = self.norm(self.convolved, norm1)
+        self.branch = self.after(self.before.relu(), norm2)
+        self.shortcut = self.unscaled = x
+        if projection:
+            self.unscaled = self.conv(x, projection, stride)
+        if projects:
+            self.shortcut = self.norm(self.unscaled, projection_norm)
+        self.projects = projects
+        self.output = (self.shortcut + self.branch).relu()
+
+    @staticmethod
+    def conv(x, layer, stride):
+        """A convolution that keeps the size where the stride is 1."""
+        return F.conv2d(x, layer["weight"], None, stride, layer["weight"].shape[-1] // 2)
+
+    def norm(self, x, layer):
+        """A BatchNorm."""
+        mean, variance = layer["running_mean"].clone(), layer["running_var"].clone()
+        return F.batch_norm(x, mean, variance, layer["weight"], layer["bias"], self.training)
+
+    def after(self, hidden, norm2):
+        """The end of the branch: the second convolution and a BatchNorm."""
+        return self.norm(self.conv(hidden, self.layers[2], 1), norm2)
+
+    def statistics(self):
+        """The running mean and variance of each BatchNorm after the run, by its place in layers."""
+        inputs = {1: self.convolved, 3: self.conv(self.before.relu(), self.layers[2], 1)}
+        if self.projects:
+            inputs[5] = self.unscaled
+        found = {}
+        for place, value in inputs.items():
+            mean, variance = (
+                self.layers[place][name].clone() for name in ("running_mean", "running_var")
+            )
+            F.batch_norm(value.detach(), mean, variance, training=self.training)
+            found[place] = {"running_mean": mean, "running_var": variance}
+        return found
+
+    def mistakes(self):
+        """What known mistakes would give, by their names."""
+        x, branch, shortcut, before = self.x, self.branch, self.shortcut, self.before
+        conv1, norm1, conv2, norm2, projection, projection_norm = self.layers
+        linear = self.after(before, norm2)
+        guesses = {
+            "the shortcut isn't added: this is a plain block": branch.relu(),
+            "the shortcut isn't added, and the last ReLU is missing": branch,
+            "the shortcut is added after the last ReLU: first add, then the ReLU": (
+                branch.relu() + shortcut
+            ),
+            "the last ReLU is missing": branch + shortcut,
+            "the ReLU between the convolutions is missing": (linear + shortcut).relu(),
+            "both ReLUs are missing": linear + shortcut,
+            "the branch is missing: only the shortcut comes out": shortcut.relu(),
+            "the shortcut goes through a ReLU of its own": (branch + shortcut.relu()).relu(),
+            "the branch goes through a ReLU before the sum": (branch.relu() + shortcut).relu(),
+            "the shortcut is multiplied, not added": (branch * shortcut).relu(),
+            "the shortcut is added twice": (branch + 2 * shortcut).relu(),
+            "one BatchNorm serves twice: each convolution needs one of its own": (
+                (self.after(before.relu(), norm1) + shortcut).relu()
+            ),
+            "the first BatchNorm is missing": (
+                (self.after(self.convolved.relu(), norm2) + shortcut).relu()
+            ),
+            "the second BatchNorm is missing": (
+                (self.conv(before.relu(), conv2, 1) + shortcut).relu()
+            ),
+            "both BatchNorms of the branch are missing": (
+                (self.conv(self.convolved.relu(), conv2, 1) + shortcut).relu()
+            ),
+            "the first ReLU comes before its BatchNorm": (
+                (self.after(self.norm(self.convolved.relu(), norm1), norm2) + shortcut).relu()
+            ),
+            "the second BatchNorm comes after the sum": self.norm(
+                self.conv(before.relu(), conv2, 1) + shortcut, norm2
+            ).relu(),
+        }
+        if self.projects:
+            guesses["the projection's BatchNorm isn't in the sum"] = (branch + self.unscaled).relu()
+        elif projection:
+            guesses["there is a projection where x fits already: the shortcut is the identity"] = (
+                branch + self.norm(self.unscaled, projection_norm)
+            ).relu()
+        if self.stride != 1:
+            late = self.norm(self.conv(x, conv1, 1), norm1).relu()
+            late = self.norm(self.conv(late, conv2, self.stride), norm2)
+            guesses["the first convolution has the stride, not the second"] = (
+                late + shortcut
+            ).relu()
+        if conv1["weight"].shape == conv2["weight"].shape:
+            twice = self.norm(self.conv(before.relu(), conv1, 1), norm2)
+            guesses["both 3 × 3 convolutions are one module, called twice"] = (
+                twice + shortcut
+            ).relu()
+            early = self.conv(self.norm(x, norm1).relu(), conv1, self.stride)
+            early = self.conv(self.norm(early, norm2).relu(), conv2, 1)
+            words = "BatchNorm and ReLU come before the convolutions, where they come after them"
+            guesses[words] = early + self.unscaled
+            guesses[f"{words}, but for the last ReLU"] = (early + self.unscaled).relu()
+        return guesses
 
 
 def check_block(block_class, in_channels, out_channels, stride, size, training, seed):
     """Fail unless the block computes what a residual block computes from the same weights."""
     mode = "training" if training else "eval"
     name = f"ResidualBlock({in_channels}, {out_channels}, stride={stride}) in {mode} mode"
+    projects = stride != 1 or in_channels != out_channels
     x = random_tensor(seed, 3, in_channels, *size)
     rows, columns = (-(-side // stride) for side in size)
     upstream = random_tensor(seed + 1, 3, out_channels, rows, columns)
-    seen = watch(block_class(in_channels, out_channels, stride), x, training, upstream, seed)
-    assert not seen["modified"], f"{name}: the input x is modified in place; don't write x += …"
-    expected_shape = tuple(upstream.shape)
-    conv1, norm1, conv2, norm2, projection, projection_norm = branch_layers(seen["calls"], x, name)
-    projects = stride != 1 or in_channels != out_channels
-    if projects:
-        assert projection is not None, (
-            f"{name}: x doesn't fit the branch's output, so the shortcut must be a 1 × 1"
-            " convolution with BatchNorm; none was called."
-        )
-        assert torch.equal(projection["input"], x), (
-            f"{name}: the 1 × 1 convolution gets something else than x."
-        )
-    else:
-        assert projection is None, (
-            f"{name}: there is a projection where x fits already: the shortcut is the identity."
-        )
-    strides = tuple(tuple(conv["stride"]) for conv in (conv1, conv2))
-    assert strides == ((stride, stride), (1, 1)), (
-        f"{name}: the first convolution has the stride, not the second; yours have {strides}."
-    )
-    count = 9 * out_channels * (in_channels + out_channels) + 4 * out_channels
-    count += projects * (in_channels + 2) * out_channels
-    biases = (2 + projects) * out_channels
-    hints = {
-        count + biases: ": convolutions have no bias here",
-        count + (in_channels + 2) * out_channels: ": a projection is made that isn't needed",
-    }
-    hint = hints.get(seen["parameters"], "")
-    assert seen["parameters"] == count, (
-        f"{name}: expected {count} parameters, got {seen['parameters']}{hint}."
-    )
-    assert tuple(seen["output"].shape) == expected_shape, (
-        f"{name}: expected shape {expected_shape}, got {tuple(seen['output'].shape)}."
-    )
+    block = block_class(in_channels, out_channels, stride)
+    shapes = entry_shapes(block)
+    main, others, norms = check_layers(shapes, in_channels, out_channels, projects, name)
+    state = random_state(shapes, {*main, *others, *norms}, seed)
+    output, gradient, x_after, after = at_work(block, state, x, training, upstream)
+    assert isinstance(output, torch.Tensor), f"{name} returns no tensor; is a `return` missing?"
+    output = output.detach()
+    assert torch.equal(x_after, x), f"{name}: the input x is modified in place; don't write x += …."
 
-    def norm(x, layer):
-        mean, variance = layer["running_mean"].clone(), layer["running_var"].clone()
-        return F.batch_norm(x, mean, variance, layer["weight"], layer["bias"], training)
+    def layer(name):
+        return {own: state[f"{name}.{own}"] for own in OF_NORM if f"{name}.{own}" in state}
 
+    # Which layer stands where, nobody says: each assignment that the shapes allow is tried.
+    assignments = [
+        [first, norm1, second, norm2, *(others or [None]), *(rest or [None])]
+        for first, second in permutations(main)
+        if shapes[f"{first}.weight"] == (out_channels, in_channels, 3, 3)
+        if shapes[f"{second}.weight"] == (out_channels, out_channels, 3, 3)
+        for norm1, norm2, *rest in permutations(norms)
+    ]
     variable = x.clone().requires_grad_()
-    before = norm(F.conv2d(variable, conv1["weight"], None, stride, 1), norm1)
-    branch = norm(F.conv2d(before.relu(), conv2["weight"], None, 1, 1), norm2)
-    linear = norm(F.conv2d(before, conv2["weight"], None, 1, 1), norm2)
-    shortcut = variable
-    if projects:
-        unscaled = F.conv2d(variable, projection["weight"], None, stride)
-        shortcut = norm(unscaled, projection_norm)
-    expected = (shortcut + branch).relu()
-    (gradient,) = torch.autograd.grad(expected, variable, upstream, retain_graph=True)
-    (of_branch,) = torch.autograd.grad(branch, variable, upstream * (expected > 0))
-    guesses = {
-        "the shortcut isn't added: this is a plain block": branch.relu(),
-        "the shortcut isn't added, and the last ReLU is missing": branch,
-        "the shortcut is added after the last ReLU: first add, then the ReLU": (
-            branch.relu() + shortcut
-        ),
-        "the last ReLU is missing": branch + shortcut,
-        "the ReLU between the convolutions is missing": (linear + shortcut).relu(),
-        "both ReLUs are missing": linear + shortcut,
-        "the branch is missing: only the shortcut comes out": shortcut.relu(),
-        "the shortcut goes through a ReLU of its own": (branch + shortcut.relu()).relu(),
-        "the branch goes through a ReLU before the sum": (branch.relu() + shortcut).relu(),
-        "the shortcut is multiplied, not added": (branch * shortcut).relu(),
-        "the shortcut is added twice": (branch + 2 * shortcut).relu(),
-    }
-    if projects:
-        guesses["the projection's BatchNorm isn't in the sum"] = (branch + unscaled).relu()
-    check_close(seen["output"], expected, name, mistakes=guesses)
-    assert seen["gradient"] is not None, f"{name}: autograd finds no way from the output back to x."
+    candidates = [
+        Expected(variable, [at and layer(at) for at in places], stride, training, projects)
+        for places in assignments
+    ]
+
+    def fits(value):
+        return output.shape == value.shape and torch.allclose(output, value, rtol=1e-6, atol=1e-6)
+
+    place = next((i for i, c in enumerate(candidates) if fits(c.output)), None)
+    if place is None:  # Take the assignment for which the values are those of a mistake we know.
+        known = (i for i, c in enumerate(candidates) if any(map(fits, c.mistakes().values())))
+        place = next(known, 0)
+    expected = candidates[place]
+    check_close(output, expected.output, name, mistakes=expected.mistakes())
+    (right,) = torch.autograd.grad(expected.output, variable, upstream, retain_graph=True)
+    (of_branch,) = torch.autograd.grad(expected.branch, variable, upstream * (output > 0))
+    assert gradient is not None, f"{name}: autograd finds no way from the output back to x."
     guesses = {
         "nothing goes back through the shortcut: is it detached?": of_branch,
-        "nothing goes back through the branch: is it detached?": gradient - of_branch,
+        "nothing goes back through the branch: is it detached?": right - of_branch,
     }
-    check_close(seen["gradient"], gradient, f"the gradient for x of {name}", mistakes=guesses)
+    check_close(gradient, right, f"the gradient for x of {name}", mistakes=guesses)
+    for norm, statistics in expected.statistics().items():
+        for own, value in statistics.items():
+            entry = f"{assignments[place][norm]}.{own}"
+            check_close(after[entry], value, f"{entry} after {name}")
+    count = 9 * out_channels * (in_channels + out_channels) + 4 * out_channels
+    count += projects * (in_channels + 2) * out_channels
+    made = sum(
+        int(np.prod(shape))
+        for entry, shape in shapes.items()
+        if not entry.endswith(("running_mean", "running_var", "num_batches_tracked"))
+    )
+    hint = ": a projection is made that isn't needed" if others and not projects else ""
+    assert made == count, f"{name}: expected {count} parameters, got {made}{hint}."
 
 
 # %% [markdown]
@@ -1564,14 +1661,6 @@ def remove_blocks(model, names):
     ### END SOLUTION
 
 
-# %% given=true
-@run_beside
-def scores_afterwards(function, arguments, model, X):
-    """The model's own scores after function(*arguments) has had it in its hands."""
-    function(*arguments)
-    return model(X).detach()
-
-
 # %% test="remove_blocks" points=5
 names, X = ["blocks.0", "deep.inner.block", "blocks.2"], random_tensor(70, 2, 3, 6, 8)
 model = tiny_network(70)
@@ -1619,12 +1708,6 @@ check_close(
             lambda: tiny_forward(tiny_network(70, training=True), X, names)[0].detach()
         ),
     },
-)
-before = without([])
-after = scores_afterwards(remove_blocks, (model, list(names)), model, X)
-assert torch.equal(before, after), (
-    "remove_blocks changes the model itself, whose scores are others afterwards: work on a deep"
-    " copy."
 )
 ### BEGIN HIDDEN TESTS
 for number, (names, training) in enumerate(

@@ -295,7 +295,7 @@ class ResidualBlock(PlainBlock):
         return F.relu(self.bn2(self.conv2(out)) + self.shortcut(x))
 
 
-# %% mistake="ResidualBlock" named="no BatchNorm gets what the 1 × 1 convolution gives"
+# %% mistake="ResidualBlock" named="expected 3 BatchNorms, one after each convolution, got 2"
 class ResidualBlock(PlainBlock):
     def __init__(self, in_channels, out_channels, stride=1):
         super().__init__(in_channels, out_channels, stride)
@@ -324,7 +324,7 @@ class ResidualBlock(PlainBlock):
         return F.relu(self.bn2(self.conv2(out)) + self.shortcut(x))
 
 
-# %% mistake="ResidualBlock" named="the shortcut must be a 1 × 1 convolution with BatchNorm; none was called"
+# %% mistake="ResidualBlock" named="the shortcut must be a 1 × 1 convolution with BatchNorm; none was made"
 class ResidualBlock(PlainBlock):
     # Option A of the paper: fewer places, and zeros for the new channels.
     def __init__(self, in_channels, out_channels, stride=1):
@@ -338,7 +338,7 @@ class ResidualBlock(PlainBlock):
         return F.relu(self.bn2(self.conv2(out)) + shortcut)
 
 
-# %% mistake="ResidualBlock" named="The size of tensor a"
+# %% mistake="ResidualBlock" named="with BatchNorm; none was made"
 class ResidualBlock(PlainBlock):
     # A projection for other channels, but none where only the size changes.
     def __init__(self, in_channels, out_channels, stride=1):
@@ -427,7 +427,7 @@ class ResidualBlock(nn.Module):
         return F.relu(self.bn2(self.conv2(out)) + self.shortcut(x))
 
 
-# %% mistake="ResidualBlock" named="the first 3 × 3 convolution gets something else than x"
+# %% mistake="ResidualBlock" named="BatchNorm and ReLU come before the convolutions"
 class ResidualBlock(PlainBlock):
     # "Pre-activation", the authors' second version.
     def __init__(self, in_channels, out_channels, stride=1):
@@ -1070,14 +1070,14 @@ def zero_init_last_norm(model):
     return model
 
 
-# %% mistake="remove_blocks" named="remove_blocks changes the model itself"
+# %% mistake="remove_blocks" named="was given other submodules: work on a deep copy"
 def remove_blocks(model, names):
     for name in names:
         model.set_submodule(name, nn.Identity())
     return model
 
 
-# %% mistake="remove_blocks" named="remove_blocks changes the model itself"
+# %% mistake="remove_blocks" named="was given other submodules: work on a deep copy"
 def remove_blocks(model, names):
     copied = copy.copy(model)
     for name in names:
