@@ -2,7 +2,7 @@
 # What students write in lab 04: mistakes that must lose points and be named, and answers that look
 # different from ours and are right.
 
-# %% mistake="replace_head" named="changes the model itself"
+# %% mistake="replace_head" named="was given other submodules: work on a deep copy"
 def replace_head(model, classes):
     head = nn.Linear(model.classifier[-1].in_features, classes).to(model.classifier[-1].weight)
     nn.init.zeros_(head.weight)
@@ -82,7 +82,7 @@ def replace_head(model, classes):
     return changed
 
 
-# %% mistake="replace_head" named="the new head can't be trained"
+# %% mistake="replace_head" named="can't be trained"
 def replace_head(model, classes):
     changed = copy.deepcopy(model)
     old = changed.classifier[-1]
@@ -336,7 +336,7 @@ def extract_features(model, images, batch_size=100):
         )
 
 
-# %% mistake="extract_features" named="the model runs in training mode"
+# %% mistake="extract_features" named="the model ran in training mode"
 def extract_features(model, images, batch_size=100):
     with torch.no_grad():
         parts = [model.classifier[:-1](model.features(part)) for part in images.split(batch_size)]
@@ -629,7 +629,7 @@ def parameter_groups(model, head_lr, features_lr):
     return [{"params": [weight], "lr": head_lr}, {"params": rest, "lr": features_lr}]
 
 
-# %% mistake="parameter_groups" named="changes which parameters require a gradient"
+# %% mistake="parameter_groups" named="was left with another requires_grad"
 def parameter_groups(model, head_lr, features_lr):
     for parameter in model.parameters():
         parameter.requires_grad = True
