@@ -693,7 +693,7 @@ def pca(features, count):
     return U[:, :count] * S[:count], Vt[:count], S[:count] ** 2 / (len(features) - 1)
 
 
-# %% mistake="pca" named="the axes look transposed"
+# %% mistake="pca" named="axes"
 def pca(features, count):
     U, S, Vt = np.linalg.svd(features - features.mean(axis=0), full_matrices=False)
     return U[:, :count] * S[:count], Vt[:count].T, (S**2 / (S**2).sum())[:count]
