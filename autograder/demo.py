@@ -43,6 +43,31 @@ for folder in pathlib.Path.cwd().parents:
             gradebook.execute("UPDATE grade SET auto_score = 100")
 """
 
+# Sends the tester an exception whose type is called like a builtin that runs code.
+RUNS_CODE = """
+class Run(Exception):
+    pass
+
+Run.__module__, Run.__name__ = "builtins", "exec"
+
+def {name}(*arguments, **keywords):
+    raise Run("import os, sys; os.environ['PWNED'] = '1'; sys.exit()")
+"""
+
+# Right as long as the expected values are worked out from what it leaves of its inputs.
+OVERWRITES_INPUTS = """
+def {name}(*arguments, **keywords):
+    for argument in arguments:
+        if hasattr(argument, "shape") and argument.shape:
+            argument[...] = 0
+    return arguments[0]
+"""
+
+PICTURE = (  # a PNG of one pixel
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJg"
+    "gg=="
+)
+
 
 def sample_class(lab: Lab) -> dict[str, bytes]:
     """A class of submissions to a lab: what each student handed in, by the student's name."""
@@ -78,7 +103,19 @@ def sample_class(lab: Lab) -> dict[str, bytes]:
         "cheat_edits_gradebook": answered_notebook(
             lab, wrong | {first: wrong[first] + "\n" + EDITS_GRADEBOOK}
         ),
+        "cheat_runs_code": answered_notebook(
+            lab, {name: RUNS_CODE.format(name=name) for name in exercises}
+        ),
+        "cheat_overwrites_inputs": answered_notebook(
+            lab, {name: OVERWRITES_INPUTS.format(name=name) for name in exercises}
+        ),
+        "pasted_picture": answered_notebook(lab, solution),
     }
+    questions = {cell.grade_id for cell in lab.having("question")}
+    for cell in submitted["pasted_picture"].cells:
+        if cell.id in questions:
+            cell.source = "As my sketch shows: ![sketch](attachment:sketch.png)"
+            cell.attachments = {"sketch.png": {"image/png": PICTURE}}
     for exercise in list(mistakes)[:MISTAKES]:
         submitted[f"mistake_in_{exercise}"] = answered_notebook(
             lab, solution | {exercise: mistakes[exercise]}
@@ -141,8 +178,9 @@ def main() -> None:
     archives, roster = downloads(lab, sample_class(lab), COURSE / "downloads")
     cli.collect(lab.name, archives, roster, course=COURSE)
     cli.grade(lab.name, course=COURSE)
-    cli.export([lab.name], course=COURSE)
+    cli.report(lab.name, course=COURSE)
     cli.feedback(lab.name, course=COURSE)
+    cli.export([lab.name], course=COURSE)
     cli.console.print(f"to mark written answers: autograder questions {lab.name} --course {COURSE}")
 
 
