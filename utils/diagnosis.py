@@ -14,7 +14,7 @@ import numpy as np
 HANDFUL = 4
 """How many different values an array must have before it can be recognised by them."""
 
-MOST_VALUES, MOST_VALUES_OF_PAIRS, MOST_AXES = 200_000, 10_000, 5
+MOST_VALUES, MOST_VALUES_OF_PAIRS, MOST_AXES = 200_000, 4_000, 5
 """Beyond these, mistakes, or two of them at once, aren't looked for: it would take too long, and a
 student decides what comes."""
 
