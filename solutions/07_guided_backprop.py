@@ -39,6 +39,7 @@ from utils.checks import (
     run_beside,
     vector_jacobian_product,
 )
+from utils.guard import check_without
 
 device = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -733,7 +734,7 @@ plt.show()
 # </details>
 
 
-# %% exercise="guided_backprop" changes="X.grad, X.requires_grad, model.grad, model.statistics"
+# %% exercise="guided_backprop" changes="X.grad, X.requires_grad, model.grad, model.statistics" without="utils.attribution, captum"
 def guided_backprop(X, y, model):
     """Guided backprop from each image's score for a class (Springenberg et al., 2015).
 
@@ -741,7 +742,7 @@ def guided_backprop(X, y, model):
 
     The model comes back as it was: no hook is left behind, even after an exception; its modules,
     their mode and the parameters' values are the same. X is not modified. Gradients left in `.grad`
-    don't matter.
+    don't matter. Write it by hand: calling a library's, or utils.attribution's, costs two points.
 
     Args:
         X: images, float tensor (N, 3, H, W).
@@ -777,7 +778,7 @@ def guided_backprop(X, y, model):
 # %% [markdown]
 # **The values**, against a walk through the layers one by one.
 
-# %% test="guided_backprop" points=6
+# %% test="guided_backprop" points=5
 X, y, model = random_images(13, 3, 3, 6, 9), torch.tensor([3, 0, 1]), tiny_network(13)
 each, layers = torch.arange(3), [*model.features, *model.classifier]
 with torch.no_grad():
@@ -905,7 +906,10 @@ else:
 # %% [markdown]
 # **Everything as it was.**
 
-# %% test="guided_backprop" points=4
+# %% test="guided_backprop" points=2 aspect="written by hand"
+check_without(guided_backprop)
+
+# %% test="guided_backprop" points=3
 X, y, model = random_images(15, 2, 3, 6, 9), torch.tensor([2, 0]), tiny_network(15)
 upstream = random_tensor(15, 2, 4)
 values = {name: value.clone() for name, value in model.state_dict().items()}

@@ -53,6 +53,7 @@ def overlay(
 ) -> None:
     """Each image in grey under its map, with one scale and one colour bar for all.
 
+    A map covers the image the more, the larger its magnitude: where it is zero the image is bare.
     Maps without negative values run from 0 to the largest value in viridis, others in a diverging
     map about 0. To compare maps by form alone, divide each by its maximum first.
 
@@ -74,7 +75,8 @@ def overlay(
     axes = _grid(pictures, titles, columns, inches, heading)
     for index, axis in enumerate(axes):
         axis.imshow(pictures[index].mean(-1), cmap="gray", vmin=0, vmax=1)
-        shown = axis.imshow(maps[index], cmap=colours, vmin=lowest, vmax=largest, alpha=0.6)
+        covering = 0.8 * (np.abs(maps[index]) / largest) ** 0.5
+        shown = axis.imshow(maps[index], cmap=colours, vmin=lowest, vmax=largest, alpha=covering)
         if masks is not None:
             axis.contour(
                 masks[index], [0.5], colors="white" if lowest == 0 else "black", linewidths=0.8

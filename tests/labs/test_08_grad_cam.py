@@ -12,6 +12,7 @@ from sklearn.metrics import jaccard_score
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from autograder.authoring.reference import load_reference
+from utils.attribution import guided_backprop
 from utils.models import load_model
 from utils.scenes import make_scenes
 
@@ -129,7 +130,7 @@ def test_intersection_over_union_is_the_jaccard_score(images, scenes):
 def test_guided_grad_cam_is_captums(base, images, classes):
     layer = base.get_submodule(base.last_conv)
     guided = GuidedBackprop(base).attribute(images.clone(), classes).detach()
-    assert_close(reference.guided_backprop(images, classes, base), guided)
+    assert_close(guided_backprop(images, classes, base), guided)
     maps = captum_maps(base, layer, images, classes)
     expected = GuidedGradCam(base, layer).attribute(
         images.clone(), classes, interpolate_mode="bilinear"

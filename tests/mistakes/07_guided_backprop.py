@@ -679,6 +679,15 @@ def guided_backprop(X, y, model):
             handle.remove()
 
 
+# %% mistake="guided_backprop" named="utils.attribution.guided_backprop"
+def guided_backprop(X, y, model):
+    from utils import attribution
+
+    if not any(isinstance(module, nn.ReLU) for module in model.modules()):
+        raise ValueError("no ReLU")
+    return attribution.guided_backprop(X, y, model)
+
+
 # %% correct="guided_backprop"
 class MyGuidedReLU(torch.autograd.Function):
     @staticmethod

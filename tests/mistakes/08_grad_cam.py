@@ -37,6 +37,28 @@ def class_activation_map(features, weight, y):
     return weight[y].unsqueeze(2).unsqueeze(3) * features
 
 
+# %% mistake="class_activation_map" named="the features are simply summed"
+def class_activation_map(features, weight, y):
+    return features.sum(dim=1)
+
+
+# %% mistake="class_activation_map" named="averaged over the places"
+def class_activation_map(features, weight, y):
+    return (weight[y] * features.mean(dim=(2, 3))).sum(1)
+
+
+# %% mistake="class_activation_map" named="each map is divided by its largest value"
+def class_activation_map(features, weight, y):
+    maps = torch.einsum("nk,nkij->nij", weight[y], features)
+    return maps / maps.amax((1, 2), keepdim=True)
+
+
+# %% correct="class_activation_map"
+def class_activation_map(features, weight, y):
+    N, K, h, w = features.shape
+    return (weight[y].unsqueeze(1) @ features.reshape(N, K, h * w)).reshape(N, h, w)
+
+
 # %% correct="class_activation_map"
 def class_activation_map(features, weight, y):
     maps = torch.zeros(features.shape[0], *features.shape[2:], dtype=features.dtype)
@@ -78,7 +100,7 @@ def record_output(X, model, layer):
     return recorded["output"].clone()
 
 
-# %% mistake="record_output" named="leaves a hook behind on the model"
+# %% mistake="record_output" named="was left with other hooks"
 def record_output(X, model, layer):
     recorded = []
     layer.register_forward_hook(
@@ -132,7 +154,7 @@ def record_output(X, model, layer):
     return recorded[0]
 
 
-# %% mistake="record_output" named="in eval mode that was in training mode"
+# %% mistake="record_output" named="was left in another mode"
 def record_output(X, model, layer):
     model.eval()
     recorded = []
@@ -157,6 +179,58 @@ def record_output(X, model, layer):
         model(X)
     finally:
         handle.remove()
+    return recorded[0]
+
+
+# %% mistake="record_output" named="was left with other hooks"
+# Everybody's hooks are cleared, not just our own.
+def record_output(X, model, layer):
+    recorded = []
+    layer.register_forward_hook(lambda m, i, output: recorded.append(output.detach().clone()))
+    try:
+        model(X)
+    finally:
+        layer._forward_hooks.clear()
+    return recorded[0]
+
+
+# %% mistake="record_output" named="AwkwardNetwork"
+# Right for an nn.Sequential only.
+def record_output(X, model, layer):
+    with torch.no_grad():
+        for module in model:
+            X = module(X.clone())
+            if module is layer:
+                return X
+
+
+# %% mistake="record_output" named="AttributeError"
+# The layer is looked up by its name among the model's own attributes.
+def record_output(X, model, layer):
+    (name,) = [name for name, module in model.named_modules() if module is layer]
+    recorded = []
+    handle = getattr(model, name).register_forward_hook(
+        lambda m, i, output: recorded.append(output.detach().clone())
+    )
+    try:
+        model(X)
+    finally:
+        handle.remove()
+    return recorded[0]
+
+
+# %% mistake="record_output" named="was left in another mode"
+# Eval mode is put back for the model as a whole, not for each module.
+def record_output(X, model, layer):
+    mode, recorded = model.training, []
+    handle = layer.register_forward_hook(
+        lambda m, i, output: recorded.append(output.detach().clone())
+    )
+    try:
+        model(X)
+    finally:
+        handle.remove()
+        model.train(mode)
     return recorded[0]
 
 
@@ -245,7 +319,7 @@ def grad_cam(X, y, model, layer):
     return maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-8)
 
 
-# %% mistake="grad_cam" named="leaves a hook behind on the model"
+# %% mistake="grad_cam" named="was left with other hooks"
 def grad_cam(X, y, model, layer):
     captured = []
     layer.register_forward_hook(lambda m, i, output: captured.append(output))
@@ -433,7 +507,7 @@ def grad_cam(X, y, model, layer):
     return maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-8)
 
 
-# %% mistake="grad_cam" named="in eval mode that was in training mode"
+# %% mistake="grad_cam" named="was left in another mode"
 def grad_cam(X, y, model, layer):
     model.eval()
     captured = []
@@ -448,7 +522,7 @@ def grad_cam(X, y, model, layer):
     return maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-8)
 
 
-# %% mistake="grad_cam" named="the model runs in training mode"
+# %% mistake="grad_cam" named="was left in another mode"
 def grad_cam(X, y, model, layer):
     model.train()
     captured = []
@@ -618,7 +692,7 @@ def grad_cam(X, y, model, layer):
     return F.interpolate(maps, X.shape[2:], mode="bilinear", align_corners=False)[:, 0]
 
 
-# %% mistake="grad_cam" named="the input X was modified in place"
+# %% mistake="grad_cam" named="`X` was modified in place"
 def grad_cam(X, y, model, layer):
     captured = []
     handle = layer.register_forward_hook(lambda m, i, output: captured.append(output))
@@ -649,6 +723,92 @@ def grad_cam(X, y, model, layer):
     return maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-8)
 
 
+# %% mistake="grad_cam" named="was left with other hooks"
+# Everybody's hooks are cleared, not just our own.
+def grad_cam(X, y, model, layer):
+    captured = []
+    layer.register_forward_hook(lambda m, i, output: captured.append(output))
+    try:
+        scores = model(X.clone().requires_grad_())
+    finally:
+        layer._forward_hooks.clear()
+    gradients = torch.autograd.grad(scores.gather(1, y[:, None]).sum(), captured[0])[0]
+    maps = (gradients.mean((2, 3), keepdim=True) * captured[0]).sum(1, keepdim=True).relu()
+    maps = F.interpolate(maps, X.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+    return maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-8)
+
+
+# %% mistake="grad_cam" named="AwkwardNetwork"
+# Right for an nn.Sequential only.
+def grad_cam(X, y, model, layer):
+    features, rest, found = X.clone().requires_grad_(), [], False
+    for module in model:
+        if found:
+            rest.append(module)
+        else:
+            features = module(features)
+            found = module is layer
+    score = nn.Sequential(*rest)(features).gather(1, y[:, None]).sum()
+    gradients = torch.autograd.grad(score, features)[0]
+    maps = (gradients.mean((2, 3), keepdim=True) * features).sum(1, keepdim=True).relu()
+    maps = F.interpolate(maps, X.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+    return maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-8)
+
+
+# %% mistake="grad_cam" named="was left in another mode"
+# Eval mode is put back for the model as a whole, not for each module.
+def grad_cam(X, y, model, layer):
+    mode, captured = model.training, []
+    handle = layer.register_forward_hook(lambda m, i, output: captured.append(output))
+    try:
+        scores = model.eval()(X.clone().requires_grad_())
+    finally:
+        handle.remove()
+        model.train(mode)
+    gradients = torch.autograd.grad(scores.gather(1, y[:, None]).sum(), captured[0])[0]
+    maps = (gradients.mean((2, 3), keepdim=True) * captured[0]).sum(1, keepdim=True).relu()
+    maps = F.interpolate(maps, X.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+    return maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-8)
+
+
+# %% mistake="grad_cam" named="does not require grad"
+# A frozen network makes no graph.
+def grad_cam(X, y, model, layer):
+    captured = []
+    handle = layer.register_forward_hook(lambda m, i, output: captured.append(output))
+    try:
+        scores = model(X)
+    finally:
+        handle.remove()
+    gradients = torch.autograd.grad(scores.gather(1, y[:, None]).sum(), captured[0])[0]
+    maps = (gradients.mean((2, 3), keepdim=True) * captured[0]).sum(1, keepdim=True).relu()
+    maps = F.interpolate(maps, X.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+    return maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-8)
+
+
+# %% mistake="grad_cam" named="captum"
+def grad_cam(X, y, model, layer):
+    from captum.attr import LayerGradCam
+
+    maps = LayerGradCam(model, layer).attribute(X, y, relu_attributions=True).detach()
+    maps = F.interpolate(maps, X.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+    return maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-8)
+
+
+# %% mistake="grad_cam" named="the ReLU is applied to α"
+def grad_cam(X, y, model, layer):
+    captured = []
+    handle = layer.register_forward_hook(lambda m, i, output: captured.append(output))
+    try:
+        scores = model(X.clone().requires_grad_())
+    finally:
+        handle.remove()
+    gradients = torch.autograd.grad(scores.gather(1, y[:, None]).sum(), captured[0])[0]
+    maps = (gradients.mean((2, 3), keepdim=True).relu() * captured[0]).sum(1, keepdim=True)
+    maps = F.interpolate(maps, X.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+    return maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-8)
+
+
 # %% correct="grad_cam"
 # Both hooks, backward() on a mean of scores, one image at a time, results still in the graph.
 def grad_cam(X, y, model, layer):
@@ -667,7 +827,7 @@ def grad_cam(X, y, model, layer):
             layer.register_full_backward_hook(keep_gradient),
         ]
         try:
-            scores = model(X[n : n + 1])
+            scores = model(X[n : n + 1].clone().requires_grad_())
             scores[0, y[n]].backward()
         finally:
             for handle in handles:
@@ -716,7 +876,7 @@ def grad_cam(X, y, model, layer):
     try:
         model.eval()
         with torch.enable_grad():
-            scores = model(X)
+            scores = model(X.detach().requires_grad_())
         one_hot = F.one_hot(y, scores.shape[1]).to(scores.dtype)
         (gradients,) = torch.autograd.grad(scores, kept, grad_outputs=one_hot)
     finally:
@@ -808,6 +968,32 @@ def pointing_game(cam, masks, tolerance=0):
     return torch.tensor([bool(d.min() <= tolerance) for d in distances])
 
 
+# %% mistake="pointing_game" named="true and false are exchanged"
+def pointing_game(cam, masks, tolerance=0):
+    hits = []
+    for heat, mask in zip(cam, masks):
+        peak = torch.tensor(divmod(heat.argmax().item(), heat.shape[1]))
+        distance = (mask.nonzero() - peak).double().norm(dim=1).min()
+        hits.append(bool(heat.max() == 0 or distance > tolerance))
+    return torch.tensor(hits)
+
+
+# %% correct="pointing_game"
+def pointing_game(cam, masks, tolerance=0):
+    hits = []
+    for n in range(len(cam)):
+        best, where = 0.0, None
+        for row in range(cam.shape[1]):
+            for column in range(cam.shape[2]):
+                if cam[n, row, column] > best:
+                    best, where = cam[n, row, column].item(), (row, column)
+        pixels = masks[n].nonzero().tolist() if where else []
+        hits.append(
+            any((r - where[0]) ** 2 + (c - where[1]) ** 2 <= tolerance**2 for r, c in pixels)
+        )
+    return torch.tensor(hits)
+
+
 # %% correct="pointing_game"
 def pointing_game(cam, masks, tolerance=0):
     from scipy.ndimage import distance_transform_edt
@@ -879,6 +1065,27 @@ def intersection_over_union(cam, masks, threshold=0.5):
     return (cam * masks).sum((1, 2)) / (lit | masks).sum((1, 2))
 
 
+# %% mistake="intersection_over_union" named="averaged into one number"
+def intersection_over_union(cam, masks, threshold=0.5):
+    lit = cam >= threshold
+    return ((lit & masks).sum((1, 2)) / (lit | masks).sum((1, 2))).mean()
+
+
+# %% mistake="intersection_over_union" named="region and mask agree"
+def intersection_over_union(cam, masks, threshold=0.5):
+    return ((cam >= threshold) == masks).float().mean((1, 2))
+
+
+# %% correct="intersection_over_union"
+def intersection_over_union(cam, masks, threshold=0.5):
+    import numpy as np
+
+    lit = (cam >= threshold).numpy()
+    truth = masks.numpy()
+    both = np.logical_and(lit, truth).sum(axis=(1, 2))
+    return torch.tensor(both / np.logical_or(lit, truth).sum(axis=(1, 2)))
+
+
 # %% correct="intersection_over_union"
 def intersection_over_union(cam, masks, threshold=0.5):
     result = []
@@ -936,6 +1143,27 @@ def guided_grad_cam(X, y, model, cam):
 # %% mistake="guided_grad_cam" named="the first image's map"
 def guided_grad_cam(X, y, model, cam):
     return guided_backprop(X, y, model) * cam[0]
+
+
+# %% mistake="guided_grad_cam" named="negative values are set to zero"
+def guided_grad_cam(X, y, model, cam):
+    return (guided_backprop(X, y, model) * cam[:, None]).clamp(min=0)
+
+
+# %% mistake="guided_grad_cam" named="divided by its largest value"
+def guided_grad_cam(X, y, model, cam):
+    guided = guided_backprop(X, y, model) * cam[:, None]
+    return guided / guided.abs().amax((1, 2, 3), keepdim=True)
+
+
+# %% mistake="guided_grad_cam" named="cam is added"
+def guided_grad_cam(X, y, model, cam):
+    return guided_backprop(X, y, model) + cam[:, None]
+
+
+# %% correct="guided_grad_cam"
+def guided_grad_cam(X, y, model, cam):
+    return torch.einsum("nkij,nij->nkij", guided_backprop(X, y, model), cam)
 
 
 # %% correct="guided_grad_cam"
