@@ -25,10 +25,11 @@ sandbox:  # bubblewrap, in which submissions run
 demo: setup sandbox  ## a small class, graded from release to feedback
 	@$(BIN)/python -m autograder.demo
 
-test: setup sandbox  ## lint, labs/ against solutions/, and the fast tests
+test: setup sandbox  ## lint, types, labs/ against solutions/, and the fast tests
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet . || { echo "Run '$(BIN)/ruff format .' first."; exit 1; }
 	@$(BIN)/lint-imports --no-logo --no-cache
+	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/autograder release --check
 	@$(BIN)/pytest -q -m "not slow and not retrain"
 

@@ -24,7 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from autograder.authoring.lab import Lab, LabError, find_lab, lab_names
-from autograder.grading.job import Result, student_name
+from autograder.grading.job import Isolation, Result, student_name
 
 app = typer.Typer(
     help="Release labs, grade submissions safely, write grades.",
@@ -200,9 +200,7 @@ def grade(
     from autograder.grading.grade import earlier_result, find_submissions, grade_class
     from autograder.grading.job import Job, SandboxUnavailable
 
-    check_isolation(isolation)
-    if submissions is not None and results is None:
-        raise fail("name the folder for the results with --results DIR")
+    kind = checked_isolation(isolation)
     try:
         the_lab = find_lab(lab)
         if submissions is None:
@@ -211,6 +209,8 @@ def grade(
             gradebook.require_release(the_lab, course)
             found = handed_in(the_lab.name, course)
             results = course / "results" / the_lab.name
+        elif results is None:
+            raise fail("name the folder for the results with --results DIR")
         else:
             found = find_submissions(submissions)
         if seed is None:
@@ -223,7 +223,7 @@ def grade(
                 path.absolute(),
                 the_lab.solution_path,
                 seeds.of(path, the_lab.name),
-                isolation,
+                kind,
             )
             for name, path in chosen(found, student).items()
         ]
@@ -293,10 +293,13 @@ def enter(lab: Lab, results: Iterable[Result], course: Path) -> str:
     return "\n".join(f"{student}: {why}" for student, why in problems.items())
 
 
-def check_isolation(isolation: str) -> None:
-    """Refuses an isolation that there isn't."""
-    if isolation not in ("bubblewrap", "process"):
-        raise fail(f"the isolation is bubblewrap or process, not {isolation}")
+def checked_isolation(isolation: str) -> Isolation:
+    """The isolation of this name; refuses one that there isn't."""
+    offered: tuple[Isolation, ...] = ("bubblewrap", "process")
+    for kind in offered:
+        if isolation == kind:
+            return kind
+    raise fail(f"the isolation is bubblewrap or process, not {isolation}")
 
 
 def handed_in(lab: str, course: Path) -> dict[str, Path]:
@@ -338,7 +341,7 @@ def regrade(
     from autograder.course.seeds import SeedError, read_seeds
     from autograder.grading.job import Job, SandboxUnavailable
 
-    check_isolation(isolation)
+    kind = checked_isolation(isolation)
     try:
         the_lab = find_lab(lab)
         gradebook.require_release(the_lab, course)
@@ -352,7 +355,7 @@ def regrade(
                 path.absolute(),
                 the_lab.solution_path,
                 used.get(name, drawn.of(path, the_lab.name)),
-                isolation,
+                kind,
             )
             for name, path in handed_in(the_lab.name, course).items()
         ]

@@ -41,8 +41,10 @@ class Cell:
     """One cell of a lab.
 
     Attributes:
-        name: the exercise that an exercise or test cell belongs to, or the question's own name.
-        grade_id: what nbgrader calls the cell; None for demos and prose.
+        name: the exercise that an exercise or test cell belongs to, or the question's own name; ""
+            for given cells, demos and prose.
+        points: of a test or a question; 0 for all others.
+        grade_id: what nbgrader calls the cell; "" for demos and prose.
         aspect: of a test, what part of the exercise it is worth points for ("a batch").
         changes: of an exercise, the parameters that it may change in place.
         without: of an exercise, what it must not call, as dotted names ("torch", "scipy.signal").
@@ -54,9 +56,9 @@ class Cell:
     source: str
     line: int
     markdown: bool = False
-    name: str | None = None
-    points: float | None = None
-    grade_id: str | None = None
+    name: str = ""
+    points: float = 0
+    grade_id: str = ""
     aspect: str = ""
     changes: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
@@ -96,9 +98,7 @@ class Lab:
     @cached_property
     def exercises(self) -> dict[str, frozenset[str]]:
         """Every exercise's name, with the top-level names that its solution binds."""
-        return {
-            cell.name or "": frozenset(bound_names(cell.source)) for cell in self.having("exercise")
-        }
+        return {cell.name: frozenset(bound_names(cell.source)) for cell in self.having("exercise")}
 
     def version(self, test: Cell) -> str:
         """What ties a released test cell to its recorded values: a digest of the cell's source and
@@ -200,7 +200,7 @@ def read_lab(path: Path) -> Lab:
                 f" cell and a demo fold; this one has {', '.join(keys)}"
             )
             continue
-        name = keys[role] if role not in ("demo", "given") else None
+        name = keys[role] if role not in ("demo", "given") else ""
         count[f"{role} {name}"] += 1
         ordinal = count[f"{role} {name}"]
         grade_id = {
@@ -208,7 +208,7 @@ def read_lab(path: Path) -> Lab:
             "exercise": name,
             "test": f"test_{name}" if ordinal == 1 else f"test_{name}_{ordinal}",
             "question": name,
-            "demo": None,
+            "demo": "",
         }[role]
         cells.append(
             Cell(
@@ -217,7 +217,7 @@ def read_lab(path: Path) -> Lab:
                 line,
                 markdown,
                 name,
-                keys.get("points"),
+                keys.get("points", 0),
                 grade_id,
                 keys.get("aspect", ""),
                 _listed(keys.get("changes", "")),
@@ -273,7 +273,7 @@ def _mistakes_in(cell: Cell, cells: list[Cell]) -> list[str]:
     if cell.role == "exercise":
         if cell.name not in bound_names(cell.source):
             mistakes.append(f"the cell of exercise {cell.name!r} doesn't define {cell.name}")
-        known = parameters(cell.source, cell.name or "")
+        known = parameters(cell.source, cell.name)
         for name in cell.changes:
             if name.split(".")[0] not in known:
                 mistakes.append(f"{cell.name!r} has no parameter {name!r} that it could change")
@@ -318,7 +318,7 @@ def _mistakes_in_code(cells: list[Cell]) -> list[tuple[int, str]]:
                 int(found.cell) + found.line,
                 f"`without` forbids what the solution does: {found.sentence}",
             )
-            for found in findings(sources, cell.name or "", cell.without)
+            for found in findings(sources, cell.name, cell.without)
         ]
         tests = [test for test in cells if test.role == "test" and test.name == cell.name]
         if not any(f"check_without({cell.name})" in test.visible for test in tests):

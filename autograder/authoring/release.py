@@ -83,7 +83,7 @@ def source_notebook(lab: Lab) -> nbformat.NotebookNode:
                 "cell_type": "markdown" if cell.markdown else "code",
                 **metadata,
             }
-            if cell.points is not None:
+            if cell.role in ("test", "question"):
                 made.metadata["nbgrader"]["points"] = cell.points
         cells.append(made)
     kernel = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
@@ -98,7 +98,7 @@ def test_source(lab: Lab, cell: Cell) -> str:
     exercise = next(other for other in lab.having("exercise") if other.name == cell.name)
     before, after = [], []
     if exercise.is_function:
-        rules = [cell.name or ""]
+        rules = [cell.name]
         rules += [f"changes={exercise.changes!r}"] * bool(exercise.changes)
         rules += [f"without={exercise.without!r}"] * bool(exercise.without)
         before.append(f"{cell.name} = checked({', '.join(rules)})")

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 from zoneinfo import ZoneInfo
@@ -98,6 +99,10 @@ def read_archive(path: Path, zone: ZoneInfo) -> list[Entry]:
         ) from error
 
 
+def _reader(path: Path) -> Callable[[], IO[bytes]]:
+    return lambda: path.open("rb")
+
+
 def _folder(folder: Path) -> list[Entry]:
     entries = []
     for root, _, names in os.walk(folder):
@@ -107,7 +112,7 @@ def _folder(folder: Path) -> list[Entry]:
             refusal = "" if stat.S_ISREG(facts.st_mode) else "is a link or no regular file"
             parts = tuple(unicodedata.normalize("NFC", p) for p in path.relative_to(folder).parts)
             time = datetime.fromtimestamp(facts.st_mtime, UTC)
-            entries.append(Entry(parts, time, facts.st_size, lambda p=path: p.open("rb"), refusal))
+            entries.append(Entry(parts, time, facts.st_size, _reader(path), refusal))
     return sorted(entries, key=lambda entry: entry.path)
 
 
@@ -133,7 +138,7 @@ def zip_entries(archive: zipfile.ZipFile, zone: ZoneInfo) -> list[Entry]:
                 parts,
                 time,
                 info.file_size,
-                lambda info=info: archive.open(info),
+                partial(archive.open, info),
                 refusal,
                 info.compress_size,
             )

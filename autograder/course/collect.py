@@ -438,8 +438,9 @@ class Book:
                     record |= {"time": about["time"], "order": about["order"]}
                 self.fresh.setdefault(person.student, "the same as before")
                 return
-        about["folder"] = f"attempt-{len(earlier) + 1}"
-        kept = self.folder / person.student / about["folder"]
+        folder = f"attempt-{len(earlier) + 1}"
+        about["folder"] = folder
+        kept = self.folder / person.student / folder
         shutil.rmtree(kept, ignore_errors=True)  # of a run that was stopped before it was written
         kept.parent.mkdir(exist_ok=True)
         draft.replace(kept)

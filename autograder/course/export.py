@@ -411,9 +411,11 @@ def plan_moodle(
     maximum = head.index("Maximum grade") if "Maximum grade" in head else None
     if maximum is None:
         notes.append("no column Maximum grade: whether the points fit wasn't checked")
-    for row in rows if maximum is not None else []:
-        cell = sheet.text(row, maximum)
-        _check_maximum(f"{path}: Moodle", value(cell), cell, found[0].max_score if found else None)
+    else:
+        for row in rows:
+            cell = sheet.text(row, maximum)
+            most = found[0].max_score if found else None
+            _check_maximum(f"{path}: Moodle", value(cell), cell, most)
     locked = head.index("Grade can be changed") if "Grade can be changed" in head else None
     email = next((p for p, name in enumerate(head) if name.casefold() == "email address"), None)
     name = head.index("Full name") if "Full name" in head else None

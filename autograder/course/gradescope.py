@@ -132,7 +132,7 @@ def requirements(root: Path) -> list[str]:
         NotInstalled: one isn't.
     """
     project = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]
-    named = [re.match(r"[\w.-]+", entry).group() for entry in project["dependencies"]]
+    named = [re.split(r"[^\w.-]", entry)[0] for entry in project["dependencies"]]
     pinned = []
     for name in [*(name for name in named if name not in UNNEEDED), *NEEDED]:
         try:

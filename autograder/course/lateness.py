@@ -152,7 +152,7 @@ class LatePolicy(LateSubmissionPlugin):
         self, student_id: str, score: float, total_seconds_late: float
     ) -> float | None:
         """The penalty in points; see nbgrader's own class. Raises LateError."""
-        course = Path(make_url(self.parent.db_url).database).parent
+        course = Path(make_url(self.parent.db_url).database or "").parent
         policy = read_policy(course)
         lab = self.parent.assignment_id
         days = _lateness(self.parent.gradebook, policy, lab, student_id, course).days
@@ -323,17 +323,16 @@ def read_policy(course: Path) -> Policy:
         raise LateError(
             f'{path}: timezone must be a name such as "Europe/Berlin", in quotes'
         ) from error
-    tables = {
-        name: _read_times(path, name, said.pop(name, {}), zone)
-        for name in ("extensions", "handed_in")
-    }
+    extensions, handed_in = (
+        _read_times(path, name, said.pop(name, {}), zone) for name in ("extensions", "handed_in")
+    )
     most = {"grace_minutes": 10000, "percent_per_day": 100, "most_percent": 100}
     for name, value in said.items():
         if name not in most:
             raise LateError(f"{path}: {name!r} means nothing; what there is: {', '.join(most)}")
         if type(value) not in (int, float) or not 0 <= value <= most[name]:
             raise LateError(f"{path}: {name} must be a number from 0 to {most[name]:g}")
-    return Policy(zone, **said, **tables)
+    return Policy(zone, **said, extensions=extensions, handed_in=handed_in)
 
 
 def _read_times(

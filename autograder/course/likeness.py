@@ -74,12 +74,12 @@ def likenesses(
     most_owners = max(10, len(answers) // 10)
     unusual: dict[str, float] = defaultdict(float)
     shared: dict[tuple[str, str], list[tuple[str, int]]] = defaultdict(list)
-    for run, students in owners.items():
+    for shared_run, students in owners.items():
         if len(students) <= most_owners:
             for student in students:
                 unusual[student] += _weight(len(students), len(answers))
             for pair in itertools.combinations(sorted(students), 2):
-                shared[pair].append(run)
+                shared[pair].append(shared_run)
     found = []
     for pair, runs in shared.items():
         weight = sum(_weight(len(owners[run]), len(answers)) for run in runs)

@@ -63,7 +63,7 @@ def _receive(reader: int, deadline: float) -> bytes:
     """All that comes until the other side closes."""
     poll = select.poll()
     poll.register(reader)
-    parts = []
+    parts: list[bytes] = []
     while poll.poll(1000 * max(0.0, deadline - time.monotonic())):
         part = os.read(reader, 2**20)
         if not part:

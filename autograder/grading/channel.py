@@ -105,7 +105,8 @@ def receive_reply(connection: socket.socket, deadline: float) -> dict[str, Any]:
     sizes = HEADER.unpack(_receive(connection, HEADER.size, deadline))
     if sizes[0] > MOST_TREE_BYTES or sizes[1] + sizes[2] > MOST_BYTES:
         raise ChannelError(f"a result of {sum(sizes) / 2**20:.0f} MiB, which is too large")
-    return decode(*(_receive(connection, size, deadline) for size in sizes), deadline)
+    tree, arrays, tensors = (_receive(connection, size, deadline) for size in sizes)
+    return decode(tree, arrays, tensors, deadline)
 
 
 def decode(tree: bytes, arrays: bytes, tensors: bytes, deadline: float) -> dict[str, Any]:

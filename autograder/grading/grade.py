@@ -80,7 +80,7 @@ def imported_modules(lab: Lab) -> list[str]:
         for node in ast.walk(ast.parse(cell.source)):
             if isinstance(node, ast.Import):
                 modules.update(alias.name for alias in node.names)
-            elif isinstance(node, ast.ImportFrom):
+            elif isinstance(node, ast.ImportFrom) and node.module:
                 modules.add(node.module)
     return sorted(modules)
 

@@ -52,7 +52,8 @@ def find_notebook(path: Path, lab: str) -> Path:
 
 def _files_in(folder: Path) -> tuple[list[Path], list[Path]]:
     """The notebooks in a folder, and what else lies there, without what systems put there."""
-    notebooks, others = [], []
+    notebooks: list[Path] = []
+    others: list[Path] = []
     seen = 0
     for place, folders, files in os.walk(folder):
         folders[:] = sorted(

@@ -158,7 +158,7 @@ def _possible_helpers(cells: list[Cell], released: ReleasedLab) -> list[_Helper]
         if cell.kind != "code":
             continue
         if cell.changed and not cell.answers:
-            helpers += [_Helper(cell, code) for code in _additions(cell, released)]
+            helpers += [_Helper(cell, code) for code in _additions(cell, cell.changed, released)]
         elif cell.own or (cell.released and cell.released.role == "free"):
             helpers.append(_Helper(cell, cell.code))
     return helpers
@@ -167,9 +167,9 @@ def _possible_helpers(cells: list[Cell], released: ReleasedLab) -> list[_Helper]
 _DEFINING = (ast.FunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
 
 
-def _additions(cell: Cell, released: ReleasedLab) -> list[Code]:
-    """The statements that were added to a locked cell and that define something new; from a test
-    no variables, which are only its own."""
+def _additions(cell: Cell, locked: ReleasedCell, released: ReleasedLab) -> list[Code]:
+    """The statements that a cell adds to the locked one that it was, and that define something new;
+    from a test no variables, which are only its own."""
     code, lines = cell.code, cell.code.python.split("\n")
     if code.tree is None:
         return []
@@ -178,9 +178,9 @@ def _additions(cell: Cell, released: ReleasedLab) -> list[Code]:
         decorators = getattr(statement, "decorator_list", [])
         first = min(node.lineno for node in (statement, *decorators))
         source = "\n".join(lines[first - 1 : statement.end_lineno])
-        if source in cell.changed.text:
+        if source in locked.text:
             continue
-        if cell.changed.name.startswith("test_") and not isinstance(statement, _DEFINING):
+        if locked.name.startswith("test_") and not isinstance(statement, _DEFINING):
             continue
         added = Code(source)
         if added.bound - released.given_names and not _conflicts(added, released):

@@ -297,7 +297,7 @@ class Worker:
         """The exception to raise here for one that was raised over there. Its `student_place` is
         the line of the student's cell that raised it, or "" where no such line did."""
         kind, message = str(told["kind"]), str(told["message"])
-        error = ERRORS.get(kind, StudentError)(message)
+        error: Exception = ERRORS.get(kind, StudentError)(message)
         if isinstance(error, StudentError) and kind in NAMES:
             error.kind = kind
         title, line = str(told["title"]), int(told["line"])

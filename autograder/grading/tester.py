@@ -49,7 +49,7 @@ class _Session:
         self._data_names: list[str] = []
         sources = {title: source for title, source, _ in submission.steps}
         for cell in lab.having("exercise"):
-            for name in lab.exercises[cell.name or ""]:
+            for name in lab.exercises[cell.name]:
                 solution = getattr(reference, name)
                 self._stand_ins[name] = RemoteObject(
                     self.worker,

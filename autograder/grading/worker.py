@@ -78,7 +78,8 @@ def serve(control: socket.socket, isolation: str) -> None:
         if os.fork() == 0:
             try:
                 control.close()
-                _supervise(*descriptors, isolation)
+                channel_fd, lifeline = descriptors
+                _supervise(channel_fd, lifeline, isolation)
             except BaseException:
                 traceback.print_exc()  # The tester keeps it, and sees that no ending was told.
             finally:
@@ -255,7 +256,7 @@ class _Unpickler(pickle.Unpickler):
 
     def __init__(self, request: bytes, namespace: dict, kept: list) -> None:
         super().__init__(io.BytesIO(request))
-        self.places = {"name": namespace, "handle": kept}
+        self.places: dict[str, Any] = {"name": namespace, "handle": kept}
         self.own: list[Any] = []  # what stood in the request for something that lives here
 
     def persistent_load(self, key: tuple[str, Any]) -> Any:

@@ -54,10 +54,10 @@ def _alike(the_screen: Screen) -> list[Alike]:
                 seen[line, mistake] = seen.get((line, mistake), False) or mistake in wrong
             for (first, value), (second, other) in combinations(wrong.items(), 2):
                 if _close(other, value, tolerance):
-                    found[Alike(cell.name or "", line, first, second)] = None
+                    found[Alike(cell.name, line, first, second)] = None
         for (line, mistake), told in seen.items():
             if not told:
-                found[Alike(cell.name or "", line, mistake, "")] = None
+                found[Alike(cell.name, line, mistake, "")] = None
     return list(found)
 
 

@@ -151,7 +151,7 @@ def _mutants_of(cell: Cell) -> list[Mutant]:
         if changes[change] > 1:
             change += f" ({changes[change]})"
         line = cell.line + source[: edit.start].count("\n") + 1
-        found.append(Mutant(cell.name or "", change, line, changed))
+        found.append(Mutant(cell.name, change, line, changed))
     return found
 
 

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import nbformat
 import numpy as np
@@ -127,9 +127,10 @@ def _sources(cell: nbformat.NotebookNode) -> Iterator[tuple[int, str]]:
             yield 1, cell.source
         tree = _parsed(cell.source)
         for node in ast.walk(tree):
-            if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
                 first = node.body[0].lineno
-                for number, line in enumerate(ast.get_docstring(node, clean=False).splitlines()):
+                docstring = ast.get_docstring(node, clean=False) or ""
+                for number, line in enumerate(docstring.splitlines()):
                     yield first + number, line.strip().translate(SIGNS)
         return
     for block in re.finditer(r"^```(?:python)?\n(.*?)^```", cell.source, re.M | re.S):
@@ -167,15 +168,15 @@ def _pieces(
             yield _Piece(lab, where, name, names, (frozenset(),) * len(names), name, "function")
     seen = set()
     for expression, line in _expressions(tree.body, {}):
-        names = _free_names(expression, space, exercises)
-        if names is None or not 1 <= len(names) <= MOST_NAMES:
+        free = _free_names(expression, space, exercises)
+        if free is None or not 1 <= len(free) <= MOST_NAMES:
             continue
         code = ast.unparse(expression)
         if code in seen:
             continue
         seen.add(code)
-        asked = tuple(_asked(expression, name) for name in names)
-        yield _Piece(lab, f"{place}, line {first + line - 1}", code, tuple(names), asked)
+        asked = tuple(_asked(expression, name) for name in free)
+        yield _Piece(lab, f"{place}, line {first + line - 1}", code, tuple(free), asked)
 
 
 def _expressions(
@@ -240,16 +241,19 @@ def _loaded(node: ast.AST) -> set[str]:
     return {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
 
 
-def _written(node: ast.AST, known: Mapping[str, ast.expr]) -> ast.AST:
+Node = TypeVar("Node", bound=ast.AST)
+
+
+def _written(node: Node, known: Mapping[str, ast.expr]) -> Node | ast.expr:
     """An expression with what is known of its names in their place; the rest is shared."""
     if isinstance(node, ast.Name):
         return known.get(node.id, node) if isinstance(node.ctx, ast.Load) else node
-    changed = {}
+    changed: dict[str, Any] = {}
     for field, value in ast.iter_fields(node):
         if isinstance(value, list):
-            new = [_written(item, known) if isinstance(item, ast.AST) else item for item in value]
-            if any(a is not b for a, b in zip(new, value, strict=True)):
-                changed[field] = new
+            items = [_written(part, known) if isinstance(part, ast.AST) else part for part in value]
+            if any(a is not b for a, b in zip(items, value, strict=True)):
+                changed[field] = items
         elif isinstance(value, ast.AST) and (new := _written(value, known)) is not value:
             changed[field] = new
     if not changed:
@@ -336,9 +340,9 @@ def _paste_into(
         if number == MOST_TRIED:
             break
         verdicts = the_screen.verdicts({exercise: answer}, {exercise})
-        points = sum(cell.points or 0 for cell in cells if not verdicts[cell.grade_id or ""])
+        points = sum(cell.points for cell in cells if not verdicts[cell.grade_id])
         if points:
-            total = sum(cell.points or 0 for cell in cells)
+            total = sum(cell.points for cell in cells)
             row = Pasted(exercise, points, total, piece.place, piece.code)
             found.setdefault((piece.place, piece.code), row)
     return sorted(found.values(), key=lambda row: (-row.points, len(row.code)))

@@ -73,7 +73,7 @@ def passed(lab: Lab, handed_in: list[tuple[str, bool, Future, Future]]) -> list[
             for cell in (cells[name] for name in names):
                 if cell.hidden or not honest:
                     row = (cell.name, cell.grade_id, cell.points, fill, honest, judge)
-                    found.append(Poisoned(*row))  # type: ignore[arg-type]
+                    found.append(Poisoned(*row))
     return found
 
 

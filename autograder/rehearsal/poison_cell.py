@@ -37,7 +37,7 @@ def blank(value, fill):
     """Of the same shape and type as a result, and on the same graph, but filled."""
     if isinstance(value, torch.Tensor | np.ndarray | np.generic | int | float):
         factor = fill if "f" in getattr(value, "dtype", np.dtype(type(value))).__str__() else 0
-        return value * factor
+        return value * factor  # type: ignore[operator]  # NumPy's stubs: np.generic has no *
     if isinstance(value, list | tuple):
         return type(value)(blank(part, fill) for part in value)
     if isinstance(value, dict):
@@ -81,5 +81,5 @@ def poison(name, sources, seen, fill):
     honest = names[name]
     if not isinstance(honest, type):
         return poisoned(honest, seen, fill)
-    forward = poisoned(honest.forward, seen, fill)
+    forward = poisoned(names[name].forward, seen, fill)
     return type(name, (honest,), {"forward": forward})

@@ -101,7 +101,7 @@ def rehearse(
     report = Report(quality={name: Quality(name) for name in chosen})
     for cell in lab.having("test"):
         if cell.name in report.quality:
-            report.quality[cell.name].points += cell.points or 0
+            report.quality[cell.name].points += cell.points
     answers = [answer for answer in known_answers(lab) if answer.exercise in chosen]
     tried = sample([m for m in mutants(lab) if m.exercise in chosen], most_mutants, lab.name)
     with Trials(workers, isolation, progress) as trials:

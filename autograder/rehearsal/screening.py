@@ -126,7 +126,7 @@ class Screen:
             return in_fork(task, seconds)
         except Lost as lost:
             cells = [cell for cell in self.lab.having("test") if cell.name in exercises]
-            return {cell.grade_id or "": str(lost) for cell in cells}
+            return {cell.grade_id: str(lost) for cell in cells}
 
     def _try(
         self, answers: Mapping[str, object], exercises: Collection[str], seed: int, to_the_end: bool
@@ -137,7 +137,7 @@ class Screen:
             if cell.name not in exercises:
                 continue
             message = self.run(code, names, seed)
-            verdicts[cell.grade_id or ""] = (message and errors.get(cell.name or "")) or message
+            verdicts[cell.grade_id] = (message and errors.get(cell.name)) or message
             if message and not to_the_end:
                 break
         return verdicts
@@ -147,12 +147,12 @@ class Screen:
         why a cell failed, by exercise."""
         names, errors = dict(self.given), {}
         for cell in self.lab.having("exercise"):
-            answer = answers.get(cell.name or "", cell.source)
+            answer = answers.get(cell.name, cell.source)
             if isinstance(answer, str):
                 try:
                     exec(compile(answer, f"<{cell.name}>", "exec"), names)
                 except Exception as error:
-                    errors[cell.name or ""] = self._described(error)
+                    errors[cell.name] = self._described(error)
             else:
                 names[cell.name] = answer
         bound = set().union(*self.lab.exercises.values())

@@ -69,7 +69,7 @@ class Trials:
             exercises: whose tests are run.
             blank: whether the others are left as the student gets them, instead.
         """
-        notebook = answered_notebook(lab, {} if blank else solution_answers(lab) | answers)
+        notebook = answered_notebook(lab, {} if blank else {**solution_answers(lab), **answers})
         path = Path(self._folder.name, f"{self._total}.ipynb")
         nbformat.write(notebook, path)
         job = Job(path.stem, path, lab.solution_path, seed, self._isolation)

@@ -22,15 +22,15 @@ def line_of(text: str, part: str) -> int:
 
 def test_roles_names_and_ids(mini) -> None:
     assert [(cell.role, cell.grade_id, cell.points) for cell in mini.cells] == [
-        ("demo", None, None),
-        ("given", "given_1", None),
-        ("exercise", "double", None),
+        ("demo", "", 0),
+        ("given", "given_1", 0),
+        ("exercise", "double", 0),
         ("test", "test_double", 2),
         ("test", "test_double_2", 3),
-        ("demo", None, None),
-        ("exercise", "score", None),
+        ("demo", "", 0),
+        ("exercise", "score", 0),
         ("test", "test_score", 4),
-        ("exercise", "answer", None),
+        ("exercise", "answer", 0),
         ("test", "test_answer", 1),
         ("question", "why", 2),
     ]
