@@ -168,7 +168,7 @@ def test_bytes_that_drip_end_with_the_deadline() -> None:
      "BaseException", "ExceptionGroup", "UnicodeDecodeError", "nonsense", "", "ERRORS"],
 )  # fmt: skip
 def test_no_kind_of_error_is_called_unless_it_is_listed(kind: str) -> None:
-    worker = Worker(None, None, 0.0)
+    worker = Worker(None, None, 0.0, None)
     message = "raise SystemExit('executed')"
     error = worker._error({"kind": kind, "message": message, "title": "x", "line": 1})
     assert type(error) is StudentError
@@ -177,7 +177,7 @@ def test_no_kind_of_error_is_called_unless_it_is_listed(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ERRORS)
 def test_listed_errors_are_exceptions_with_a_message(kind: str) -> None:
-    worker = Worker(None, None, 0.0)
+    worker = Worker(None, None, 0.0, None)
     error = worker._error({"kind": kind, "message": "said", "title": "x", "line": 1})
     assert type(error) is ERRORS[kind]
     assert issubclass(type(error), Exception)
