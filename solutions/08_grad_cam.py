@@ -228,7 +228,7 @@ for shape, classes in [((4, 6, 3, 2), 3), ((1, 2, 1, 4), 5), ((5, 3, 2, 2), 7), 
 # %%
 with torch.no_grad():
     features = base.features(images[:3])
-    weight = base.classifier.linear.weight
+    weight = base.classifier.linear.weight.detach()
     maps = class_activation_map(features, weight, labels[:3])
 shares = weight[labels[:3]] * features.mean((2, 3)) / maps.mean((1, 2))[:, None]
 strongest = shares.topk(3)
@@ -448,7 +448,7 @@ for ax, name, maps in zip(
     axes[1:], ["what the hook kept", "record_output"], [kept[0], yours], strict=True
 ):
     picture = ax.imshow(maps[0, 20].cpu(), cmap="RdBu_r", vmin=-4, vmax=4)
-    ax.set_title(f"{name}: {(maps < 0).float().mean():.0%} negative")
+    ax.set_title(f"{name}:\n{(maps < 0).float().mean():.0%} negative")
 for ax in axes:
     ax.set_xticks([])
     ax.set_yticks([])
@@ -1335,7 +1335,7 @@ overlay(
     masks=np.repeat([pairs.masks[0], pairs.second.masks[0]], 6, axis=0),
     columns=6,
     inches=1.7,
-    heading="Early layers answer with edges everywhere, late ones with the object asked for",
+    heading="Early layers light colours and edges anywhere, late ones the object asked for",
 )
 plt.show()
 
@@ -1416,9 +1416,9 @@ for name, values in zip(layers, by_layer, strict=True):
 
 # %% [markdown]
 # In the first layers the two maps of a scene are anything but the same: their correlation is about
-# zero, so the question matters there, too. But it changes *which edges* are lit, not *where*: an
-# edge detector serves every class, and the peak is as often on the wrong object as on the right
-# one. From `relu3` on it is practically never on the wrong one, and towards the end the two maps
+# zero, so the question matters there, too. But it chooses among colours and edges, not among
+# objects: such a detector serves every class, and the peak is as often on the wrong object as on
+# the right one. From `relu3` on it is practically never on the wrong one, and towards the end the two maps
 # part further. Yet for *pointing*, `relu4` is the best: it has 16 × 16 places instead of 8 × 8, and
 # knows textures already. "Always the last layer" is a good habit, not a law. What a map shows is
 # the layer as much as the network, so say which one you asked.
@@ -1603,12 +1603,14 @@ for name, method in methods.items():
     print(f"{name:16}  {strict:8.2f}  {tolerant:11.2f}  {iou:8.2f}  {correlation:+18.2f}")
 
 # %% [markdown]
-# The finest two point and cover best, and the correlation shows who listens to the question: the
-# two gradients in pixels give similar maps for either object, Grad-CAM opposite ones, and the
-# product two that hardly overlap. Don't conclude that guided Grad-CAM is the most *truthful*: our
-# objects are often the only textured things in their scenes, so whatever follows edges does well,
-# and guided backprop changes little even if the network's last layer is replaced by random numbers
-# (lab 07). Multiplied with an honest map it looks more honest than it is.
+# The two guided maps point and cover best. Being fine isn't the reason: saliency is as fine as they
+# are, points no better than Grad-CAM's blobs, and covers worst of all, since it lights grains and
+# not regions. The correlation shows who listens to the question: the two gradients in pixels give
+# similar maps for either object, Grad-CAM opposite ones, and the product two that hardly overlap.
+# Don't conclude that guided Grad-CAM is the most *truthful*: our objects are often the only textured
+# things in their scenes, so whatever follows edges does well, and guided backprop changes little
+# even if the network's last layer is replaced by random numbers (lab 07). Multiplied with an honest
+# map it looks more honest than it is.
 #
 # ## 8. A network unmasked
 #
