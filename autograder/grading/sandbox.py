@@ -107,6 +107,7 @@ class RemoteObject:
     ) -> None:
         self._worker, self._key, self._parameters, self._allowed = worker, key, parameters, allowed
         self._forbidden = forbidden
+        self.left: list[str] = []  # what it may not change and did, in calls that raised something
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         """Calls it with copies of the arguments.
@@ -133,12 +134,16 @@ class RemoteObject:
         except Exception as error:
             if self._key[0] == "name":
                 error.student_call = self._told(arguments, keywords)  # type: ignore[attr-defined]
+            self.left += self._sentences(getattr(error, "changes", ()))
             raise
-        for change in changes:
-            told = Change(self._path(change), change.aspect, None)
-            if not told.is_allowed(self._allowed):
-                raise AssertionError(told.sentence())
+        for sentence in self._sentences(changes):
+            raise AssertionError(sentence)
         return result, changes
+
+    def _sentences(self, changes: Iterable[Change]) -> list[str]:
+        """What is to be said of changes that aren't allowed."""
+        told = [Change(self._path(change), change.aspect, None) for change in changes]
+        return [change.sentence() for change in told if not change.is_allowed(self._allowed)]
 
     def _told(self, arguments: tuple, keywords: dict[str, Any]) -> tuple[str, bool]:
         """A call that raised an exception, in words, and whether it works for one image only."""
@@ -209,6 +214,13 @@ class _Helper:
         return pickle.loads, (self._pickled,)
 
 
+def _result(reply: dict[str, Any]) -> Any:
+    """A reply's result; raises its error, if it has one."""
+    if reply["error"]:
+        raise reply["error"]
+    return reply["result"]
+
+
 def _by_name(arguments: tuple, keywords: dict[str, Any]) -> dict[str, Any]:
     """A call's arguments under the names that a worker's changes go by."""
     return {str(place): value for place, value in enumerate(arguments)} | keywords
@@ -238,11 +250,11 @@ class Worker:
     def run(self, title: str, source: str) -> None:
         """Executes a cell; raises its exception as `call` does."""
         self._lines[title] = source.count("\n") + 1
-        self._request(("run", title, source))
+        _result(self._request(("run", title, source)))
 
     def names(self, names: Collection[str]) -> dict[str, Any]:
         """What the student's names stand for: data, or stand-ins; without those not defined."""
-        found = self._request(("names", sorted(names)))["result"]
+        found = _result(self._request(("names", sorted(names))))
         return {name: found[name] for name in names if name in found}
 
     def call(self, function: Any, *arguments: Any, **keywords: Any) -> tuple[Any, list[Change]]:
@@ -254,7 +266,8 @@ class Worker:
 
         Raises:
             WorkerLost: the worker died, took too long, or sent what isn't a result.
-            Exception: what the function raised, as its nearest type in ERRORS.
+            Exception: what the function raised, as its nearest type in ERRORS; its `changes` are
+                what it had changed by then.
         """
         reply = self._request(("call", function, arguments, keywords))
         try:
@@ -264,11 +277,13 @@ class Worker:
                 assert all(change.path in paths and change.aspect in ASPECTS for change in changes)
         except Exception:
             raise self._lose("returned something that isn't a result") from None
-        return reply["result"], changes
+        if reply["error"]:
+            reply["error"].changes = changes
+        return _result(reply), changes
 
     def beside(self, helper: Callable, *arguments: Any) -> Any:
         """Calls a helper of the tests over there, itself sent along; raises as `call` does."""
-        return self._request(("beside", _Helper(helper), arguments))["result"]
+        return _result(self._request(("beside", _Helper(helper), arguments)))
 
     def _request(self, request: tuple) -> dict[str, Any]:
         if self.lost:
@@ -280,7 +295,7 @@ class Worker:
             channel.send_request(self._connection, pickled.getvalue(), deadline)
             reply = channel.receive_reply(self._connection, deadline)
             error = self._error(reply["error"]) if "error" in reply else None
-            reply = {"result": None, "changes": []} | self._localise(reply)
+            reply = {"result": None, "changes": [], **self._localise(reply), "error": error}
         except TimeoutError:
             raise self._lose(self._late(deadline)) from None
         except EOFError:
@@ -289,8 +304,6 @@ class Worker:
             raise self._lose(f"returned {broken}") from None
         except Exception:
             raise self._lose("returned something that isn't a result") from None
-        if error:
-            raise error
         return reply
 
     def _error(self, told: dict[str, Any]) -> Exception:

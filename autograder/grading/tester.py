@@ -86,11 +86,20 @@ class _Session:
         """What the exercises' names mean in a test cell: data is fetched, once from each worker;
         everything else stays there."""
         worker = self.worker()
+        for stand_in in self._stand_ins.values():
+            stand_in.left.clear()
         for name in self._data_names:
             if name in cell.source and name not in self._data:
                 found = worker.names([name])
                 self._data |= {n: v for n, v in found.items() if type(v) is not RemoteObject}
         return self._stand_ins | self._data
+
+    def check_left(self) -> None:
+        """Fails a test that went well but for what a call changed before it raised an exception,
+        which the test expected."""
+        for stand_in in self._stand_ins.values():
+            for sentence in stand_in.left:
+                raise AssertionError(f"after an exception, {sentence}")
 
     def close(self) -> None:
         if self._worker is not None:
@@ -136,6 +145,7 @@ def run_tests(
                         compile(cell.source, f"<{cell.grade_id}>", "exec"),
                         {**given, **names, "reference": reference},
                     )
+                    session.check_left()
                     outcome, message = "passed", ""
                 except WorkerLost as error:
                     outcome, message = "lost", f"{cell.name} {error}"

@@ -277,7 +277,7 @@ def _work(connection: socket.socket) -> None:
             changed in the arguments, as (path, aspect, new state), the positional arguments being
             called "0", "1", …;
         ("beside", helper, arguments): calls a helper of the tests, which came with the request.
-    A reply has `result` and perhaps `changes`, or `error`.
+    A reply has `result` or `error`, and after a call `changes`.
     """
     module = ModuleType("__main__")
     sys.modules["__main__"] = sys.modules["lab"] = module
@@ -301,7 +301,10 @@ def _work(connection: socket.socket) -> None:
                 function, arguments, keywords = content
                 named = {str(place): value for place, value in enumerate(arguments)} | keywords
                 before = Snapshot(named, unpickler.own)
-                reply["result"] = function(*arguments, **keywords)
+                try:
+                    reply["result"] = function(*arguments, **keywords)
+                except BaseException as error:  # A test may expect it, and go on.
+                    reply["error"] = _describe(error)
                 reply["changes"] = [
                     (change.path, change.aspect, change.new) for change in before.changes()
                 ]

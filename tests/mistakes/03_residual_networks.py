@@ -52,7 +52,7 @@ def residual_forward(x, w1, b1, w2, b2):
     return np.maximum(0, out), cache
 
 
-# %% mistake="residual_forward" named="the input x was modified in place"
+# %% mistake="residual_forward" named="was modified in place"
 def residual_forward(x, w1, b1, w2, b2):
     before = x.copy()
     h = np.maximum(0, x @ w1 + b1)
@@ -146,7 +146,7 @@ def residual_backward(dout, cache):
     return dsum, x.T @ dh, dh.sum(0), h.T @ dsum, dsum.sum(0)
 
 
-# %% mistake="residual_backward" named="the input dout was modified in place"
+# %% mistake="residual_backward" named="was modified in place"
 def residual_backward(dout, cache):
     x, w1, w2, h, out = cache
     dout[out <= 0] = 0
@@ -713,7 +713,7 @@ def gradient_norms(X, y, model, names):
     return torch.stack([gradient.flatten(1).norm(dim=1).mean() for gradient in gradients])
 
 
-# %% mistake="gradient_norms" named="gradient_norms leaves hooks on the model"
+# %% mistake="gradient_norms" named="was left with other hooks"
 def gradient_norms(X, y, model, names):
     outputs = {}
     for name in names:
@@ -1014,7 +1014,7 @@ def zero_init_last_norm(model):
             nn.init.zeros_(last.weight)
 
 
-# %% mistake="zero_init_last_norm" named="freezes parameters"
+# %% mistake="zero_init_last_norm" named="another requires_grad"
 def zero_init_last_norm(model):
     for block in model.modules():
         if hasattr(block, "bn2"):
@@ -1023,7 +1023,7 @@ def zero_init_last_norm(model):
             last.weight.zero_()
 
 
-# %% mistake="zero_init_last_norm" named="new parameters are made where values should be set in place"
+# %% mistake="zero_init_last_norm" named="was given other parameters"
 def zero_init_last_norm(model):
     for block in model.modules():
         if hasattr(block, "bn2"):

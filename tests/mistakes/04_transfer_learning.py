@@ -166,7 +166,7 @@ def freeze(model):
             parameter.requires_grad = False
 
 
-# %% mistake="freeze" named="modes should stay as they are"
+# %% mistake="freeze" named="in another mode"
 def freeze(model):
     model.eval()
     for parameter in model.parameters():
@@ -268,7 +268,7 @@ def training_mode(model):
             module.eval()
 
 
-# %% mistake="training_mode" named="which parameters require a gradient"
+# %% mistake="training_mode" named="another requires_grad"
 def training_mode(model):
     model.train()
     for module in model.modules():

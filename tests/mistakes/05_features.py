@@ -74,7 +74,7 @@ def weights_as_images(weight, shape):
     return np.round(255 * weight / weight.max(axis=(1, 2, 3), keepdims=True)).astype(np.uint8)
 
 
-# %% mistake="weights_as_images" named="the input weight was modified in place"
+# %% mistake="weights_as_images" named="was modified in place"
 def weights_as_images(weight, shape):
     for node in weight:
         node -= node.min()
@@ -152,7 +152,7 @@ def record_activations(X, model, names):
     return activations
 
 
-# %% mistake="record_activations" named="leaves hooks on the network: remove"
+# %% mistake="record_activations" named="was left with other hooks"
 def record_activations(X, model, names):
     activations = {}
 
@@ -454,7 +454,7 @@ def receptive_field_gradient(X, model, name, row, column):
     return torch.autograd.grad(kept[0].sum(), X)[0].abs().sum(1).mean(0)
 
 
-# %% mistake="receptive_field_gradient" named="leaves a hook on the network"
+# %% mistake="receptive_field_gradient" named="was left with other hooks"
 def receptive_field_gradient(X, model, name, row, column):
     X = X.clone().requires_grad_()
     kept = []

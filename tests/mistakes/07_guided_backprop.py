@@ -46,7 +46,7 @@ def relu_backward(dout, x, rule):
     return passes[rule].double()
 
 
-# %% mistake="relu_backward" named="dout was modified in place"
+# %% mistake="relu_backward" named="was modified in place"
 def relu_backward(dout, x, rule):
     if rule != "deconvnet":
         dout[x <= 0] = 0
@@ -168,7 +168,7 @@ class DeconvReLU(torch.autograd.Function):
         return dout
 
 
-# %% mistake="DeconvReLU" named="the input upstream was modified in place"
+# %% mistake="DeconvReLU" named="was modified in place"
 class DeconvReLU(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
@@ -180,7 +180,7 @@ class DeconvReLU(torch.autograd.Function):
         return dout
 
 
-# %% mistake="DeconvReLU" named="the input x was modified in place"
+# %% mistake="DeconvReLU" named="was modified in place"
 class DeconvReLU(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
@@ -299,7 +299,7 @@ class GuidedReLU(torch.autograd.Function):
         return ((x > 0) & (dout > 0)).to(dout.dtype)
 
 
-# %% mistake="GuidedReLU" named="the input x was modified in place"
+# %% mistake="GuidedReLU" named="was modified in place"
 class GuidedReLU(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
@@ -529,7 +529,7 @@ def guided_backprop(X, y, model):
             handle.remove()
 
 
-# %% mistake="guided_backprop" named="leaves a hook behind on the model"
+# %% mistake="guided_backprop" named="was left with other hooks"
 def guided_backprop(X, y, model):
     relus = [module for module in model.modules() if isinstance(module, nn.ReLU)]
     if not relus:
@@ -540,7 +540,7 @@ def guided_backprop(X, y, model):
     return torch.autograd.grad(model(X).gather(1, y[:, None]).sum(), X)[0]
 
 
-# %% mistake="guided_backprop" named="leaves a hook behind after an exception"
+# %% mistake="guided_backprop" named="was left with other hooks"
 def guided_backprop(X, y, model):
     relus = [module for module in model.modules() if isinstance(module, nn.ReLU)]
     if not relus:
@@ -1137,7 +1137,7 @@ def neuron_gradient(X, model, layer, channel, row, column):
     return torch.autograd.grad(outputs[0][:, channel, row, column].sum(), X)[0].abs()
 
 
-# %% mistake="neuron_gradient" named="leaves a hook behind on the model"
+# %% mistake="neuron_gradient" named="was left with other hooks"
 def neuron_gradient(X, model, layer, channel, row, column):
     X = X.clone().requires_grad_()
     outputs = []
@@ -1146,7 +1146,7 @@ def neuron_gradient(X, model, layer, channel, row, column):
     return torch.autograd.grad(outputs[-1][:, channel, row, column].sum(), X)[0]
 
 
-# %% mistake="neuron_gradient" named="leaves its hook behind after an exception"
+# %% mistake="neuron_gradient" named="was left with other hooks"
 def neuron_gradient(X, model, layer, channel, row, column):
     X = X.clone().requires_grad_()
     outputs = []

@@ -330,7 +330,7 @@ def grad_cam(X, y, model, layer):
     return maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-8)
 
 
-# %% mistake="grad_cam" named="leaves a hook behind after an exception"
+# %% mistake="grad_cam" named="was left with other hooks"
 def grad_cam(X, y, model, layer):
     captured = []
     handle = layer.register_forward_hook(lambda m, i, output: captured.append(output))

@@ -137,7 +137,7 @@ def class_visualization_update_step(img, target_y, model, l2_reg, learning_rate)
     img += learning_rate * g / g.flatten(1).norm(dim=1)[:, None, None, None]
 
 
-# %% mistake="class_visualization_update_step" named="left in training mode"
+# %% mistake="class_visualization_update_step" named="in another mode"
 def class_visualization_update_step(img, target_y, model, l2_reg, learning_rate):
     model.train()
     x = img.detach().requires_grad_()
@@ -1194,7 +1194,7 @@ def channel_scores(X, model, layer):
     return kept[0].mean(dim=(2, 3))
 
 
-# %% mistake="channel_scores" named="a hook is left on the model"
+# %% mistake="channel_scores" named="was left with other hooks"
 def channel_scores(X, model, layer):
     kept = []
     module = model.get_submodule(layer)
@@ -1203,7 +1203,7 @@ def channel_scores(X, model, layer):
     return kept[0]
 
 
-# %% mistake="channel_scores" named="after an error in the forward pass a hook is left"
+# %% mistake="channel_scores" named="was left with other hooks"
 def channel_scores(X, model, layer):
     kept = []
     module = model.get_submodule(layer)

@@ -17,7 +17,7 @@ def make_fooling_image(X, target_y, model):
     return X_fooling
 
 
-# %% mistake="make_fooling_image" named="the input X was modified in place"
+# %% mistake="make_fooling_image" named="was modified in place"
 def make_fooling_image(X, target_y, model):
     X_fooling = X.requires_grad_()
     for _ in range(100):
@@ -248,7 +248,7 @@ def fgsm(X, y, model, epsilon):
     return epsilon * X_adv.grad.sign()
 
 
-# %% mistake="fgsm" named="the input X was modified in place"
+# %% mistake="fgsm" named="was modified in place"
 def fgsm(X, y, model, epsilon):
     X.requires_grad_()
     F.cross_entropy(model(X), y).backward()
@@ -568,7 +568,7 @@ def logit_margin(scores, y):
     return own - scores.scatter(1, y[:, None], -torch.inf).max(1).values
 
 
-# %% mistake="logit_margin" named="the input scores was modified in place"
+# %% mistake="logit_margin" named="was modified in place"
 def logit_margin(scores, y):
     rows = torch.arange(len(y))
     own = scores[rows, y].clone()

@@ -114,7 +114,7 @@ def correct_answers(model, corrupted, labels):
     return np.array(right)
 
 
-# %% mistake="correct_answers" named="running_mean was modified in place"
+# %% mistake="correct_answers" named="ran in training mode"
 def correct_answers(model, corrupted, labels):
     right = []
     model.train()
@@ -301,7 +301,7 @@ def relative_mCE(errors, clean_error, baseline, baseline_clean_error):
     return 100 * ratios.mean()
 
 
-# %% mistake="relative_mCE" named="errors was modified in place"
+# %% mistake="relative_mCE" named="was modified in place"
 def relative_mCE(errors, clean_error, baseline, baseline_clean_error):
     errors -= clean_error
     baseline -= baseline_clean_error
@@ -538,7 +538,7 @@ def shuffle_patches(images, size, orders):
     return patches.reshape(N, C, H, W)
 
 
-# %% mistake="shuffle_patches" named="images was modified in place"
+# %% mistake="shuffle_patches" named="was modified in place"
 def shuffle_patches(images, size, orders):
     N, C, H, W = images.shape
     columns = W // size

@@ -164,7 +164,7 @@ def invert_features(targets, layers, network, start, steps=100):
     return image.detach()
 
 
-# %% mistake="invert_features" named="start was modified in place"
+# %% mistake="invert_features" named="was modified in place"
 def invert_features(targets, layers, network, start, steps=100):
     image = start.requires_grad_()
     optimizer = torch.optim.Adam([image], lr=0.05)
