@@ -469,6 +469,7 @@ check_close(
         ),
     },
 )
+call_on_copies(freeze, tiny_network(3).train())  # modes stay as they are
 ### BEGIN HIDDEN TESTS
 for seed, hidden in [(0, False), (1, True)]:
     model, expected = (tiny_network(reference.seed + seed, hidden=hidden) for _ in range(2))

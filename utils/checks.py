@@ -158,7 +158,8 @@ def vector_jacobian_product(
         upstream: tensor of the shape of the function's result.
 
     Raises:
-        AssertionError: if autograd can't follow the function from its result to its inputs.
+        AssertionError: if autograd can't follow the function from its result to its inputs, or the
+            backward pass changes the upstream gradient that it gets.
     """
     inputs = [x.detach().clone() if isinstance(x, torch.Tensor) else x for x in inputs]
     variables = [x for x in inputs if isinstance(x, torch.Tensor) and x.is_floating_point()]
@@ -169,7 +170,11 @@ def vector_jacobian_product(
         raise AssertionError(
             "no gradient flows back to the inputs; is the result detached, or made with NumPy?"
         )
-    return torch.autograd.grad(output, variables, upstream, materialize_grads=True)
+    handed_in = upstream.clone()
+    gradients = torch.autograd.grad(output, variables, handed_in, materialize_grads=True)
+    if not torch.equal(handed_in, upstream):
+        raise AssertionError("the upstream gradient was modified in place: work on a copy.")
+    return gradients
 
 
 def in_other_mode(function: Callable, *arguments: Any, **keywords: Any) -> Callable[[], Any]:
