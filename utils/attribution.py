@@ -18,9 +18,15 @@ def guided_backprop(X: torch.Tensor, y: torch.Tensor, model: nn.Module) -> torch
     Returns:
         Gradients, float tensor (N, 3, H, W), signed.
     """
+
+    def rectified(
+        _: nn.Module, downstream: tuple[torch.Tensor, ...] | torch.Tensor, __: object
+    ) -> tuple[torch.Tensor]:
+        return (downstream[0].relu(),)
+
     X = X.detach().clone().requires_grad_()
     handles = [
-        module.register_full_backward_hook(lambda module, downstream, _: (downstream[0].relu(),))
+        module.register_full_backward_hook(rectified)
         for module in model.modules()
         if isinstance(module, nn.ReLU)
     ]

@@ -14,6 +14,7 @@ from conftest import Grader, message, points
 from nbformat.v4 import new_code_cell
 
 from autograder.authoring.lab import ROOT, read_lab
+from autograder.authoring.reference import run_reference
 from autograder.authoring.release import release
 from autograder.grading import grade as grading
 from autograder.grading.grade import find_submissions, fingerprint, grade_class
@@ -184,7 +185,8 @@ def score(model, images):
     assert "`model` was left in another mode" in message(result, "score")
 
 
-def test_changes_beside_a_module_that_lives_in_the_worker() -> None:
+def test_changes_beside_a_module_that_lives_in_the_worker(mini) -> None:
+    run_reference(mini)  # helpers are sent with all that the lab's own module holds
     cell = """
 import torch
 block = torch.nn.BatchNorm1d(2)
@@ -411,7 +413,7 @@ def test_a_change_in_the_code_that_grades_changes_the_fingerprint(
     monkeypatch.setattr(grading, "ROOT", tmp_path)
 
     def digest() -> str:
-        grading._code_digest.cache_clear()
+        grading.code_digest.cache_clear()
         return fingerprint(Job("ada", tmp_path, mini.solution_path, 0), b"")
 
     before = digest()
@@ -419,7 +421,7 @@ def test_a_change_in_the_code_that_grades_changes_the_fingerprint(
     with (tmp_path / changed).open("a") as file:
         file.write("# changed\n")
     assert digest() != before
-    grading._code_digest.cache_clear()
+    grading.code_digest.cache_clear()
 
 
 def test_what_else_a_fingerprint_sees(mini, tmp_path) -> None:
