@@ -6,6 +6,7 @@ import copy
 import io
 import os
 import pickle
+import platform
 import shutil
 import signal
 import socket
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ import cloudpickle
 import utils
 from autograder.authoring.lab import ROOT
 from autograder.authoring.reference import MODULE
-from autograder.grading import channel
+from autograder.grading import channel, kernel
 from autograder.grading.job import GraderFailed, Isolation, SandboxUnavailable
 from autograder.grading.worker import (
     ALLOWANCE,
@@ -361,6 +363,8 @@ class Worker:
                 f"did not finish within {SECONDS_PER_CALL:.0f} s of processor time: an endless"
                 " loop?"
             )
+        if ending is Ending.RELEASED:
+            return "closed its connection to the grader"
         if os.WIFEXITED(status):
             return f"ended the process (exit status {os.WEXITSTATUS(status)})"
         if os.WTERMSIG(status) != signal.SIGKILL:
@@ -427,6 +431,12 @@ class Sandbox:
         }
         if confined:
             command = [*_bubblewrap(), *command]
+        if kernel.filter_program(platform.machine()) is None:
+            warnings.warn(
+                f"there is no filter of system calls for {platform.machine()}: a submission may"
+                " hold more memory than its limit says, and reaches more of the kernel",
+                stacklevel=2,
+            )
         # A file, not a pipe: nobody need read it for the other side to go on.
         self._stderr = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
         self._process = subprocess.Popen(

@@ -50,7 +50,7 @@ SCRATCH = "/scratch"  # Not /tmp: the project itself may lie there.
 FIRST_UID, UIDS = 2_001_000_000, 2**27
 # What a process of a submission holds, in /proc/PID/status: shared memory that isn't in one of the
 # folders, which have a limit, can't be had.
-HELD = ("RssAnon:", "RssShmem:", "VmSwap:", "VmPTE:")
+HELD = (b"RssAnon:", b"RssShmem:", b"VmSwap:", b"VmPTE:")
 
 # What goes over a worker's sockets beside requests and replies.
 READY = b"r"  # on the channel: a student's code may come now
@@ -177,8 +177,8 @@ def _watch(child: int, lifeline: int) -> Ending:
             return Ending.ITSELF
         if readable:
             message = os.read(lifeline, 4096)
-            if not message:
-                return Ending.RELEASED
+            if not message:  # A worker that is about to end by itself does so now.
+                return Ending.ITSELF if select.select([ended], [], [], 0.5)[0] else Ending.RELEASED
             (allowance,) = ALLOWANCE.unpack(message[-ALLOWANCE.size :])
             most_seconds = 0.0  # to be set at the next look
         if time.monotonic() >= due:
@@ -198,7 +198,8 @@ def _usage(process: int) -> tuple[int, float]:
         root = psutil.Process(process)
         for member in (root, *root.children(recursive=True)):
             with contextlib.suppress(psutil.NoSuchProcess, OSError):
-                with open(f"/proc/{member.pid}/status") as status:
+                # As bytes: a process may call itself what is no text.
+                with open(f"/proc/{member.pid}/status", "rb") as status:
                     fields = [line.split() for line in status]
                 held += sum(1024 * int(words[1]) for words in fields if words[0] in HELD)
                 seconds += sum(member.cpu_times()[:4])

@@ -22,7 +22,7 @@ from autograder.course.gradebook import summary
 from autograder.grading import grade as grading
 from autograder.grading import kernel, sandbox, worker
 from autograder.grading.grade import find_submissions, grade_class
-from autograder.grading.job import GraderFailed, Job, Result, student_name
+from autograder.grading.job import GraderFailed, Job, Result, SandboxUnavailable, student_name
 from autograder.grading.sandbox import Sandbox
 
 LATIN_1 = os.fsdecode(b"m\xfcller")
@@ -257,6 +257,49 @@ def test_worker_that_is_killed_from_outside_is_no_fault_of_the_students(
         # Where a worker is killed again and again, it is the student who makes that happen.
         with pytest.raises(error if which == 1 else GraderFailed):
             patient.run("cell", "pass")
+
+
+EXCUSES = {
+    "closes its connection": (
+        """
+import os
+def double(x):
+    os.closerange(0, 256)
+    while True: pass
+""",
+        "closed its connection to the grader",
+    ),
+    "has a name that is no text": (
+        """
+import ctypes
+ctypes.CDLL(None).prctl(15, b"\\xff\\n\\xfe", 0, 0, 0)
+def double(x):
+    while True: pass
+""",
+        "did not finish within 1 s of processor time",
+    ),
+}
+
+
+@pytest.mark.parametrize(("source", "said"), EXCUSES.values(), ids=EXCUSES)
+def test_students_doing_is_not_taken_for_a_fault_of_the_grader(
+    students: Class, monkeypatch, source: str, said: str
+) -> None:
+    monkeypatch.setattr(sandbox, "SECONDS_PER_CALL", 1.0)
+    students.hand_in("middle.ipynb", double=source)
+    middle = students.middle()
+    assert points(middle) == {"double": 0, "score": 4, "answer": 1}
+    assert said in message(middle, "double")
+
+
+def test_machine_without_a_filter_is_told_of(monkeypatch) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "riscv64")
+    monkeypatch.setattr(sandbox, "START_SECONDS", 0.01)
+    with (
+        pytest.warns(UserWarning, match="no filter of system calls for riscv64"),
+        pytest.raises(SandboxUnavailable),
+    ):
+        Sandbox(["torch"])
 
 
 def test_reading_that_does_not_end_is_refused(students: Class, deadly, monkeypatch) -> None:
