@@ -1,6 +1,7 @@
 """A tiny lab to try the grader on, and submissions to it."""
 
 import shutil
+from concurrent.futures import Executor, Future
 from pathlib import Path
 
 import nbformat
@@ -124,6 +125,18 @@ class Grader:
 def grader(mini: Lab, tmp_path: Path) -> Grader:
     """A grader for the tiny lab."""
     return Grader(mini, tmp_path)
+
+
+class Here(Executor):
+    """Does everything at once, in this process, so that tests can reach into it."""
+
+    def submit(self, function, *arguments, **keywords):
+        future = Future()
+        try:
+            future.set_result(function(*arguments, **keywords))
+        except Exception as error:
+            future.set_exception(error)
+        return future
 
 
 def points(result: grading.Result) -> dict[str, float]:

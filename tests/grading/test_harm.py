@@ -11,12 +11,12 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
 import pytest
-from conftest import Grader, message, points
+from conftest import Grader, Here, message, points
 
 from autograder.course.gradebook import summary
 from autograder.grading import grade as grading
@@ -30,18 +30,6 @@ RIGHT = "def double(x):\n    return 2 * x"
 
 
 UNDISTURBED: list[str] = []  # the neighbours' results where nobody stands between
-
-
-class Here(Executor):
-    """Does everything at once, in this process, so that tests can reach into it."""
-
-    def submit(self, function, *arguments, **keywords):
-        future = Future()
-        try:
-            future.set_result(function(*arguments, **keywords))
-        except Exception as error:
-            future.set_exception(error)
-        return future
 
 
 class Class:
