@@ -4,6 +4,7 @@ import ast
 import contextlib
 import functools
 import hashlib
+import importlib
 import os
 import sys
 import time
@@ -47,8 +48,12 @@ _warmed: "dict[tuple[Path, Isolation], tuple[Lab, ReleasedLab, Sandbox]]" = {}
 
 
 def _warm(job: Job) -> "tuple[Lab, ReleasedLab, Sandbox]":
+    """What a job needs, made ready so that a fork of this process finds all of it: imported
+    modules, and what the lab's given cells load. Nothing is differentiated here: where there is a
+    graphics card, PyTorch couldn't do it again in a fork."""
     import torch
 
+    from autograder.authoring.reference import run_reference
     from autograder.grading.sandbox import Sandbox
 
     key = job.lab_path, job.isolation
@@ -56,7 +61,11 @@ def _warm(job: Job) -> "tuple[Lab, ReleasedLab, Sandbox]":
         torch.set_num_threads(1)  # Several graders share the machine; and sums keep their order.
         lab = read_lab(job.lab_path)
         released = ReleasedLab(lab, released_notebook(lab))
-        _warmed[key] = lab, released, Sandbox(imported_modules(lab), job.isolation)
+        modules = imported_modules(lab)
+        for name in ("autograder.grading.tester", *modules):
+            importlib.import_module(name)
+        run_reference(lab, job.seed)
+        _warmed[key] = lab, released, Sandbox(modules, job.isolation)
     return _warmed[key]
 
 
@@ -72,10 +81,10 @@ def released_notebook(lab: Lab) -> nbformat.NotebookNode:
 
 
 def imported_modules(lab: Lab) -> list[str]:
-    """The modules that a lab's given and exercise cells import, and what optimisers import."""
-    modules = {"torch"}
-    if any("torch.optim" in cell.source for cell in lab.having("given", "exercise", "test")):
-        modules.add("torch._dynamo")  # The first optimiser imports it, which takes a second.
+    """The modules that a lab's given and exercise cells import, and what PyTorch imports later."""
+    # NumPy and PyTorch import these where they are first used: for a seed, a masked array, the
+    # first optimiser or the first gradient of what isn't a scalar. The last takes a second.
+    modules = {"torch", "numpy.random", "numpy.ma", "torch._dynamo"}
     for cell in lab.having("given", "exercise"):
         for node in ast.walk(ast.parse(cell.source)):
             if isinstance(node, ast.Import):

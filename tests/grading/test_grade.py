@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -354,6 +356,38 @@ def test_file_and_folder_of_one_name_are_both_graded(tmp_path) -> None:
     (tmp_path / "ada").mkdir()
     (tmp_path / "ada.ipynb").write_text("")
     assert set(find_submissions(tmp_path)) == {"ada", "ada.ipynb"}
+
+
+IMPORTS = """
+import sys, tempfile
+from pathlib import Path
+import nbformat
+from autograder.authoring.lab import find_lab
+from autograder.grading import grade as grading
+from autograder.grading.job import Job
+from autograder.rehearsal.rehearse import answered_notebook, solution_answers
+
+lab = find_lab(sys.argv[1])
+path = Path(tempfile.mkdtemp(), "student.ipynb")
+nbformat.write(answered_notebook(lab, solution_answers(lab)), path)
+
+def run_here(work, seconds):
+    before = set(sys.modules)
+    result = work()
+    print(*sorted(set(sys.modules) - before))
+    return result
+
+grading.run_apart = run_here
+result = grading.grade(Job("student", path, lab.solution_path, 0))
+assert result.score == result.max_score, result
+"""
+
+
+@pytest.mark.slow
+def test_what_every_submission_needs_is_imported_once() -> None:
+    command = [sys.executable, "-c", IMPORTS, "01"]
+    found = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert found.stdout.split() == []
 
 
 def test_missing_or_empty_folder(tmp_path) -> None:
