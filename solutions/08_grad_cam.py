@@ -157,7 +157,7 @@ def class_activation_map(features, weight, y):
 # %% test="class_activation_map" points=1 aspect="one image"
 generator = torch.Generator().manual_seed(0)
 features = torch.rand(1, 4, 2, 5, generator=generator, dtype=torch.float64)
-weight, y = torch.randn(4, 4, generator=generator, dtype=torch.float64), torch.tensor([2])
+weight, y = torch.randn(4, 4, generator=generator, dtype=torch.float64), torch.tensor([3])
 ### BEGIN EXPECTED
 expected = reference.class_activation_map(features, weight, y)
 weighted = weight[y][:, :, None, None] * features
@@ -562,7 +562,7 @@ def grad_cam(X, y, model, layer):
 # needed; and maps are compared up to their scale.
 
 # %% test="grad_cam" points=3 aspect="the form, one image"
-X, y, model = random_images(13, 1, 3, 6, 9), torch.tensor([3]), tiny_network(13)
+X, y, model = random_images(19, 1, 3, 6, 9), torch.tensor([0]), tiny_network(19)
 ### BEGIN EXPECTED
 A = model[:3](X).detach().requires_grad_()  # conv1, norm1, relu1
 
@@ -575,7 +575,7 @@ def form_of(score, axes=(2, 3)):
     return form((gradient_of(score).mean(axes, keepdim=True) * A).sum(1).relu())
 
 
-gradient = gradient_of(lambda scores: scores[:, 3])
+gradient = gradient_of(lambda scores: scores[:, 0])
 signed = (gradient.mean((2, 3), keepdim=True) * A).sum(1)
 predicted = model(X).argmax(1)
 expected = form(reference.grad_cam(X, y, model, model.relu1))
@@ -590,13 +590,10 @@ mistakes = {
         form((gradient * A).sum(1).relu())
     ),
     "the gradient is averaged over the channels: α needs the mean over places": (
-        form_of(lambda scores: scores[:, 3], 1)
+        form_of(lambda scores: scores[:, 0], 1)
     ),
-    "the gradient is averaged over all its axes: each channel has its own α": (
-        form_of(lambda scores: scores[:, 3], (0, 1, 2, 3))
-    ),
-    "the gradient is averaged over the height only": form_of(lambda scores: scores[:, 3], 2),
-    "the gradient is averaged over the width only": form_of(lambda scores: scores[:, 3], 3),
+    "the gradient is averaged over the height only": form_of(lambda scores: scores[:, 0], 2),
+    "the gradient is averaged over the width only": form_of(lambda scores: scores[:, 0], 3),
     "the gradient's absolute values are averaged: α is signed": (
         form((gradient.abs().mean((2, 3), keepdim=True) * A).sum(1).relu())
     ),
@@ -611,14 +608,16 @@ mistakes = {
         form_of(lambda scores: scores)
     ),
     "the gradient of the loss is taken instead of the score's": (
-        form_of(lambda scores: -scores.log_softmax(1)[:, 3])
+        form_of(lambda scores: -scores.log_softmax(1)[:, 0])
     ),
     "the gradient of a softmax probability, or of its logarithm, was taken, not the score's": (
-        form_of(lambda scores: scores.softmax(1)[:, 3])
+        form_of(lambda scores: scores.softmax(1)[:, 0])
     ),
 }
 mistakes = {name: value.detach() for name, value in mistakes.items()}
-mistakes["the channels aren't weighted: the activations are simply summed"] = form(A.sum(1))
+mistakes["the channels aren't weighted, or all with one number: each has its own α"] = form(
+    A.sum(1)
+)
 ### END EXPECTED
 check_close(
     form(grad_cam(X, y, model, model.relu1)),

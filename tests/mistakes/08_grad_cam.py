@@ -291,6 +291,16 @@ def record_output(X, model, layer):
     return kept[0]
 
 
+# %% equivalent="record_output" reason="what comes back to a test is detached"
+# - lambda module, inputs, output: recorded.append(output.detach().clone())
+# + lambda module, inputs, output: recorded.append(output.clone())
+
+
+# %% equivalent="record_output" reason="the layer runs once"
+# - return recorded[0]
+# + return recorded[-1]
+
+
 # %% mistake="grad_cam" named="the ReLU is missing"
 def grad_cam(X, y, model, layer):
     captured = []
@@ -889,6 +899,61 @@ def grad_cam(X, y, model, layer):
     return torch.nan_to_num(cam / peaks, nan=0.0).detach()
 
 
+# %% equivalent="grad_cam" reason="detach gives a tensor of its own, and no module works in place"
+# - scores = model(X.detach().clone().requires_grad_())
+# + scores = model(X.detach().requires_grad_())
+
+
+# %% equivalent="grad_cam" reason="a gradient for X itself is never asked for"
+# - scores = model(X.detach().clone().requires_grad_())
+# + scores = model(X.clone().requires_grad_())
+
+
+# %% equivalent="grad_cam" reason="the division removes the factor 1 / N"
+# - score = scores.gather(1, y[:, None]).sum()
+# + score = scores.gather(1, y[:, None]).mean()
+
+
+# %% equivalent="grad_cam" reason="the division removes the number of places"
+# - alpha = gradients.mean(dim=(2, 3), keepdim=True)
+# + alpha = gradients.sum(dim=(2, 3), keepdim=True)
+
+
+# %% equivalent="grad_cam" reason="the order of the axes doesn't matter"
+# - alpha = gradients.mean(dim=(2, 3), keepdim=True)
+# + alpha = gradients.mean(dim=(3, 2), keepdim=True)
+
+
+# %% equivalent="grad_cam" reason="what comes back to a test is detached"
+# - maps = (alpha * activations.detach()).sum(dim=1, keepdim=True).relu()
+# + maps = (alpha * activations).sum(dim=1, keepdim=True).relu()
+
+
+# %% equivalent="grad_cam" reason="the division removes the number of channels"
+# - maps = (alpha * activations.detach()).sum(dim=1, keepdim=True).relu()
+# + maps = (alpha * activations.detach()).mean(dim=1, keepdim=True).relu()
+
+
+# %% equivalent="grad_cam" reason="align_corners=False is the default"
+# - maps = F.interpolate(maps, X.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+# + maps = F.interpolate(maps, X.shape[2:], mode="bilinear")[:, 0]
+
+
+# %% equivalent="grad_cam" reason="there is one channel"
+# - maps = F.interpolate(maps, X.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+# + maps = F.interpolate(maps, X.shape[2:], mode="bilinear", align_corners=False)[:, -1]
+
+
+# %% equivalent="grad_cam" reason="the order of the axes doesn't matter"
+# - largest = maps.amax(dim=(1, 2), keepdim=True)
+# + largest = maps.amax(dim=(2, 1), keepdim=True)
+
+
+# %% equivalent="grad_cam" reason="zero divided by anything is zero"
+# - return maps / torch.where(largest > 0, largest, 1)
+# + return maps / torch.where(largest > 0, largest, 2)
+
+
 # %% mistake="pointing_game" named="row and column are exchanged"
 def pointing_game(cam, masks, tolerance=0):
     hits = []
@@ -1017,6 +1082,21 @@ def pointing_game(cam, masks, tolerance=0):
     return (near & masks).any(dim=2).any(dim=1) & (cam > 0).flatten(1).any(1)
 
 
+# %% equivalent="pointing_game" reason="in tests, maps and masks are on the CPU"
+# - peak = torch.tensor([row, column], device=mask.device)
+# + peak = torch.tensor([row, column])
+
+
+# %% equivalent="pointing_game" reason="the float32 root of an integer is exact where it is an integer itself"
+# - distances = (mask.nonzero() - peak).double().square().sum(1).sqrt()
+# + distances = (mask.nonzero() - peak).square().sum(1).sqrt()
+
+
+# %% equivalent="pointing_game" reason="the difference is squared"
+# - distances = (mask.nonzero() - peak).double().square().sum(1).sqrt()
+# + distances = (peak - mask.nonzero()).double().square().sum(1).sqrt()
+
+
 # %% mistake="intersection_over_union" named="a value equal to the threshold isn't lit"
 def intersection_over_union(cam, masks, threshold=0.5):
     lit = cam > threshold
@@ -1106,6 +1186,16 @@ def intersection_over_union(cam, masks, threshold=0.5):
     truth = masks.double().flatten(1)
     intersection = (lit * truth).sum(dim=1)
     return intersection / (lit.sum(dim=1) + truth.sum(dim=1) - intersection + 1e-9)
+
+
+# %% equivalent="intersection_over_union" reason="the order of the axes doesn't matter"
+# - return (lit & masks).sum((1, 2)) / (lit | masks).sum((1, 2))
+# + return (lit & masks).sum((2, 1)) / (lit | masks).sum((1, 2))
+
+
+# %% equivalent="intersection_over_union" reason="the order of the axes doesn't matter"
+# - return (lit & masks).sum((1, 2)) / (lit | masks).sum((1, 2))
+# + return (lit & masks).sum((1, 2)) / (lit | masks).sum((2, 1))
 
 
 # %% mistake="guided_grad_cam" named="map n weights colour channel n"
