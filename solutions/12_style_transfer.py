@@ -578,6 +578,15 @@ for number, shape in enumerate([(1, 1, 2, 3), (3, 5, 1, 4), (2, 2, 7, 3), (4, 3,
             f"gram_matrix for features {shape}, normalize={normalize}",
             tolerance=1e-6,
         )
+    upstream = noise(reference.seed + number + 9, shape[0], shape[1], shape[1]) - 0.3
+    check_close(
+        *(
+            vector_jacobian_product(function, [features], upstream)[0]
+            for function in (gram_matrix, reference.gram_matrix)
+        ),
+        f"the gradient by autograd through gram_matrix for features {shape}",
+        tolerance=1e-6,
+    )
 check_close(
     gram_matrix(features.clone()),
     reference.gram_matrix(features),

@@ -360,7 +360,7 @@ class GuidedReLU(torch.autograd.Function):
         return (x > 0).type_as(dout) * (dout > 0).type_as(dout) * dout
 
 
-# %% mistake="replace_relus" named="replace_relus changes the model itself"
+# %% mistake="replace_relus" named="was given other submodules: work on a deep copy"
 def replace_relus(model, function):
     for name, module in list(model.named_modules(remove_duplicate=False)):
         if isinstance(module, nn.ReLU):
@@ -368,7 +368,7 @@ def replace_relus(model, function):
     return model
 
 
-# %% mistake="replace_relus" named="replace_relus changes the model itself"
+# %% mistake="replace_relus" named="was given other submodules: work on a deep copy"
 def replace_relus(model, function):
     copied = copy.copy(model)
     for module in copied.modules():
