@@ -3,8 +3,8 @@
 Every function and every expression of every released notebook (given cells, visible tests, figures,
 code in prose and docstrings) is tried as the body of every exercise, its names matched with the
 stub's parameters in every order. What an expression needs is written into it where plain
-assignments before it say what it is. A quick comparison with the solution's result on one input of
-each test sorts out nearly all; what is left is tried on the tests.
+assignments before it say what it is. A quick comparison with the solution's result on the tests'
+first input sorts out nearly all; what is left is tried on the tests.
 """
 
 import ast
@@ -13,6 +13,7 @@ import contextlib
 import copy
 import functools
 import inspect
+import mmap
 import re
 import signal
 import time
@@ -30,7 +31,7 @@ import torch
 from autograder.authoring.lab import lab_names, read_lab
 from autograder.authoring.reference import run_reference
 from autograder.rehearsal.known_answers import known_answers
-from autograder.rehearsal.screening import Screen, in_fork, screen
+from autograder.rehearsal.screening import Lost, Screen, in_fork, screen
 
 MOST_NAMES = 6
 TRIVIAL = (
@@ -38,8 +39,9 @@ TRIVIAL = (
 )  # fmt: skip
 MOST_STEPS = 3  # in which an expression's names are replaced by what they were assigned
 MOST_NODES = 80  # of an expression, with all that is written into it
-SECONDS_PER_CALL = 0.1
+SECONDS_PER_CALL = 0.02  # of processor time, beyond what the solution takes
 SECONDS_PER_EXERCISE = 60.0  # of processor time; what is nearest is tried first
+MOST_CRASHES = 9
 MOST_TRIED = 300  # on the tests, for one exercise
 SIGNS = str.maketrans({"·": "*", "×": "*", "−": "-"})
 # Nothing of these gives a result, and drawing takes long.
@@ -81,25 +83,39 @@ class _Piece:
         return self.kind == "expression" and not re.search(r"_\(|\bout=|:=", self.code)
 
 
-def pasted(lab_path: Path, exercise: str) -> list[Pasted]:
-    """The visible code that earns points in an exercise, most points first."""
+def pasted(lab_path: Path, exercise: str, everywhere: bool = False) -> list[Pasted]:
+    """The visible code that earns points in an exercise, most points first.
+
+    Args:
+        everywhere: whether code is taken from all labs, not from the exercise's own alone; this
+            takes up to a minute, and where it would take longer, what is left isn't tried.
+    """
     the_screen = screen(lab_path)
-    visible = _visible(lab_path.parents[1])
-    task = functools.partial(_paste_into, the_screen, exercise, *visible)
-    return in_fork(task, 3 * SECONDS_PER_EXERCISE)
+    root = lab_path.parents[1]
+    visible = _visible(root, tuple(lab_names(root)) if everywhere else (the_screen.lab.name,))
+    at = mmap.mmap(-1, 8)  # shared with the fork: the number of the piece that it is trying
+    crashing: set[int] = set()
+    task = functools.partial(_paste_into, the_screen, exercise, *visible, at, crashing)
+    while True:
+        try:
+            return in_fork(task, 3 * SECONDS_PER_EXERCISE)
+        except Lost:  # Some library's own code crashed on arguments that it isn't made for.
+            if len(crashing) == MOST_CRASHES:
+                raise
+            crashing.add(int.from_bytes(at[:8], "little"))
 
 
 # What students see.
 
 
 @functools.cache
-def _visible(root: Path) -> tuple[list[_Piece], dict[str, dict]]:
-    """All pieces of all released labs, and by lab what its code may use: what given cells define,
+def _visible(root: Path, labs: tuple[str, ...]) -> tuple[list[_Piece], dict[str, dict]]:
+    """All pieces of these released labs, and by lab what its code may use: what given cells define,
     and what all other cells import and define as functions and classes."""
     pieces: dict[tuple, _Piece] = {}
     spaces = {}
     exercises: set[str] = set()
-    for name in lab_names(root):
+    for name in labs:
         lab = read_lab(root / "solutions" / f"{name}.py")
         exercises |= set().union(*lab.exercises.values())
         spaces[name] = dict(run_reference(lab)[0])
@@ -314,24 +330,34 @@ def _is_own(piece: _Piece, space: dict) -> bool:
 
 @dataclass(frozen=True)
 class _Call:
-    """A call of the solution by a test: its arguments, in the parameters' order, and its result."""
+    """A call of the solution by a test: its arguments, in the parameters' order, its result, and
+    how much processor time it took."""
 
     arguments: tuple
     result: Any
+    seconds: float
 
 
 def _paste_into(
-    the_screen: Screen, exercise: str, pieces: list[_Piece], spaces: dict[str, dict]
+    the_screen: Screen,
+    exercise: str,
+    pieces: list[_Piece],
+    spaces: dict[str, dict],
+    at: mmap.mmap,
+    crashing: set[int],
 ) -> list[Pasted]:
     lab = the_screen.lab
     names, _ = the_screen.namespace({})
     solution = names[exercise]
-    spaces[lab.name].update({name: value for name, value in names.items() if name != exercise})
+    for earlier, bound in lab.exercises.items():
+        if earlier == exercise:
+            break
+        spaces[lab.name].update({name: names[name] for name in bound})
     candidates: Iterator[tuple[_Piece, Any]]
     if isinstance(solution, type):
         candidates = ((p, spaces[p.lab].get(p.function)) for p in pieces if p.kind == "class")
     elif isinstance(solution, types.FunctionType):
-        candidates = _fitting(the_screen, exercise, pieces, spaces)
+        candidates = _fitting(the_screen, exercise, pieces, spaces, at, crashing)
     else:
         return []
     cells = [cell for cell in lab.having("test") if cell.name == exercise]
@@ -349,38 +375,45 @@ def _paste_into(
 
 
 def _fitting(
-    the_screen: Screen, exercise: str, pieces: list[_Piece], spaces: dict[str, dict]
+    the_screen: Screen,
+    exercise: str,
+    pieces: list[_Piece],
+    spaces: dict[str, dict],
+    at: mmap.mmap,
+    crashing: set[int],
 ) -> Iterator[tuple[_Piece, Callable]]:
     """The pieces, as functions with the stub's parameters, that give what the solution gives on
-    the first input of some test."""
+    the tests' first input."""
     solution = the_screen.namespace({})[0][exercise]
     signature = inspect.signature(solution)
-    calls = _first_calls(the_screen, exercise, signature)
-    exact = _is_exact(the_screen, exercise, calls)
-    count = len(signature.parameters)
+    call = _first_call(the_screen, exercise, signature)
+    exact = _is_exact(the_screen, exercise, call)
+    count = len(call.arguments)
+    tried: set[bytes] = set()
     signal.signal(signal.SIGVTALRM, _interrupt)
-    if not calls:
-        return
-    call, tried = calls[0], set[bytes]()
     start = time.process_time()
-    for piece in sorted(pieces, key=lambda piece: piece.lab != the_screen.lab.name):
-        if piece.kind == "class" or len(piece.names) > count:
+    ordered = sorted(pieces, key=lambda piece: piece.lab != the_screen.lab.name)
+    for number, piece in enumerate(ordered):
+        if number in crashing:
             continue
+        at[:8] = number.to_bytes(8, "little")
         if time.process_time() - start > SECONDS_PER_EXERCISE:
             return
         function = _as_function(piece, spaces[piece.lab])
-        if function is None:
+        if function is None or re.search(rf"\b{exercise}\b", piece.code):
             continue
         able = [
             [all(hasattr(argument, name) for name in asked) for argument in call.arguments]
             for asked in piece.asked
         ]
+        if len(able) > count or not all(map(any, able)):
+            continue
         try:
-            for order in permutations(range(count), len(piece.names)):
+            for order in permutations(range(count), len(able)):
                 fit = all(row[place] for row, place in zip(able, order, strict=True))
                 if fit and _fits(piece, function, order, call, exact, tried):
                     yield piece, _in_order(function, order, signature)
-        except TimeoutError:
+        except TimeoutError:  # A piece that takes far longer than the solution isn't one.
             continue
 
 
@@ -406,8 +439,8 @@ def _in_order(function: Callable, order: tuple[int, ...], signature: inspect.Sig
     return answer
 
 
-def _first_calls(the_screen: Screen, exercise: str, signature: inspect.Signature) -> list[_Call]:
-    """The first call that each test cell makes of the solution."""
+def _first_call(the_screen: Screen, exercise: str, signature: inspect.Signature) -> _Call:
+    """The first call that a test makes of the solution."""
     names, _ = the_screen.namespace({})
     solution, calls = names[exercise], []
 
@@ -415,18 +448,17 @@ def _first_calls(the_screen: Screen, exercise: str, signature: inspect.Signature
         bound = signature.bind(*arguments, **keywords)
         bound.apply_defaults()
         before = _copied(tuple(bound.arguments.values()))
+        start = time.process_time()
         result = solution(*arguments, **keywords)
-        if not first:
-            first.append(_Call(before, _copied(result)))
+        seconds = time.process_time() - start
+        calls.append(_Call(before, _copied(result), seconds))
         return result
 
     names[exercise] = recording
     for cell, code in the_screen.tests:
-        if cell.name == exercise:
-            first: list[_Call] = []
+        if cell.name == exercise and not calls:
             the_screen.run(code, names)
-            calls += first
-    return calls
+    return calls[0]
 
 
 def _copied(value: Any) -> Any:
@@ -436,19 +468,17 @@ def _copied(value: Any) -> Any:
         return value
 
 
-def _is_exact(the_screen: Screen, exercise: str, calls: list[_Call]) -> bool:
-    """Whether correct answers agree with the solution in their results, to a few digits."""
+def _is_exact(the_screen: Screen, exercise: str, call: _Call) -> bool:
+    """Whether correct answers agree with the solution in their result, to a few digits."""
     for answer in known_answers(the_screen.lab):
         if answer.exercise != exercise or answer.named is not None:
             continue
         names, _ = the_screen.namespace({exercise: answer.source})
-        for call in calls:
-            try:
-                result = names[exercise](*_copied(call.arguments))
-            except Exception:
+        try:
+            if not _agree(names[exercise](*_copied(call.arguments)), call.result):
                 return False
-            if not _agree(result, call.result):
-                return False
+        except Exception:
+            return False
     return True
 
 
@@ -469,7 +499,7 @@ def _fits(
     arguments = [call.arguments[place] for place in order]
     if not piece.harmless:
         arguments = _copied(arguments)
-    signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS_PER_CALL)
+    signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS_PER_CALL + 3 * call.seconds)
     try:
         result = function(*arguments)
         if exact:

@@ -38,6 +38,8 @@ def blank(value, fill):
     if isinstance(value, torch.Tensor | np.ndarray | np.generic | int | float):
         factor = fill if "f" in getattr(value, "dtype", np.dtype(type(value))).__str__() else 0
         return value * factor  # type: ignore[operator]  # NumPy's stubs: np.generic has no *
+    if isinstance(value, str):
+        return ""
     if isinstance(value, list | tuple):
         return type(value)(blank(part, fill) for part in value)
     if isinstance(value, dict):

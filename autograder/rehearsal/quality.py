@@ -33,6 +33,7 @@ def measure(lab: Lab, workers: int, progress: Callable[[int, int], None]) -> dic
         workers,
         variant_seeds=VARIANT_SEEDS,
         most_mutants=10**9,
+        everywhere=True,
         progress=progress,
     )
     return report.quality

@@ -81,6 +81,7 @@ def rehearse(
     seeds: Sequence[int] = SEEDS,
     variant_seeds: Sequence[int] = SEEDS,
     most_mutants: int = SAMPLE,
+    everywhere: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Report:
     """Tries everything that is known about a lab, and much that isn't.
@@ -91,6 +92,7 @@ def rehearse(
             the others where the screen sees a difference.
         variant_seeds: the same for correct variants.
         most_mutants: how many mutants to sample; the sample is always the same.
+        everywhere: whether code from all labs is pasted, not from this one alone.
         progress: called with how many trials are done, out of how many so far.
 
     Raises:
@@ -107,7 +109,9 @@ def rehearse(
     with Trials(workers, isolation, progress) as trials:
         started = _Known(trials, lab, chosen, answers, seeds, variant_seeds)
         told_apart = trials.submit(alike, lab.solution_path)
-        copies = {name: trials.submit(pasted, lab.solution_path, name) for name in chosen}
+        copies = {
+            name: trials.submit(pasted, lab.solution_path, name, everywhere) for name in chosen
+        }
         poison = poisoners(trials, lab, chosen)
         alive = survivors(trials, lab, tried)
         started.report(report, strict=is_new(lab))

@@ -5,7 +5,6 @@ that nothing one answer does reaches the next. The verdicts are those of the rea
 what only it can see: here a test shares its objects with the answer, and nothing is out of reach.
 """
 
-import contextlib
 import functools
 import gc
 import os
@@ -13,12 +12,13 @@ import pickle
 import resource
 import select
 import signal
+import sys
 import time
 import traceback
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from types import CodeType, SimpleNamespace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -44,16 +44,22 @@ def in_fork(task: Callable[[], Result], seconds: float) -> Result:
 
     Raises:
         Lost: the fork ended without a result.
+        RuntimeError: the task raised an exception.
     """
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        with contextlib.suppress(BaseException):
+        try:
             os.close(reading)
             _limit(seconds)
+            try:
+                result: tuple[bool, Any] = True, task()
+            except Exception:
+                result = False, traceback.format_exc()
             with open(writing, "wb") as pipe:
-                pickle.dump(task(), pipe)
-        os._exit(0)
+                pickle.dump(result, pipe)
+        finally:  # Whatever happens, nothing of this process goes on twice.
+            os._exit(0)
     os.close(writing)
     received = bytearray()
     deadline = time.monotonic() + 60 + 20 * seconds  # for code that waits; the machine may be busy
@@ -65,9 +71,12 @@ def in_fork(task: Callable[[], Result], seconds: float) -> Result:
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     try:
-        return pickle.loads(received)
+        done, result = pickle.loads(received)
     except (EOFError, pickle.UnpicklingError):
         raise Lost(f"took more than {seconds:.1f} s, or ended the process") from None
+    if not done:
+        raise RuntimeError(f"the task in a fork failed:\n{result}")
+    return result
 
 
 def _limit(seconds: float) -> None:
@@ -76,10 +85,13 @@ def _limit(seconds: float) -> None:
     signal.setitimer(signal.ITIMER_PROF, seconds)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     most = pages * resource.getpagesize() + MOST_MEMORY
+    allowed = resource.getrlimit(resource.RLIMIT_AS)[1]  # that of a fork this one comes from
+    most = most if allowed == resource.RLIM_INFINITY else min(most, allowed)
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
     nowhere = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(nowhere, descriptor)
+    sys.stdout = sys.stderr = os.fdopen(nowhere, "w")
 
 
 class Screen:
