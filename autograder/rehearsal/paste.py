@@ -2,9 +2,10 @@
 
 Every function and every expression of every released notebook (given cells, visible tests, figures,
 code in prose and docstrings) is tried as the body of every exercise, its names matched with the
-stub's parameters in every order. What an expression needs is written into it where plain
-assignments before it say what it is. A quick comparison with the solution's result on the tests'
-first input sorts out nearly all; what is left is tried on the tests.
+stub's parameters in every order, and whole numbers too where a parameter is one. What an
+expression needs is written into it where plain assignments before it say what it is. A quick
+comparison with the solution's result on the tests' first input sorts out nearly all; what is left
+is tried on the tests.
 """
 
 import ast
@@ -15,12 +16,13 @@ import functools
 import inspect
 import mmap
 import re
+import resource
 import signal
 import time
 import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import permutations
+from itertools import islice, permutations
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,9 +42,11 @@ TRIVIAL = (
 MOST_STEPS = 3  # in which an expression's names are replaced by what they were assigned
 MOST_NODES = 80  # of an expression, with all that is written into it
 SECONDS_PER_CALL = 0.02  # of processor time, beyond what the solution takes
-SECONDS_PER_EXERCISE = 60.0  # of processor time; what is nearest is tried first
-MOST_CRASHES = 9
-MOST_TRIED = 300  # on the tests, for one exercise
+SECONDS_PER_EXERCISE = 60.0  # of processor time; the exercise's own lab comes first
+CHUNK = 400  # pieces that are tried in one fork
+CHUNK_SECONDS = 120.0
+NUMBER = "number_"  # begins the name that stands for a whole number
+MOST_TRIED = 12  # of a chunk, on the tests
 SIGNS = str.maketrans({"·": "*", "×": "*", "−": "-"})
 # Nothing of these gives a result, and drawing takes long.
 DRAWING = ("matplotlib", "utils.figures", "ipywidgets", "IPython", "PIL", "builtins.print")
@@ -87,22 +91,33 @@ def pasted(lab_path: Path, exercise: str, everywhere: bool = False) -> list[Past
     """The visible code that earns points in an exercise, most points first.
 
     Args:
-        everywhere: whether code is taken from all labs, not from the exercise's own alone; this
-            takes up to a minute, and where it would take longer, what is left isn't tried.
+        everywhere: whether code is taken from all labs, not from the exercise's own alone. What
+            can't be tried within SECONDS_PER_EXERCISE isn't.
     """
     the_screen = screen(lab_path)
-    root = lab_path.parents[1]
-    visible = _visible(root, tuple(lab_names(root)) if everywhere else (the_screen.lab.name,))
-    at = mmap.mmap(-1, 8)  # shared with the fork: the number of the piece that it is trying
-    crashing: set[int] = set()
-    task = functools.partial(_paste_into, the_screen, exercise, *visible, at, crashing)
-    while True:
+    root, own = lab_path.parents[1], the_screen.lab.name
+    pieces, spaces = _visible(root, tuple(lab_names(root)) if everywhere else (own,))
+    if not isinstance(the_screen.namespace({})[0][exercise], type | types.FunctionType):
+        return []
+    target = _Target(the_screen, exercise)
+    ordered = sorted(pieces, key=lambda piece: piece.lab != own)
+    at = mmap.mmap(-1, 8)  # shared with the forks: the number of the piece that one is trying
+    waiting = [(start, start + CHUNK) for start in range(0, len(ordered), CHUNK)]
+    found: list[Pasted] = []
+    seconds = 0.0
+    while waiting and seconds < SECONDS_PER_EXERCISE:
+        start, end = waiting.pop(0)
+        chunk = dict(enumerate(ordered[start:end], start))
         try:
-            return in_fork(task, 3 * SECONDS_PER_EXERCISE)
+            rows, took = in_fork(
+                functools.partial(_paste, target, chunk, spaces, at), CHUNK_SECONDS
+            )
         except Lost:  # Some library's own code crashed on arguments that it isn't made for.
-            if len(crashing) == MOST_CRASHES:
-                raise
-            crashing.add(int.from_bytes(at[:8], "little"))
+            crashed = int.from_bytes(at[:8], "little")
+            waiting[:0] = [(start, crashed), (crashed + 1, end)]
+            rows, took = [], 1.0
+        found, seconds = found + rows, seconds + took
+    return sorted(found, key=lambda row: (-row.points, len(row.code)))
 
 
 # What students see.
@@ -184,15 +199,16 @@ def _pieces(
             yield _Piece(lab, where, name, names, (frozenset(),) * len(names), name, "function")
     seen = set()
     for expression, line in _expressions(tree.body, {}):
-        free = _free_names(expression, space, exercises)
-        if free is None or not 1 <= len(free) <= MOST_NAMES:
-            continue
-        code = ast.unparse(expression)
-        if code in seen:
-            continue
-        seen.add(code)
-        asked = tuple(_asked(expression, name) for name in free)
-        yield _Piece(lab, f"{place}, line {first + line - 1}", code, tuple(free), asked)
+        for version in (expression, *_opened(expression)):
+            free = _free_names(version, space, exercises)
+            if free is None or not 1 <= len(free) <= MOST_NAMES:
+                continue
+            code = ast.unparse(version)
+            if code in seen:
+                continue
+            seen.add(code)
+            asked = tuple(_asked(version, name) for name in free)
+            yield _Piece(lab, f"{place}, line {first + line - 1}", code, tuple(free), asked)
 
 
 def _expressions(
@@ -253,6 +269,25 @@ def _learn(target: ast.expr, value: ast.expr, known: dict[str, ast.expr]) -> Non
                 _learn(part, ast.Subscript(value, ast.Constant(number), ast.Load()), known)
 
 
+def _opened(node: ast.expr) -> Iterator[ast.expr]:
+    """An expression with a name in the place of each whole number above 1, one after the other."""
+    numbers = {n.value for n in ast.walk(node) if isinstance(n, ast.Constant)}
+    for number in sorted(n for n in numbers if type(n) is int and n > 1):
+        yield _Opened(number).visit(copy.deepcopy(node))
+
+
+class _Opened(ast.NodeTransformer):
+    """Puts a name in the place of a number, which may stand for a parameter."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def visit_Constant(self, node: ast.Constant) -> ast.expr:
+        if type(node.value) is int and node.value == self.number:
+            return ast.Name(f"{NUMBER}{node.value}", ast.Load())
+        return node
+
+
 def _loaded(node: ast.AST) -> set[str]:
     return {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
 
@@ -306,7 +341,7 @@ def _free_names(node: ast.expr, space: dict, exercises: set[str]) -> list[str] |
 
 def _asked(node: ast.expr, name: str) -> frozenset[str]:
     """The attributes that an expression wants of one of its names."""
-    asked = set()
+    asked = {"bit_length"} if name.startswith(NUMBER) else set()  # as whole numbers have
     for inner in ast.walk(node):
         for field, wanted in (("value", "__getitem__"), ("func", "__call__")):
             kind = ast.Subscript if field == "value" else ast.Call
@@ -338,81 +373,71 @@ class _Call:
     seconds: float
 
 
-def _paste_into(
-    the_screen: Screen,
-    exercise: str,
-    pieces: list[_Piece],
-    spaces: dict[str, dict],
-    at: mmap.mmap,
-    crashing: set[int],
-) -> list[Pasted]:
-    lab = the_screen.lab
-    names, _ = the_screen.namespace({})
-    solution = names[exercise]
+class _Target:
+    """An exercise to paste into: its solution, with the first call that a test makes of it, and
+    whether all correct answers agree in their result on that."""
+
+    def __init__(self, the_screen: Screen, exercise: str) -> None:
+        self.screen, self.exercise = the_screen, exercise
+        self.names = the_screen.namespace({})[0]
+        self.solution = self.names[exercise]
+        self.cells = [cell for cell in the_screen.lab.having("test") if cell.name == exercise]
+        if not isinstance(self.solution, type):
+            self.signature = inspect.signature(self.solution)
+            self.call = _first_call(the_screen, exercise, self.signature)
+            self.exact = _is_exact(the_screen, exercise, self.call)
+
+
+def _paste(
+    target: _Target, pieces: dict[int, _Piece], spaces: dict[str, dict], at: mmap.mmap
+) -> tuple[list[Pasted], float]:
+    """Tries pieces, by number, in this fork; what earns points, and the processor time it took."""
+    lab = target.screen.lab
     for earlier, bound in lab.exercises.items():
-        if earlier == exercise:
+        if earlier == target.exercise:
             break
-        spaces[lab.name].update({name: names[name] for name in bound})
-    candidates: Iterator[tuple[_Piece, Any]]
-    if isinstance(solution, type):
-        candidates = ((p, spaces[p.lab].get(p.function)) for p in pieces if p.kind == "class")
-    elif isinstance(solution, types.FunctionType):
-        candidates = _fitting(the_screen, exercise, pieces, spaces, at, crashing)
-    else:
-        return []
-    cells = [cell for cell in lab.having("test") if cell.name == exercise]
-    found: dict[tuple, Pasted] = {}
-    for number, (piece, answer) in enumerate(candidates):
-        if number == MOST_TRIED:
-            break
-        verdicts = the_screen.verdicts({exercise: answer}, {exercise})
-        points = sum(cell.points for cell in cells if not verdicts[cell.grade_id])
+        spaces[lab.name].update({name: target.names[name] for name in bound})
+    total = sum(cell.points for cell in target.cells)
+    found: dict[tuple[str, str], Pasted] = {}
+    fitting = _fitting(target, pieces, spaces, at)
+    for piece, answer in islice(fitting, MOST_TRIED):
+        verdicts = target.screen.verdicts({target.exercise: answer}, {target.exercise})
+        points = sum(cell.points for cell in target.cells if not verdicts[cell.grade_id])
         if points:
-            total = sum(cell.points for cell in cells)
-            row = Pasted(exercise, points, total, piece.place, piece.code)
+            row = Pasted(target.exercise, points, total, piece.place, piece.code)
             found.setdefault((piece.place, piece.code), row)
-    return sorted(found.values(), key=lambda row: (-row.points, len(row.code)))
+    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return list(found.values()), sum(part.ru_utime + part.ru_stime for part in usage)
 
 
 def _fitting(
-    the_screen: Screen,
-    exercise: str,
-    pieces: list[_Piece],
-    spaces: dict[str, dict],
-    at: mmap.mmap,
-    crashing: set[int],
-) -> Iterator[tuple[_Piece, Callable]]:
-    """The pieces, as functions with the stub's parameters, that give what the solution gives on
-    the tests' first input."""
-    solution = the_screen.namespace({})[0][exercise]
-    signature = inspect.signature(solution)
-    call = _first_call(the_screen, exercise, signature)
-    exact = _is_exact(the_screen, exercise, call)
-    count = len(call.arguments)
-    tried: set[bytes] = set()
+    target: _Target, pieces: dict[int, _Piece], spaces: dict[str, dict], at: mmap.mmap
+) -> Iterator[tuple[_Piece, Any]]:
+    """The classes, for a class; otherwise the pieces, as functions with the stub's parameters, that
+    give what the solution gives on the tests' first input."""
     signal.signal(signal.SIGVTALRM, _interrupt)
-    start = time.process_time()
-    ordered = sorted(pieces, key=lambda piece: piece.lab != the_screen.lab.name)
-    for number, piece in enumerate(ordered):
-        if number in crashing:
-            continue
+    tried: set[bytes] = set()
+    for number, piece in pieces.items():
         at[:8] = number.to_bytes(8, "little")
-        if time.process_time() - start > SECONDS_PER_EXERCISE:
-            return
+        if isinstance(target.solution, type):
+            if piece.kind == "class":
+                yield piece, spaces[piece.lab].get(piece.function)
+            continue
+        arguments = target.call.arguments
         function = _as_function(piece, spaces[piece.lab])
-        if function is None or re.search(rf"\b{exercise}\b", piece.code):
+        if function is None or re.search(rf"\b{target.exercise}\b", piece.code):
             continue
         able = [
-            [all(hasattr(argument, name) for name in asked) for argument in call.arguments]
+            [all(hasattr(argument, name) for name in asked) for argument in arguments]
             for asked in piece.asked
         ]
-        if len(able) > count or not all(map(any, able)):
+        if len(able) > len(arguments) or not all(map(any, able)):
             continue
         try:
-            for order in permutations(range(count), len(able)):
+            for order in permutations(range(len(arguments)), len(able)):
                 fit = all(row[place] for row, place in zip(able, order, strict=True))
-                if fit and _fits(piece, function, order, call, exact, tried):
-                    yield piece, _in_order(function, order, signature)
+                if fit and _fits(piece, function, order, target, tried):
+                    yield piece, _in_order(function, order, target.signature)
         except TimeoutError:  # A piece that takes far longer than the solution isn't one.
             continue
 
@@ -486,26 +511,25 @@ def _fits(
     piece: _Piece,
     function: Callable,
     order: tuple[int, ...],
-    call: _Call,
-    exact: bool,
+    target: _Target,
     tried: set[bytes],
 ) -> bool:
-    """Whether a function gives the solution's result on a call's arguments or, for an exercise with
-    many right results, anything of its kind that hasn't been tried yet.
+    """Whether a function gives the solution's result on its first call's arguments or, for an
+    exercise with many right results, anything of its kind that hasn't been tried yet.
 
     Raises:
         TimeoutError: it takes too long for what an exercise could be.
     """
-    arguments = [call.arguments[place] for place in order]
+    arguments = [target.call.arguments[place] for place in order]
     if not piece.harmless:
         arguments = _copied(arguments)
-    signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS_PER_CALL + 3 * call.seconds)
+    signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS_PER_CALL + 3 * target.call.seconds)
     try:
         result = function(*arguments)
-        if exact:
-            return _agree(result, call.result)
+        if target.exact:
+            return _agree(result, target.call.result)
         digest = _content(result)
-        new = _alike(result, call.result) and digest not in tried
+        new = _alike(result, target.call.result) and digest not in tried
         tried.add(digest)
         return new
     except TimeoutError:

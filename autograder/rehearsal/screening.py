@@ -53,11 +53,11 @@ def in_fork(task: Callable[[], Result], seconds: float) -> Result:
             os.close(reading)
             _limit(seconds)
             try:
-                result: tuple[bool, Any] = True, task()
+                reply: tuple[bool, Any] = True, task()
             except Exception:
-                result = False, traceback.format_exc()
+                reply = False, traceback.format_exc()
             with open(writing, "wb") as pipe:
-                pickle.dump(result, pipe)
+                pickle.dump(reply, pipe)
         finally:  # Whatever happens, nothing of this process goes on twice.
             os._exit(0)
     os.close(writing)

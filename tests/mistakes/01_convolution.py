@@ -1479,3 +1479,79 @@ def max_pool_backward_naive(dout, cache):
     out = torch.nn.functional.max_pool2d(images, window, pool_param["stride"])
     out.backward(torch.tensor(dout))
     return images.grad.numpy()
+
+
+# %% [markdown]
+# Changes to the solutions that no test can notice.
+
+# %% equivalent="cross_correlate2d" reason="every value is written"
+# - y = np.zeros((x.shape[0] - kernel_height + 1, x.shape[1] - kernel_width + 1))
+# + y = np.ones((x.shape[0] - kernel_height + 1, x.shape[1] - kernel_width + 1))
+
+# %% equivalent="input_gradient" reason="convolution commutes"
+# - return scipy.signal.convolve2d(dout, kernel, mode="full")
+# + return scipy.signal.convolve2d(kernel, dout, mode="full")
+
+# %% equivalent="input_gradient" reason="full is SciPy's default"
+# - return scipy.signal.convolve2d(dout, kernel, mode="full")
+# + return scipy.signal.convolve2d(dout, kernel)
+
+# %% equivalent="conv_forward_naive" reason="an image of zeros more is never read"
+# - x_padded = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+# + x_padded = np.pad(x, ((0, 1), (0, 0), (pad, pad), (pad, pad)))
+
+# %% equivalent="conv_forward_naive" reason="every value is written"
+# - out = np.zeros((N, F, (H + 2 * pad - kH) // stride + 1, (W + 2 * pad - kW) // stride + 1))
+# + out = np.ones((N, F, (H + 2 * pad - kH) // stride + 1, (W + 2 * pad - kW) // stride + 1))
+
+# %% equivalent="conv_backward_kernel" reason="every value is written"
+# - dw = np.zeros(w.shape)
+# + dw = np.ones(w.shape)
+
+# %% equivalent="conv_backward_input" reason="convolution commutes"
+# - dx_padded[n, i] += scipy.signal.convolve2d(spread[n, f], w[f, i], mode="full")
+# + dx_padded[n, i] += scipy.signal.convolve2d(w[f, i], spread[n, f], mode="full")
+
+# %% equivalent="conv_backward_input" reason="full is SciPy's default"
+# - dx_padded[n, i] += scipy.signal.convolve2d(spread[n, f], w[f, i], mode="full")
+# + dx_padded[n, i] += scipy.signal.convolve2d(spread[n, f], w[f, i])
+
+# %% equivalent="conv_backward_bias" reason="axes are summed in any order"
+# - return dout.sum(axis=(0, 2, 3))
+# + return dout.sum(axis=(2, 0, 3))
+
+# %% equivalent="conv_backward_bias" reason="axes are summed in any order"
+# - return dout.sum(axis=(0, 2, 3))
+# + return dout.sum(axis=(0, 3, 2))
+
+# %% equivalent="im2col" reason="every value is written"
+# - columns = np.zeros((N, C, kernel_height, kernel_width, H_out, W_out))
+# + columns = np.ones((N, C, kernel_height, kernel_width, H_out, W_out))
+
+# %% equivalent="conv_forward_matmul" reason="NumPy takes any negative size for the open one"
+# - return w.reshape(len(w), -1) @ columns + b[:, np.newaxis]
+# + return w.reshape(len(w), -2) @ columns + b[:, np.newaxis]
+
+# %% equivalent="conv_backward_matmul" reason="NumPy takes any negative size for the open one"
+# - dcolumns = w.reshape(len(w), -1).T @ dout
+# + dcolumns = w.reshape(len(w), -2).T @ dout
+
+# %% equivalent="conv_backward_matmul" reason="axes are summed in any order"
+# - return dcolumns, dw, dout.sum(axis=(0, 2))
+# + return dcolumns, dw, dout.sum(axis=(2, 0))
+
+# %% equivalent="col2im" reason="a border that is too wide is cut away all the same"
+# - x_padded = np.zeros((N, C, H + 2 * pad, W + 2 * pad))
+# + x_padded = np.zeros((N, C, H + 3 * pad, W + 2 * pad))
+
+# %% equivalent="col2im" reason="a border that is too wide is cut away all the same"
+# - x_padded = np.zeros((N, C, H + 2 * pad, W + 2 * pad))
+# + x_padded = np.zeros((N, C, H + 2 * pad, W + 3 * pad))
+
+# %% equivalent="max_pool_forward_naive" reason="every value is written"
+# - out = np.zeros((N, C, (H - height) // stride + 1, (W - width) // stride + 1))
+# + out = np.ones((N, C, (H - height) // stride + 1, (W - width) // stride + 1))
+
+# %% equivalent="max_pool_forward_naive" reason="the maximum over axes in any order"
+# - out[:, :, r, c] = x[:, :, top : top + height, left : left + width].max(axis=(2, 3))
+# + out[:, :, r, c] = x[:, :, top : top + height, left : left + width].max(axis=(3, 2))

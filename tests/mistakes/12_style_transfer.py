@@ -879,3 +879,63 @@ def style_transfer(content_image, style_image, make_losses, weights, scales, ste
         return paint(minimise(total, start, steps), scales[1:])
 
     return paint(None, list(scales))
+
+
+# %% [markdown]
+# Changes to the solutions that no test can notice.
+
+# %% equivalent="content_loss" reason="a square has no sign"
+# - return content_weight * (content_current - content_original).square().sum()
+# + return content_weight * (content_original - content_current).square().sum()
+
+# %% equivalent="invert_features" reason="the size of a step is the student's choice"
+# - optimizer = torch.optim.Adam([image], lr=0.05)
+# + optimizer = torch.optim.Adam([image], lr=0.1)
+
+# %% equivalent="invert_features" reason="the size of a step is the student's choice"
+# - optimizer = torch.optim.Adam([image], lr=0.05)
+# + optimizer = torch.optim.Adam([image], lr=0.025)
+
+# %% equivalent="invert_features" reason="a square has no sign"
+# - (features[layer] - target).square().sum()
+# + (target - features[layer]).square().sum()
+
+# %% equivalent="invert_features" reason="what is returned may be attached to the graph"
+# - return image.detach()
+# + return image
+
+# %% equivalent="style_loss" reason="any image of a layer has as many values"
+# - gram = flat @ flat.transpose(1, 2) / feats[layer][0].numel()
+# + gram = flat @ flat.transpose(1, 2) / feats[layer][-1].numel()
+
+# %% equivalent="style_loss" reason="a square has no sign"
+# - loss = loss + weight * (gram - target).square().sum()
+# + loss = loss + weight * (target - gram).square().sum()
+
+# %% equivalent="tv_loss" reason="a square has no sign"
+# - down = img[:, :, 1:] - img[:, :, :-1]
+# + down = img[:, :, :-1] - img[:, :, 1:]
+
+# %% equivalent="tv_loss" reason="a square has no sign"
+# - right = img[:, :, :, 1:] - img[:, :, :, :-1]
+# + right = img[:, :, :, :-1] - img[:, :, :, 1:]
+
+# %% equivalent="match_colours" reason="there is one picture only"
+# - pixels, wanted = image[0].flatten(1), target[0].flatten(1)
+# + pixels, wanted = image[-1].flatten(1), target[0].flatten(1)
+
+# %% equivalent="match_colours" reason="there is one picture only"
+# - pixels, wanted = image[0].flatten(1), target[0].flatten(1)
+# + pixels, wanted = image[0].flatten(1), target[-1].flatten(1)
+
+# %% equivalent="match_colours" reason="−A gives the covariance that is asked for as well as A"
+# - pixels = pixels - pixels.mean(1, keepdim=True)
+# + pixels = pixels.mean(1, keepdim=True) - pixels
+
+# %% equivalent="match_colours" reason="a covariance has no sign"
+# - wanted = wanted - mean
+# + wanted = mean - wanted
+
+# %% equivalent="style_transfer" reason="a product has no order"
+# - return sum(w * loss for w, loss in zip(weights, losses(image), strict=True))
+# + return sum(w * loss for w, loss in zip(losses(image), weights, strict=True))
