@@ -1555,3 +1555,35 @@ def max_pool_backward_naive(dout, cache):
 # %% equivalent="max_pool_forward_naive" reason="the maximum over axes in any order"
 # - out[:, :, r, c] = x[:, :, top : top + height, left : left + width].max(axis=(2, 3))
 # + out[:, :, r, c] = x[:, :, top : top + height, left : left + width].max(axis=(3, 2))
+
+# %% equivalent="conv_forward_naive" reason="sizes divide evenly, says the stub"
+# - out = np.zeros((N, F, (H + 2 * pad - kH) // stride + 1, (W + 2 * pad - kW) // stride + 1))
+# + out = np.zeros((N, F, -(-(H + 2 * pad - kH) // (stride)) + 1, (W + 2 * pad - kW) // stride + 1))
+
+# %% equivalent="conv_forward_naive" reason="sizes divide evenly, says the stub"
+# - out = np.zeros((N, F, (H + 2 * pad - kH) // stride + 1, (W + 2 * pad - kW) // stride + 1))
+# + out = np.zeros((N, F, (H + 2 * pad - kH) // stride + 1, -(-(W + 2 * pad - kW) // (stride)) + 1))
+
+# %% equivalent="im2col" reason="sizes divide evenly, says the stub"
+# - H_out = (H + 2 * pad - kernel_height) // stride + 1
+# + H_out = -(-(H + 2 * pad - kernel_height) // (stride)) + 1
+
+# %% equivalent="im2col" reason="sizes divide evenly, says the stub"
+# - W_out = (W + 2 * pad - kernel_width) // stride + 1
+# + W_out = -(-(W + 2 * pad - kernel_width) // (stride)) + 1
+
+# %% equivalent="col2im" reason="sizes divide evenly, says the stub"
+# - H_out = (H + 2 * pad - kernel_height) // stride + 1
+# + H_out = -(-(H + 2 * pad - kernel_height) // (stride)) + 1
+
+# %% equivalent="col2im" reason="sizes divide evenly, says the stub"
+# - W_out = (W + 2 * pad - kernel_width) // stride + 1
+# + W_out = -(-(W + 2 * pad - kernel_width) // (stride)) + 1
+
+# %% equivalent="max_pool_forward_naive" reason="sizes divide evenly, says the stub"
+# - out = np.zeros((N, C, (H - height) // stride + 1, (W - width) // stride + 1))
+# + out = np.zeros((N, C, -(-(H - height) // (stride)) + 1, (W - width) // stride + 1))
+
+# %% equivalent="max_pool_forward_naive" reason="sizes divide evenly, says the stub"
+# - out = np.zeros((N, C, (H - height) // stride + 1, (W - width) // stride + 1))
+# + out = np.zeros((N, C, (H - height) // stride + 1, -(-(W - width) // (stride)) + 1))
