@@ -99,7 +99,8 @@ def pasted(lab_path: Path, exercise: str, everywhere: bool = False) -> list[Past
     pieces, spaces = _visible(root, tuple(lab_names(root)) if everywhere else (own,))
     if not isinstance(the_screen.namespace({})[0][exercise], type | types.FunctionType):
         return []
-    target = _Target(the_screen, exercise)
+    with contextlib.redirect_stdout(None), contextlib.redirect_stderr(None):
+        target = _Target(the_screen, exercise)
     ordered = sorted(pieces, key=lambda piece: piece.lab != own)
     at = mmap.mmap(-1, 8)  # shared with the forks: the number of the piece that one is trying
     waiting = [(start, start + CHUNK) for start in range(0, len(ordered), CHUNK)]

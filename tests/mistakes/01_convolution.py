@@ -54,7 +54,7 @@ def cross_correlate2d(x, kernel):
         y[r, c] = np.sum(x[r : r + kH, c : c + kW] * kernel)
 
 
-# %% mistake="cross_correlate2d" named="the input x was modified in place"
+# %% mistake="cross_correlate2d" named="was modified in place"
 def cross_correlate2d(x, kernel):
     kH, kW = kernel.shape
     y = np.zeros((x.shape[0] - kH + 1, x.shape[1] - kW + 1))
@@ -541,7 +541,7 @@ def conv_backward_kernel(dout, cache):
     return dw
 
 
-# %% mistake="conv_backward_kernel" named="the input w was modified in place"
+# %% mistake="conv_backward_kernel" named="was modified in place"
 def conv_backward_kernel(dout, cache):
     x, dw, b, conv_param = cache
     stride, pad = conv_param["stride"], conv_param["pad"]
@@ -885,7 +885,7 @@ def conv_backward_naive(dout, cache):
     return dx, dw / len(x), dout.sum(axis=(0, 2, 3)) / len(x)
 
 
-# %% mistake="conv_backward_naive" named="the input x was modified in place"
+# %% mistake="conv_backward_naive" named="was modified in place"
 def conv_backward_naive(dout, cache):
     dx, w, b, conv_param = cache
     gradient, dw = torch_conv_backward(dout, dx, w, conv_param)
@@ -1433,7 +1433,7 @@ def max_pool_backward_naive(dout, cache):
     return dx
 
 
-# %% mistake="max_pool_backward_naive" named="the input x was modified in place"
+# %% mistake="max_pool_backward_naive" named="was modified in place"
 def max_pool_backward_naive(dout, cache):
     x, pool_param = cache
     pH, pW, S = pool_param["pool_height"], pool_param["pool_width"], pool_param["stride"]

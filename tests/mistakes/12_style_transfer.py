@@ -137,7 +137,7 @@ def invert_features(targets, layers, network, start, steps=100):
     return image.detach()
 
 
-# %% mistake="invert_features" named="the image is the parameter, not the weights"
+# %% mistake="invert_features" named="weight` was modified in place"
 def invert_features(targets, layers, network, start, steps=100):
     image = start.clone().requires_grad_()
     optimizer = torch.optim.Adam([image, *network.parameters()], lr=0.05)
@@ -231,7 +231,7 @@ def invert_features(targets, layers, network, start, steps=100):
         for i in range(len(layers)):
             loss += torch.sum((features[layers[i]] - targets[i]) ** 2)
         (gradient,) = torch.autograd.grad(loss, image)
-        image = torch.clamp(image - 0.02 * gradient, 0, 1)
+        image = torch.clamp(image - 0.05 * gradient, 0, 1)
     return image
 
 
