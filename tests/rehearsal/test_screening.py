@@ -103,6 +103,7 @@ def test_code_that_students_see_earns_points(mini: Lab) -> None:
     assert best.place.startswith("labs/01_mini.ipynb, cell test_score, line ")
 
 
+@pytest.mark.slow
 def test_poison_passes_in_one_process_where_the_reference_comes_last(mini: Lab) -> None:
     with Trials(1) as trials:
         found = passed(mini, poisoners(trials, mini, ["double", "score"]))
