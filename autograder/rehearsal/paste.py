@@ -429,7 +429,7 @@ def _fitting(
         if function is None or re.search(rf"\b{target.exercise}\b", piece.code):
             continue
         able = [
-            [all(hasattr(argument, name) for name in asked) for argument in arguments]
+            [all(_has(argument, name) for name in asked) for argument in arguments]
             for asked in piece.asked
         ]
         if len(able) > len(arguments) or not all(map(any, able)):
@@ -441,6 +441,14 @@ def _fitting(
                     yield piece, _in_order(function, order, target.signature)
         except TimeoutError:  # A piece that takes far longer than the solution isn't one.
             continue
+
+
+def _has(value: Any, attribute: str) -> bool:
+    """Whether a value has an attribute; one that raises for its shape, as `mT` may, isn't there."""
+    try:
+        return hasattr(value, attribute)
+    except Exception:
+        return False
 
 
 def _as_function(piece: _Piece, space: dict) -> Callable | None:
