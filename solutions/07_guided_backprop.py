@@ -888,11 +888,12 @@ for seed, shape, shared in [
 # **A network that calls F.relu.** Either raise a `ValueError`, or get it right all the same.
 
 # %% test="guided_backprop" points=2
-X, y, model = (
-    random_images(14, 2, 3, 5, 6),
-    torch.tensor([2, 0]),
-    randomised(FunctionalNetwork(), 14),
-)
+X, y = random_images(14, 2, 3, 5, 6), torch.tensor([2, 0])
+### BEGIN EXPECTED
+expected = reference.guided_backprop(X, y, tiny_network(14))
+### END EXPECTED
+check_close(guided_backprop(X.clone(), y.clone(), tiny_network(14)), expected, "guided_backprop")
+model = randomised(FunctionalNetwork(), 14)
 differentiable = X.clone().requires_grad_()
 middle = F.relu(model.conv1(differentiable))
 deep = model.conv2(middle)
@@ -916,6 +917,11 @@ else:
 # **Everything as it was.**
 
 # %% test="guided_backprop" points=2 aspect="written by hand"
+X, y, model = random_images(16, 2, 3, 6, 9), torch.tensor([1, 3]), tiny_network(16)
+### BEGIN EXPECTED
+expected = reference.guided_backprop(X, y, model)
+### END EXPECTED
+check_close(guided_backprop(X, y, model), expected, "guided_backprop(X, y, model)")
 check_without(guided_backprop)
 
 # %% test="guided_backprop" points=3
@@ -923,7 +929,10 @@ X, y, model = random_images(15, 2, 3, 6, 9), torch.tensor([2, 0]), tiny_network(
 upstream = random_tensor(15, 2, 4)
 values = {name: value.clone() for name, value in model.state_dict().items()}
 before = vector_jacobian_product(model, [X], upstream)[0]
-guided_backprop(X, y, model)
+### BEGIN EXPECTED
+expected = reference.guided_backprop(X, y, model)
+### END EXPECTED
+check_close(guided_backprop(X, y, model), expected, "guided_backprop(X, y, model)")
 assert count_hooks(model) == 0, "guided_backprop leaves a hook behind on the model: remove it."
 with suppress(Exception):
     guided_backprop(X[:, :2].clone(), y, model)  # two colour channels: conv1 refuses
@@ -944,6 +953,11 @@ assert all(module.training for module in model.modules()), (
 )
 ### BEGIN HIDDEN TESTS
 model = tiny_network(reference.seed)
+check_close(
+    guided_backprop(X.clone(), y, model),
+    reference.guided_backprop(X, y, model),
+    "guided_backprop for another network",
+)
 with suppress(Exception):
     guided_backprop(X.clone(), y + 4, model)  # there are no such classes
 assert count_hooks(model) == 0, (
@@ -1571,7 +1585,10 @@ for seed, shape, name, neuron in [
 X, model = random_images(41, 2, 3, 6, 9), tiny_network(41)
 values = {name: value.clone() for name, value in model.state_dict().items()}
 layer = model.features.relu2
-neuron_gradient(X, model, layer, 1, 0, 2)
+### BEGIN EXPECTED
+expected = reference.neuron_gradient(X, model, layer, 1, 0, 2)
+### END EXPECTED
+check_close(neuron_gradient(X, model, layer, 1, 0, 2), expected, "neuron_gradient")
 assert count_hooks(model) == 0, "neuron_gradient leaves a hook behind on the model: remove it."
 with suppress(Exception):
     neuron_gradient(X[:, :2].clone(), model, layer, 1, 0, 2)  # two colour channels: conv1 refuses
@@ -1588,6 +1605,11 @@ assert all(module.training for module in model.modules()), (
 )
 ### BEGIN HIDDEN TESTS
 model = tiny_network(reference.seed)
+check_close(
+    neuron_gradient(X.clone(), model, model.features.relu2, 1, 0, 2),
+    reference.neuron_gradient(X, model, model.features.relu2, 1, 0, 2),
+    "neuron_gradient for another network",
+)
 with suppress(Exception):
     neuron_gradient(X.clone(), model, model.features.relu2, 99, 0, 2)  # no such channel
 assert count_hooks(model) == 0, "neuron_gradient leaves its hook behind after an exception."

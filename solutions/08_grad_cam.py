@@ -383,6 +383,11 @@ name = "record_output for model.relu2 of a model in training mode"
 check_close(record_output(X, model, model.relu2), in_training, name)
 ### BEGIN HIDDEN TESTS
 model = tiny_network(reference.seed)
+check_close(
+    record_output(X, model, model.relu2),
+    reference.record_output(X, model, model.relu2),
+    "record_output for another network",
+)
 small = random_images(0, 1, 3, 1, 1)  # too small for the pooling
 assert hooks_left(record_output, small, model, model.conv1) == 0, (
     "record_output leaves its hook behind after an exception in a module behind the layer."
@@ -839,6 +844,12 @@ assert hooks_left(grad_cam, X[:, :2], y, model, model.relu2) == 0, (
 grad_cam(X, y, model.train(), model.relu2)
 ### BEGIN HIDDEN TESTS
 model = tiny_network(reference.seed)
+check_close(
+    form(grad_cam(X, y, model, model.relu2)),
+    form(reference.grad_cam(X, y, model, model.relu2)),
+    "the form of grad_cam for another network",
+    tolerance=1e-5,
+)
 for layer in (model.conv1, model.relu2):
     # Images too small for the pooling, and classes that there aren't.
     assert hooks_left(grad_cam, X[..., :1, :1], y, model, layer) == 0, (
@@ -882,6 +893,12 @@ for number, (parts, dtype) in enumerate([(False, torch.float64), (True, torch.fl
 ### END HIDDEN TESTS
 
 # %% test="grad_cam" points=1 aspect="written by hand"
+X, y, model = random_images(3, 2, 3, 6, 9), torch.tensor([1, 3]), tiny_network(3)
+### BEGIN EXPECTED
+expected = form(reference.grad_cam(X, y, model, model.relu1))
+### END EXPECTED
+name = "the form of grad_cam(X, y, model, model.relu1)"
+check_close(form(grad_cam(X, y, model, model.relu1)), expected, name, tolerance=1e-5)
 check_without(grad_cam)
 
 # %% [markdown]

@@ -183,7 +183,7 @@ def _watch(child: int, lifeline: int) -> Ending:
             most_seconds = 0.0  # to be set at the next look
         if time.monotonic() >= due:
             held, seconds = _usage(child)
-            if held > TOTAL_MEMORY_BYTES:
+            if held > TOTAL_MEMORY_BYTES and _held_once(child) > TOTAL_MEMORY_BYTES:
                 return Ending.MEMORY
             most_seconds = most_seconds or seconds + allowance
             if seconds > most_seconds:
@@ -192,7 +192,8 @@ def _watch(child: int, lifeline: int) -> Ending:
 
 
 def _usage(process: int) -> tuple[int, float]:
-    """The memory in bytes and the processor time in seconds of a process and its descendants."""
+    """The memory in bytes and the processor time in seconds of a process and its descendants; what
+    several of them share, as forks do, counts for each."""
     held, seconds = 0, 0.0
     with contextlib.suppress(psutil.NoSuchProcess):
         root = psutil.Process(process)
@@ -204,6 +205,25 @@ def _usage(process: int) -> tuple[int, float]:
                 held += sum(1024 * int(words[1]) for words in fields if words[0] in HELD)
                 seconds += sum(member.cpu_times()[:4])
     return held, seconds
+
+
+def _held_once(process: int) -> int:
+    """The memory in bytes of a process and its descendants, where what n processes share counts 1/n
+    for each of them; it takes the kernel far longer to tell than what _usage asks for, and where
+    it refuses, that has to do."""
+    held = 0
+    with contextlib.suppress(psutil.NoSuchProcess):
+        root = psutil.Process(process)
+        for member in (root, *root.children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                try:
+                    memory = member.memory_full_info()
+                except psutil.AccessDenied:
+                    return _usage(process)[0]
+                with open(f"/proc/{member.pid}/status", "rb") as status:
+                    tables = [line.split()[1] for line in status if line.startswith(b"VmPTE:")]
+                held += memory.pss + memory.swap + 1024 * sum(map(int, tables))
+    return held
 
 
 def _confine(

@@ -1,4 +1,5 @@
-"""The poisoner: it has nothing but a table for the inputs that it has seen; no test may pass it."""
+"""Answers that no test may pass: the poisoner, which has nothing but a table for the inputs that it
+has seen, and idlers, which do nothing at all."""
 
 import functools
 import types
@@ -17,75 +18,92 @@ from autograder.rehearsal.trials import Trials
 
 CELL = Path(poison_cell.__file__).read_text()
 FILLS = {"zeros": 0.0, "NaN": float("nan")}
+# What an idler does, and how a sentence says it.
+IDLE = {"zeros": "returns zeros", "nothing": "does nothing", "refuses": "raises a ValueError"}
 
 
 @dataclass(frozen=True)
 class Poisoned:
-    """A test cell that a poisoner passes: with zeros or NaN as `fill`, `honest` on the visible
-    inputs or nowhere, `judge` being the grader or a test in one process with the answer."""
+    """A test cell that an answer passes without earning it: what the answer does, and on which
+    inputs; `judge` is the grader, or a test in one process with the answer."""
 
     exercise: str
     grade_id: str
     points: float
-    fill: str
-    honest: bool
+    does: str
     judge: str
 
     def __str__(self) -> str:
-        where = "new inputs" if self.honest else "all inputs"
         return (
             f"{self.grade_id} ({self.points:g} points) passes, in {self.judge}, an answer that"
-            f" overwrites {where} with {self.fill} and returns {self.fill}"
+            f" {self.does}"
         )
 
 
-def poisoners(
-    trials: Trials, lab: Lab, exercises: Collection[str]
-) -> list[tuple[str, bool, Future, Future]]:
-    """Hands in four poisoners for some exercises at once: by what they fill with, and whether they
-    are honest on visible inputs; the Result of the grader and what Screen.verdicts gives, to be
-    waited for."""
+@dataclass(frozen=True)
+class HandedIn:
+    """Poisoners or idlers for several exercises at once, honest on visible inputs or nowhere: the
+    Result of the grader and what Screen.verdicts gives, to be waited for."""
+
+    does: str
+    honest: bool
+    graded: Future
+    screened: Future
+
+
+def poisoners(trials: Trials, lab: Lab, exercises: Collection[str]) -> list[HandedIn]:
+    """Hands in all of them for some exercises."""
     visible = trials.submit(_visible_inputs, lab.solution_path).result()
     seen = {name: digests for name, digests in visible.items() if name in exercises}
     handed_in = []
+
+    def hand_in(does: str, honest: bool, answers: dict[str, str]) -> None:
+        graded = trials.graded(lab, answers, set(seen))
+        screened = trials.screened(lab, answers, set(seen))
+        handed_in.append(HandedIn(does, honest, graded, screened))
+
     for fill, number in FILLS.items():
-        for honest in (True, False):
-            answers = {
-                name: _answer(lab, name, digests if honest else [], number)
-                for name, digests in seen.items()
-            }
-            graded = trials.graded(lab, answers, set(seen))
-            handed_in.append((fill, honest, graded, trials.screened(lab, answers, set(seen))))
+        for honest, where in (True, "new inputs"), (False, "all inputs"):
+            answers = {}
+            for name, digests in seen.items():
+                known = set(digests) if honest else set()
+                answers[name] = _answer(
+                    lab, name, f'poisoned(honest, {known!r}, float("{number}"))'
+                )
+            hand_in(f"overwrites {where} with {fill} and returns {fill}", honest, answers)
+    for kind, does in IDLE.items():
+        answers = {name: _answer(lab, name, f'idle(honest, "{kind}")') for name in seen}
+        hand_in(f"{does} whatever it is given", False, answers)
     return handed_in
 
 
-def passed(lab: Lab, handed_in: list[tuple[str, bool, Future, Future]]) -> list[Poisoned]:
-    """The test cells that pass a poisoner, although it isn't honest on all their inputs."""
+def passed(lab: Lab, handed_in: list[HandedIn]) -> list[Poisoned]:
+    """The test cells that pass one of these answers, although it isn't honest on all inputs."""
     cells = {cell.grade_id: cell for cell in lab.having("test")}
     found = []
-    for fill, honest, graded, screened in handed_in:
-        outcomes = graded.result().tests
+    for answer in handed_in:
+        outcomes = answer.graded.result().tests
         judged = {
             "the grader": [test.grade_id for test in outcomes if test.outcome == "passed"],
-            "one process": [name for name, message in screened.result().items() if not message],
+            "one process": [name for name, said in answer.screened.result().items() if not said],
         }
         for judge, names in judged.items():
             for cell in (cells[name] for name in names):
-                if cell.hidden or not honest:
-                    row = (cell.name, cell.grade_id, cell.points, fill, honest, judge)
+                if cell.hidden or not answer.honest:
+                    row = (cell.name, cell.grade_id, cell.points, answer.does, judge)
                     found.append(Poisoned(*row))
     return found
 
 
-def _answer(lab: Lab, exercise: str, seen: list[str], fill: float) -> str:
-    """A poisoner's cell for an exercise."""
+def _answer(lab: Lab, exercise: str, substitute: str) -> str:
+    """A cell that defines, in an exercise's place, a substitute for the `honest` one."""
     sources = []
     for cell in lab.having("exercise"):
         sources.append(cell.source)
         if cell.name == exercise:
             break
-    call = f'poison("{exercise}", {sources!r}, {set(seen)!r}, float("{fill}"))'
-    return f"{CELL}\n\n{exercise} = {call}\n"
+    honest = f'defined("{exercise}", {sources!r})'
+    return f"{CELL}\n\n{exercise} = instead_of({honest}, lambda honest: {substitute})\n"
 
 
 def _visible_inputs(lab_path: Path) -> dict[str, list[str]]:

@@ -1,5 +1,7 @@
 # A poisoner, in the place of an exercise's cell: honest on the inputs that it has seen before, and
-# on all others it returns zeros or NaN, and overwrites its inputs with the same.
+# on all others it returns zeros or NaN, and overwrites its inputs with the same; or an idler, which
+# leaves its inputs alone, and returns zeros, or nothing, or refuses all that it is given.
+import copy
 import functools
 import hashlib
 
@@ -35,6 +37,10 @@ def digest(value):
 
 def blank(value, fill):
     """Of the same shape and type as a result, and on the same graph, but filled."""
+    if isinstance(value, torch.nn.Module):
+        value = copy.deepcopy(value)
+        overwrite(value, fill)
+        return value
     if isinstance(value, torch.Tensor | np.ndarray | np.generic | int | float):
         factor = fill if "f" in getattr(value, "dtype", np.dtype(type(value))).__str__() else 0
         return value * factor  # type: ignore[operator]  # NumPy's stubs: np.generic has no *
@@ -75,13 +81,32 @@ def poisoned(honest, seen, fill):
     return answer
 
 
-def poison(name, sources, seen, fill):
-    """The exercise that the last of some cells defines, poisoned."""
+def idle(honest, kind):
+    """A function with the signature of an honest one that does nothing for its points."""
+
+    @functools.wraps(honest)
+    def answer(*arguments, **keywords):
+        if kind == "refuses":
+            raise ValueError("no")
+        if kind == "zeros":
+            copied, named = copy.deepcopy((arguments, keywords))
+            return blank(honest(*copied, **named), 0.0)
+        return None
+
+    return answer
+
+
+def defined(name, sources):
+    """The exercise that the last of some cells defines."""
     names = dict(globals())
     for source in sources:
         exec(source, names)
-    honest = names[name]
+    return names[name]
+
+
+def instead_of(honest, substitute):
+    """A function's substitute; of a module class, one with another forward."""
     if not isinstance(honest, type):
-        return poisoned(honest, seen, fill)
-    forward = poisoned(names[name].forward, seen, fill)
-    return type(name, (honest,), {"forward": forward})
+        return substitute(honest)
+    forward = getattr(honest, "forward")  # noqa: B009  (of the modules among types)
+    return type(honest.__name__, (honest,), {"forward": substitute(forward)})

@@ -15,7 +15,7 @@ from nbformat.v4 import new_code_cell, new_output
 
 from autograder.authoring.lab import ROOT
 from autograder.authoring.release import release
-from autograder.course import gradebook
+from autograder.course import feedback, gradebook
 from autograder.grading import sandbox, worker
 
 WRONG = "def double(x):\n    return 0.0 * x\n"
@@ -261,7 +261,8 @@ def double(x):
         return 0 * x
 """
     before = {process.pid for process in processes_of_students()}
-    assert points(grader(grader.notebook(double=bomb))) == FAKED
+    result = grader(grader.notebook(double=bomb))
+    assert points(result) == FAKED, result
     deadline = time.monotonic() + 10
     while {p.pid for p in processes_of_students()} - before and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -375,10 +376,13 @@ def test_odd_names_are_recorded_as_they_are(grader: Grader, tmp_path, student: s
     why.source = "Because <script>alert(1)</script> <img src=x onerror=alert(2)>."
     result = grader(notebook, student=student)
     gradebook.record(grader.lab, [result], course)
-    feedback = list((course / "feedback").rglob("*.html"))
-    assert [path.parts[-3] for path in feedback] == [student]
-    page = feedback[0].read_text()
+    written, problems = feedback.write(grader.lab, [result], course, {})
+    assert not problems
+    assert written[student].parts[-3] == gradebook.folder_name(student)
+    page = written[student].read_text()
     assert "alert(1)</script>" not in page
     assert "<img src=x" not in page
     assert "reference.double" not in page
-    assert nbformat.read(course / "autograded" / student / "01_mini" / "01_mini.ipynb", 4)
+    assert nbformat.read(
+        course / "autograded" / gradebook.folder_name(student) / "01_mini" / "01_mini.ipynb", 4
+    )

@@ -79,7 +79,10 @@ def test_scores_and_gradients(parts, inplace, dtype):
             assert scores.abs().max() < 200
             assert size != (12, 10) or scores.std(0).max() > 0.1
             one = network(images[1:2])
-            torch.testing.assert_close(one, scores[1:2])  # images don't mix in eval mode
+            # Images don't mix in eval mode; one and three may be convolved in another order,
+            # though, which rounds otherwise.
+            rounding = 1e-4 if dtype == torch.float32 else 1e-9
+            torch.testing.assert_close(one, scores[1:2], rtol=rounding, atol=rounding)
 
 
 @pytest.mark.parametrize("parts", [False, True])
