@@ -671,7 +671,9 @@ for ax, (title, (column, unit, colour)) in zip(axes, columns.items(), strict=Tru
     ax.set_title(title)
     ax.set_xlim(right=1.15 * counts.max() / unit)
     ax.spines[["top", "right"]].set_visible(False)
-axes[0].set_yticks(places, layer_names)
+axes[0].set_yticks(
+    places, [f"{layer_name}  {place}" for place, layer_name in enumerate(layer_names)]
+)
 axes[0].invert_yaxis()
 plt.show()
 
@@ -688,8 +690,9 @@ plt.show()
 #
 # ## 3. The puzzle of the 24 million
 #
-# The rows sum to 15,237,608 values, or 58.1 MiB per image in float32. Yet lecture notes that
-# very many people have learned from give the total of these very rows as **24 million values,
+# The rows sum to 15,237,608 values, or 58.1 MiB per image in float32. Yet
+# [the course notes of Stanford's CS231n](https://cs231n.github.io/convolutional-networks/), from
+# which very many people have learned, give the total of these very rows as **24 million values,
 # 93 MB per image**, forward pass only. It has been copied ever since. Where could it come from?
 #
 # Imagine a bookkeeper who goes from layer to layer and asks "what do you hold?". A convolution
@@ -914,7 +917,7 @@ ax.annotate(top, (len(values) - 1, 62), color="#9A6A00", ha="right")
 ticks = [1, 4, 7, 11, 15, 19]
 ax.set_xticks(
     [*ticks, *(2 * len(values) - 1 - tick for tick in reversed(ticks))],
-    [layer_names[tick] for tick in [*ticks, *reversed(ticks)]],
+    [f"{layer_names[tick]}  {tick}" for tick in [*ticks, *reversed(ticks)]],
     rotation=40,
     ha="right",
 )
@@ -1149,21 +1152,23 @@ for module in modules:
 
 masks = sum(values for kind, values in layers if kind in ("pool", "dropout"))
 kept_bytes = bytes_for_backward(layers)
+without_relus = bytes_for_backward([layer for layer in layers if layer[0] != "relu"])
 bars = {
     "every module's output": (4 * sum(values for _, values in layers), 0),
     "bytes_for_backward": (kept_bytes - masks, masks),
+    "bytes_for_backward, without ReLUs": (without_relus - masks, masks),
     "PyTorch": bytes_kept_by_torch(vgg16),
     "PyTorch, with BatchNorm": bytes_kept_by_torch(network("vgg16_bn")),
 }
 floats, rest = np.array(list(bars.values())).T / MiB
-figure, ax = plt.subplots(figsize=(9, 3.6), layout="constrained")
+figure, ax = plt.subplots(figsize=(9, 4), layout="constrained")
 ax.barh(list(bars), floats, color=BLUE, label="float32 tensors")
 ends = ax.barh(list(bars), rest, left=floats, color=ORANGE, label="places of maxima, masks")
 ax.bar_label(ends, [f"{n:.1f} MiB" for n in floats + rest], padding=4)
 ax.invert_yaxis()
 ax.set_xlim(right=145)
 ax.set_xlabel("kept for the backward pass of VGG-16, MiB per image")
-ax.set_title("ReLU costs no memory, BatchNorm costs a lot")
+ax.set_title("ReLU costs memory where a pool follows, BatchNorm costs more")
 ax.legend(loc="center right", frameon=False)
 ax.spines[["top", "right"]].set_visible(False)
 plt.show()
@@ -1171,8 +1176,13 @@ plt.show()
 # %% [markdown]
 # Your tensors and PyTorch's agree almost to the last one. PyTorch spends eight bytes rather than
 # one on the place of a maximum, on this device it stores dropout's mask as floats, and a pool that
-# changes nothing (VGG's adaptive one) makes a copy. BatchNorm needs its input, which is just the
-# convolution's output that could be dropped before. The figure counts what is kept *for autograd*;
+# changes nothing (VGG's adaptive one) makes a copy.
+#
+# What does a ReLU cost? Between two convolutions nothing: its output is the next convolution's
+# input, which is kept anyway. Before a pool it is another matter. The pool needs only places, so
+# the ReLU's output is kept for the ReLU alone, and VGG has such a ReLU at the end of each block:
+# hence the third bar. BatchNorm needs its input, which is just the convolution's output that could
+# be dropped before, after every convolution. The figure counts what is kept *for autograd*;
 # weights, their gradients and the optimiser come next, and those don't grow with the batch.
 #
 # ### Exercise: `largest_batch`
@@ -1274,10 +1284,12 @@ print(f"as much as the activations of {16 * parameters / kept_bytes:.0f} images"
 
 # %% [markdown]
 # Dots mark your answers, with Adam. They are upper bounds: a real run also pays for the driver, for
-# scratch space and for gaps between tensors, so expect to fit fewer. The three slopes tell what to
-# do when memory runs out. If the activations are the problem, take a smaller batch, or keep only
-# some of them and compute the others again on the way back ("checkpointing"); if it is the
-# parameters, a smaller batch won't help you.
+# scratch space and for gaps between tensors, so expect to fit fewer. The lines of Adam and SGD are
+# parallel: they differ in where they start, since an optimiser's memory is paid once, and not in
+# their slope, which is the activations of one image. So when memory runs out, ask which of the two
+# takes it. If it is the slope, take a smaller batch, or keep only some of the activations and
+# compute the others again on the way back ("checkpointing"). If it is the start, that is the
+# parameters and all that goes with them, a smaller batch won't help you.
 #
 # ## 5. How far a value sees
 #
@@ -1447,8 +1459,9 @@ plt.show()
 # after them by doubling the jump, which is why the squares grow faster and faster.
 #
 # The figure could mislead in one way. A pixel in the corner of the square has few paths to the
-# value, one in its centre has many, so the field that counts in effect is much smaller and has
-# soft edges. Lab 05 measures it, by a gradient.
+# value, one in its centre has many, so the field that counts in effect is smaller than the square
+# and has soft edges. How much smaller depends on the depth and on the weights: lab 05 measures it
+# in a small network, by a gradient.
 #
 # ## 6. Any network at all
 #
