@@ -169,6 +169,24 @@ def test_declared_changes_reach_copies_that_the_test_reads(grader, tmp_path) -> 
     assert points(result)["score"] == 0
 
 
+def test_other_peoples_hooks_are_not_mistaken_for_a_function_s_own(grader, tmp_path) -> None:
+    test = """
+model = network()
+model[0]._forward_hooks[0] = print  # what torch calls a process's first hook
+assert score(model, torch.ones(2, 3)).shape == (2,)
+"""
+    grade = declared(grader, tmp_path, "images", test)
+    source = """
+def score(model, images):
+    handle = model[0].register_forward_hook(lambda *_: None)
+    scores = model(images)[:, 0]
+    handle.remove()
+    return scores.detach()
+"""
+    result = grade(grade.notebook(score=source))
+    assert points(result) == FULL, message(result, "score")
+
+
 def test_one_kind_of_change_may_be_declared_alone(grader, tmp_path) -> None:
     test = "assert score(network(), torch.ones(2, 3)).shape == (2,)"
     grade = declared(grader, tmp_path, "model.grad, images.grad, images.requires_grad", test)
