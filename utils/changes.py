@@ -22,6 +22,8 @@ ASPECTS = {
     "training": "was left in another mode (train or eval): put the old mode back",
     "hooks": "was left with other hooks: remove yours, and only yours",
     "attributes": "was left with other attributes: keep what you need outside of it",
+    "flag": "has an attribute requires_grad now, which freezes nothing: it is each parameter, not a"
+    " module, that has a requires_grad",
     "buffers": "was given other buffers: work on a copy",
     "parameters": "was given other parameters: an optimiser would go on with the old ones",
     "modules": "was given other submodules: work on a deep copy",
@@ -85,8 +87,11 @@ class Snapshot:
             for aspect in old:
                 if not _same(old[aspect], new[aspect]):
                     told = _told(item, aspect, old[aspect], new[aspect])
-                    statistic = aspect == "value" and path.endswith(STATISTICS)
-                    found.append(Change(path, "statistics" if statistic else aspect, told))
+                    if aspect == "value" and path.endswith(STATISTICS):
+                        aspect = "statistics"
+                    elif aspect == "attributes" and "requires_grad" in told["set"]:
+                        aspect = "flag"
+                    found.append(Change(path, aspect, told))
         if _settings() != self._settings:
             found.append(Change("torch", "settings", None))
             torch.set_grad_enabled(self._settings[0])
@@ -239,7 +244,7 @@ def apply(changes: Iterable[Change], arguments: Mapping[str, Any]) -> None:
                 _set_hooks(getattr(item, kind), int(count))
         elif change.aspect == "items" and isinstance(item, list):
             item[:] = new
-        elif change.aspect in ("attributes", "buffers", "items"):
+        elif change.aspect in ("attributes", "flag", "buffers", "items"):
             named = _named(item, change.aspect)
             named.update(new["set"])
             for key in new["gone"]:

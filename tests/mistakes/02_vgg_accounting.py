@@ -921,7 +921,7 @@ def receptive_field(layers):
     return max(seen) + 1, jump
 
 
-# %% mistake="account" named="remove each handle when done"
+# %% mistake="account" named="was left with other hooks"
 def account(model, input_shape):
     rows, called = [], set()
 
@@ -1162,7 +1162,7 @@ def account(model, input_shape):
     return rows
 
 
-# %% mistake="account" named="changed the mode"
+# %% mistake="account" named="was left in another mode"
 def account(model, input_shape):
     rows, called, handles = [], set(), []
 

@@ -206,7 +206,7 @@ def record_activations(X, model, names):
     return activations
 
 
-# %% mistake="record_activations" named="in training mode: it was in eval mode"
+# %% mistake="record_activations" named="was left in another mode"
 def record_activations(X, model, names):
     activations, handles = {}, []
 
@@ -497,7 +497,7 @@ def receptive_field_gradient(X, model, name, row, column):
     return X.grad[0].abs().sum(0)
 
 
-# %% mistake="receptive_field_gradient" named="in training mode: it was in eval mode"
+# %% mistake="receptive_field_gradient" named="was left in another mode"
 def receptive_field_gradient(X, model, name, row, column):
     model.train()
     X = X.clone().requires_grad_()

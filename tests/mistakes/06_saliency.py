@@ -96,7 +96,7 @@ def compute_saliency_maps(X, y, model):
     return (X * X.grad).detach().abs().sum(dim=1)
 
 
-# %% mistake="compute_saliency_maps" named="training mode"
+# %% mistake="compute_saliency_maps" named="was left in another mode"
 def compute_saliency_maps(X, y, model):
     model.train()
     X.requires_grad_()
@@ -104,7 +104,7 @@ def compute_saliency_maps(X, y, model):
     return X.grad.abs().sum(dim=1)
 
 
-# %% mistake="compute_saliency_maps" named="computes in training mode"
+# %% mistake="compute_saliency_maps" named="ran in training mode"
 def compute_saliency_maps(X, y, model):
     model.train()
     X.requires_grad_()
@@ -690,7 +690,7 @@ def region_gradient(gradient, regions):
     return result
 
 
-# %% mistake="randomise_layers" named="model itself was changed"
+# %% mistake="randomise_layers" named="was modified in place"
 def randomise_layers(model, names, generator):
     for name in names:
         weight = model.get_submodule(name).weight
@@ -698,7 +698,7 @@ def randomise_layers(model, names, generator):
     return model
 
 
-# %% mistake="randomise_layers" named="model itself was changed"
+# %% mistake="randomise_layers" named="was modified in place"
 def randomise_layers(model, names, generator):
     randomised = copy.copy(model)
     for name in names:

@@ -1327,7 +1327,7 @@ def channel_scores(X, model, layer):
     return kept[0]
 
 
-# %% mistake="channel_scores" named="left in training mode"
+# %% mistake="channel_scores" named="was left in another mode"
 def channel_scores(X, model, layer):
     kept = []
     module = model.get_submodule(layer)

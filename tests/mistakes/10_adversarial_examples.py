@@ -74,7 +74,7 @@ def make_fooling_image(X, target_y, model):
     return X_fooling
 
 
-# %% mistake="make_fooling_image" named="in training mode"
+# %% mistake="make_fooling_image" named="was left in another mode"
 def make_fooling_image(X, target_y, model):
     X_fooling = X.clone()
     for _ in range(100):

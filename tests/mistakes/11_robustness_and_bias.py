@@ -98,7 +98,7 @@ def correct_answers(model, corrupted, labels):
     return np.array(right)
 
 
-# %% mistake="correct_answers" named="left in training mode"
+# %% mistake="correct_answers" named="was left in another mode"
 def correct_answers(model, corrupted, labels):
     model.train()
     right = []
