@@ -91,6 +91,38 @@ def release(
         raise fail("\n".join(lines))
 
 
+@app.command()
+def handout(
+    folder: Annotated[Path, typer.Argument(help="A new folder, or the hand-out's repository.")],
+    labs: Annotated[
+        list[str] | None,
+        typer.Argument(help="Names or numbers, beside those handed out before; all if none."),
+    ] = None,
+    url: Annotated[
+        str | None,
+        typer.Option(help="Where students get it; the repository's origin if none."),
+    ] = None,
+    hub: Annotated[
+        str | None, typer.Option(help="The address of a JupyterHub with nbgitpuller.")
+    ] = None,
+) -> None:
+    """Write what students get, and nothing else, as a git repository to publish."""
+    from autograder.authoring.handout import HandoutError, hand_out
+
+    try:
+        given = hand_out(folder, [find_lab(name) for name in labs or lab_names()], url, hub)
+    except (LabError, HandoutError) as error:
+        raise fail(str(error)) from None
+    if not given.new:
+        console.print(f"{folder}: nothing is new since {given.version}", markup=False)
+        return
+    console.print(
+        f"{folder}: {given.version}, with {len(given.labs)} labs; students get it from {given.url}",
+        markup=False,
+    )
+    console.print(f"next: git -C {folder} push --follow-tags origin {given.branch}", markup=False)
+
+
 def set_due(lab: str, due: str, course: Path) -> None:
     """Sets a lab's due date, and says what lateness costs."""
     from autograder.course import lateness

@@ -17,6 +17,7 @@ from nbgrader.apps import NbGraderAPI
 from nbgrader.utils import compute_checksum
 from traitlets.config import Config
 
+from autograder.authoring.addressed import addressed
 from autograder.authoring.expected import Region, fetching, names_read, regions
 from autograder.authoring.lab import (
     MARKER,
@@ -53,9 +54,7 @@ def setup_cell(lab: Lab) -> Cell:
     """The cell that finds the course's folder, or gets it on Colab: the first after the title."""
     urls = tomllib.loads((lab.root / "pyproject.toml").read_text())["project"]["urls"]
     template = Path(__file__).with_name("setup_cell.py").read_text().rstrip()
-    repository = urls["Repository"]
-    source = template.replace("{repository}", repository)
-    source = source.replace("{name}", repository.rsplit("/", 1)[-1])
+    source = addressed(template, urls["Repository"], "main")
     return Cell("given", source, line=0, grade_id="setup", fold="Set-up")
 
 

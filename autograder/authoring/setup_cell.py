@@ -3,11 +3,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-folders = [Path.cwd(), *Path.cwd().parents, Path("{name}").resolve()]
-if "google.colab" in sys.modules and not folders[-1].exists():
-    command = ["git", "clone", "-q", "--depth", "1", "{repository}", str(folders[-1])]
-    if subprocess.run(command).returncode:
+repository, version = "", "main"
+fetched = Path(repository.rsplit("/", 1)[-1].removesuffix(".git") + "-" + version).resolve()
+if "google.colab" in sys.modules and not fetched.exists():
+    command = ["git", "-c", "advice.detachedHead=false", "clone", "--quiet", "--depth", "1"]
+    if subprocess.run([*command, "--branch", version, repository, str(fetched)]).returncode:
         raise ImportError("the course's code could not be fetched: run this cell again in a while")
+folders = [Path.cwd(), *Path.cwd().parents, fetched]
 sys.path[:0] = [str(folder) for folder in folders if (folder / "utils" / "checks.py").is_file()]
 try:
     from utils.guard import checked, unchecked

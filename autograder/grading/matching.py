@@ -10,6 +10,7 @@ from typing import Any
 
 import nbformat
 
+from autograder.authoring.addressed import unaddressed
 from autograder.authoring.lab import Lab
 from autograder.grading.handed_in import HandedInCell, Refused, enumerated
 from autograder.grading.names import MOST_CODE, Code
@@ -143,8 +144,9 @@ _DEFINITION = re.compile(r"^(?:(?:def|class)[ \t]+(\w+)|(\w+)[ \t]*=)", re.M)
 
 
 def _key(text: str) -> str:
-    """A text without what editors change unasked: ends of lines, blanks around it."""
-    return "\n".join(line.rstrip() for line in text.splitlines()).strip()
+    """A text without what editors change unasked (ends of lines, blanks around it) and what differs
+    from one hand-out to the next."""
+    return unaddressed("\n".join(line.rstrip() for line in text.splitlines())).strip()
 
 
 def _phrases(text: str) -> frozenset[tuple[str, ...]]:
