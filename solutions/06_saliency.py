@@ -81,8 +81,10 @@ def numerical_gradient(function, X):
 
 # %% [markdown]
 # The next cell loads three networks that were trained on pictures of a textured object in clutter,
-# and draws 48 new pictures. `base` was trained as usual, `robust` also on images that were changed
-# to mislead it (lab 10), and `biased` on pictures with a flaw that you will find.
+# and draws 48 new pictures. `base` was trained on pictures that were mirrored, shifted, and had
+# their colour channels exchanged at random, so that a colour tells it little about the class.
+# `robust` also saw images that were changed to mislead it (lab 10). `biased` learned from pictures
+# with a flaw that you will find.
 
 # %%
 import matplotlib.pyplot as plt
@@ -141,10 +143,11 @@ def show_rows(rows, heading, titles=(), outlines=None, inches=1.35):
 # $$s_c(x + \varepsilon) \approx s_c(x) + \sum_{i} \frac{\partial s_c}{\partial x_i}\,
 #   \varepsilon_i$$
 #
-# so $|\partial s_c / \partial x_i|$ says how much the score hangs on the value $i$. Training asks
-# the backward pass how to change the *weights*; you ask the same backward pass how to change the
-# *image*, and don't change anything. A pixel has three values, red, green and blue. Adding up their
-# magnitudes gives the **saliency map**:
+# so $|\partial s_c / \partial x_i|$ says how fast the score changes when the single value $x_i$
+# does. In training, the backward pass says how to change the *weights*. The same backward pass
+# says how one would have to change the *image*; here you only look at the answer, and leave the
+# image as it is. A pixel has three values, red, green and blue. Adding up their magnitudes gives
+# the **saliency map**:
 #
 # $$M(r, c) = \sum_{k=1}^{3} \left| \frac{\partial s_y}{\partial x_k(r, c)} \right|$$
 #
@@ -311,8 +314,9 @@ show_rows(
 # %% [markdown]
 # White outlines are the true object, which no network was ever shown: they were trained on class
 # names alone. `base`, right on about 99% of such pictures, has a grainy map that gathers around
-# the object and strays far from it. The map of `robust` is tidier, because a network that small
-# changes can't mislead is one in which the pixels of the background hardly matter.
+# the object and strays far from it. The map of `robust` is tidier. That fits its training: a
+# network that small changes of any pixel rarely mislead should have small gradients where nothing
+# of the object is. It is a reading of the figure, though, and not a proof.
 #
 # Read the map for what it is: bright means *the score would change*, not *this pixel spoke for
 # the class*. It could have spoken against it. And each map has its own scale, so don't compare the
@@ -907,12 +911,11 @@ plt.show()
 
 # %% [markdown]
 # Every map beats a blind guess by far. The four blue bars are too close to be ranked: with 48
-# pictures a share of 0.9 is uncertain by about ±0.04. (Over 600 fresh scenes the plain gradient of
-# `robust` does point better than that of `base`, as its tidier maps made you expect.) And look at
-# the third grey bar. A filter that has never seen a class comes close, since the objects are the
-# most contrasty things in these pictures. So a high score shows that the map finds *the object*,
-# not that it explains *the network*. An edge filter can't say which of two objects is the disc,
-# though: remember the two-object test of section 2 as the fairer one.
+# pictures a share of 0.9 is uncertain by about ±0.04. And look at the third grey bar. A filter that
+# has never seen a class comes close, since the objects are the most contrasty things in these
+# pictures. So a high score shows that the map finds *the object*, not that it explains *the
+# network*. An edge filter can't say which of two objects is the disc, though: remember the
+# two-object test of section 2 as the fairer one.
 
 # %% [markdown]
 # ## 5. Segmentation for free
@@ -1097,6 +1100,7 @@ for shape in [(5, 3, 8), (1, 6, 2), (3, 4, 4)]:
 ### END HIDDEN TESTS
 
 # %%
+from matplotlib.colors import ListedColormap
 from skimage.segmentation import random_walker
 from sklearn.mixture import GaussianMixture
 
@@ -1132,12 +1136,13 @@ iou = intersection_over_union(segments, masks.cpu())
 iou_thresholded = intersection_over_union(thresholded, masks.cpu())
 
 order = iou.argsort(descending=True)[torch.linspace(0, 47, 7).long()]
+seed_colours = ListedColormap(["white", "#D55E00", "#56B4E9"])
 figure, axes = plt.subplots(3, 7, figsize=(10.5, 5), layout="constrained")
 figure.suptitle("Cut out without ever having seen a mask, from the best to the worst of 48")
 for column, index in zip(axes.T, order, strict=True):
     column[0].imshow(scenes.images[index])
     column[0].set_title(CLASS_NAMES[y[index]], fontsize=9)
-    seed_image = column[1].imshow(seeds[index], cmap=plt.get_cmap("cividis", 3), vmin=0, vmax=2)
+    seed_image = column[1].imshow(seeds[index], cmap=seed_colours, vmin=0, vmax=2)
     faded = np.where(segments[index][..., None], scenes.images[index], 255)
     column[2].imshow(faded)
     column[2].contour(masks[index].cpu(), [0.5], colors="black", linewidths=0.8)
@@ -1162,9 +1167,12 @@ print(f"mean IoU: {iou.mean():.2f} grown from seeds, {iou_thresholded.mean():.2f
 #
 # ## 6. A network that cheats
 #
-# In a famous experiment a network told wolves from huskies, very well, by the snow behind the
-# wolves; its explanations gave it away (Ribeiro et al., 2016). `biased` is such a network: all its
-# training pictures had a background whose hue tells the class.
+# In a famous experiment a classifier told wolves from huskies by the snow behind the wolves. It was
+# made bad on purpose: its twenty training pictures were chosen so that there was snow behind every
+# wolf and behind no husky. Most people who saw its explanations found it out, and trusted it no
+# longer (Ribeiro et al., 2016). `biased` is such a network: all its training pictures had a
+# background whose hue tells the class. And unlike the other networks it was trained without
+# exchanging colour channels, so that nothing took this cue away.
 
 # %%
 cheat = make_scenes(48, np.random.default_rng(2), "biased")
@@ -1299,7 +1307,7 @@ for name in ("base", "biased"):
     ]
 
 figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
-figure.suptitle("Regions as a whole give the cheat away, and an experiment proves it")
+figure.suptitle("Regions as a whole raise a suspicion, and an experiment proves it")
 for ax, values, label, form in [
     (axes[0], strength, "change of score per change of colour", "%.1f"),
     (axes[1], changed, "accuracy with this region's colours exchanged", "%.2f"),
@@ -1312,17 +1320,29 @@ for ax, values, label, form in [
     ax.margins(y=0.15)
 axes[0].legend()
 plt.show()
+pixels = torch.stack([masks_cheat, ~masks_cheat]).flatten(2).sum(2).float().mean(1)
+print(f"the background has {pixels[1] / pixels[0]:.1f} times as many pixels as the object")
+print("change of score per 1,000 pixels     object   background")
+for name, sums in strength.items():
+    each = 1000 * np.array(sums) / pixels.numpy()
+    print(f"{name:34} {each[0]:8.1f} {each[1]:12.1f}")
 
 # %% [markdown]
 # On the left is $\|g\|$. For `base`, recolouring the object and recolouring the background matter
-# about alike. For `biased` the background as a whole matters about five times as much as the
-# object. On the right is the experiment that needs no gradient: exchange the colour channels of one
-# region and leave the rest. `biased` doesn't mind a recoloured object at all, and loses everything
-# with a recoloured background.
+# about alike; for `biased` the background as a whole matters several times as much. That is a
+# reason for suspicion, and no more: the background is also several times as *large*. Divide by the
+# number of pixels, as in the lines printed, and for `biased` object and background count about
+# alike. For `base`, a pixel of the object counts several times as much as one of the background.
 #
-# So the gradient knew, and the picture made of it only hinted at it. A saliency map answers *which
-# single pixels would change the score most*; whether the network uses the background is another
-# question. A suspicion from a map has to be tested by changing what you suspect.
+# On the right is the experiment that needs no gradient: exchange the colour channels of one region
+# and leave the rest. `biased` doesn't mind a recoloured object at all, and loses everything with a
+# recoloured background. That `base` minds neither is no surprise: it has seen channels exchanged
+# all through its training.
+#
+# So the sums raised a suspicion, and the experiment proved it; the picture alone did neither. A
+# saliency map answers *which single pixels would change the score most*; whether the network uses
+# the background is another question. A suspicion from a map has to be tested by changing what you
+# suspect.
 #
 # ### Question: the wolf and the snow
 # ★★☆ · 10 minutes
@@ -1646,14 +1666,27 @@ def signed_and_maps(model):
 
 
 original, original_maps = signed_and_maps(base)
-curves = {"saliency maps": [1.0], "saliency maps, blurred": [1.0], "signed gradients": [1.0]}
+soft = blurred(original_maps)
+
+
+def correlation_with_others(maps):
+    """The mean rank correlation of each map with the trained maps of the seven other pictures."""
+    return np.mean([mean_rank_correlation(soft.roll(shift, 0), maps) for shift in range(1, 8)])
+
+
+curves = {
+    "saliency maps": [1.0],
+    "saliency maps, blurred": [1.0],
+    "blurred, with other pictures' maps": [correlation_with_others(soft)],
+    "signed gradients": [1.0],
+}
 rows = {"scene": X[:7], "trained": original_maps[:7]}
 for depth in range(1, len(layers) + 1):
     gradient, maps = signed_and_maps(randomised_base(layers[:depth], seed=0))
     curves["saliency maps"].append(mean_rank_correlation(original_maps, maps))
-    curves["saliency maps, blurred"].append(
-        mean_rank_correlation(blurred(original_maps), blurred(maps))
-    )
+    soft_random = blurred(maps)
+    curves["saliency maps, blurred"].append(mean_rank_correlation(soft, soft_random))
+    curves["blurred, with other pictures' maps"].append(correlation_with_others(soft_random))
     curves["signed gradients"].append(mean_rank_correlation(original, gradient))
     if depth in (1, 3, 7):
         rows[f"random:\n{'all' if depth == 7 else f'last {depth}'}"] = maps[:7]
@@ -1662,43 +1695,49 @@ show_rows(
 )
 
 figure, ax = plt.subplots(figsize=(8, 3.8), layout="constrained")
-styles = {"saliency maps": "o-", "saliency maps, blurred": "s--", "signed gradients": "^:"}
-for name, values in curves.items():
-    ax.plot(values, styles[name], label=name)
+looks = [("o-", "#0072B2"), ("s--", "#D55E00"), ("d-.", "0.55"), ("^:", "#009E73")]
+for (name, values), (style, colour) in zip(curves.items(), looks, strict=True):
+    ax.plot(values, style, color=colour, label=name)
 ax.axhline(0, color="0.7", linewidth=1)
 names = ["none", "linear", *(f"+ conv{number}" for number in range(6, 0, -1))]
 ax.set_xticks(range(8), labels=names)
 ax.set_xlabel("layers randomised, from the last one back")
 ax.set_ylabel("rank correlation with the trained")
 ax.set_title("What survives random weights can't be what was learned")
-ax.legend()
+ax.set_ylim(top=1.05)
+ax.legend(fontsize=9)
 plt.show()
 
-hits = [
-    pointing_game(compute_saliency_maps(X.clone(), y, randomised_base(layers, seed)), masks)
-    .float()
-    .mean()
-    .item()
-    for seed in range(5)
-]
-print(f"networks with random weights: {np.mean(hits):.2f} of the peaks lie on the object")
-print(f"the trained network:          {pointing['base: gradient']:.2f}")
-maps = compute_saliency_maps(X_two.clone(), y_first, randomised_base(layers, seed=0))
+hits, asked, other = [], [], []
+for seed in range(6):
+    network = randomised_base(layers, seed)
+    hits.append(share_of_peaks(compute_saliency_maps(X.clone(), y, network), masks))
+    maps = compute_saliency_maps(X_two.clone(), y_first, network)
+    asked.append(share_of_peaks(maps, first))
+    other.append(share_of_peaks(maps, second))
+print("six networks with random weights, on average:")
+print(f"  one object:  {np.mean(hits):.2f} of the peaks lie on it", end="")
+print(f" (the trained network: {pointing['base: gradient']:.2f})")
 print(
-    f"random weights, two objects:  {share_of_peaks(maps, first):.2f} on the one asked for,"
-    f" {share_of_peaks(maps, second):.2f} on the other"
+    f"  two objects: {np.mean(asked):.2f} on the one asked for, {np.mean(other):.2f} on the other"
 )
+print("  each of them:", *(f"{a:.2f}/{b:.2f}" for a, b in zip(asked, other, strict=True)))
 
 # %% [markdown]
 # Everything that was learned is gone, and the maps still correlate with the trained network's, the
-# blurred ones strongly: they show where the image has contrast, which is where *any* convolutional
-# network reacts. The signed gradients drop to zero at once, with the last layer: once more the
-# absolute value removed the information that differed. And the first two lines printed put section
-# 4 in its place: a network that knows nothing points at the object more often than not.
+# blurred ones strongly. How much of that is about the picture? The grey line is the control: it
+# compares the map of a picture with the trained maps of *other* pictures. They correlate too, not
+# because of anything in the pictures: maps are darker at the rim than in the middle. Only what lies
+# between the grey and the dashed line belongs to the picture itself. It is there, and no weight was
+# learned, so it can only be the picture's own contrast, to which a convolutional network reacts
+# whatever its weights. The signed gradients drop to zero at once, with the last layer: once more the absolute
+# value removed the information that differed. And the line about one object puts section 4 in its
+# place: a network that knows nothing points at the object more often than not.
 #
-# So is saliency useless? No: random weights fail the two-object test of section 2, as the last line
-# shows, and the region gradient of section 6 foretold what an experiment then found. But a map that
-# only *looks* sensible has shown nothing about the network. Two warnings the other way: a
+# So is saliency useless? No: random weights fail the two-object test of section 2, where on average
+# they favour no object for being asked for it (one such network alone may look as if it did), and
+# the region gradient of section 6 raised a suspicion that an experiment then confirmed. But a map
+# that only *looks* sensible has shown nothing about the network. Two warnings the other way: a
 # correlation of maps is a coarse measure, and a map that does change after randomisation isn't
 # right for that reason alone.
 #
