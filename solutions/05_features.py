@@ -766,11 +766,12 @@ for ax, number, place in zip(axes, (2, 4, 5, 6), (16, 8, 4, 4), strict=True):
     ax.add_patch(Rectangle(corner, stop - start, stop - start, fill=False, edgecolor="white"))
     side = side_holding(field, 0.9, (start + stop) / 2)
     ax.set_title(f"relu{number}: sees {stop - start} × {stop - start},\n90% within {side} × {side}")
-    ax.set_xticks([])
-    ax.set_yticks([])
+    ax.set_xticks([0, 16, 32, 48, 63])
+    ax.set_yticks([0, 16, 32, 48, 63] if number == 2 else [])
     outside = field.copy()
     outside[max(start, 0) : stop, max(start, 0) : stop] = 0
     assert not outside.any()
+axes[0].set(xlabel="column of pixels", ylabel="row of pixels")
 figure.colorbar(image, ax=axes, label="√(gradient / largest)", shrink=0.8, pad=0.01)
 plt.show()
 
@@ -899,8 +900,9 @@ check_close(
 # %% [markdown]
 # The ten strongest patches for the first five channels of `relu4`: the first five, so that nobody
 # chose the pretty ones. Beneath them three channels of the untrained network. What lies outside of
-# the picture is grey. Above each patch is the texture of its scene's object, and the title counts,
-# for all 64 channels, how many of ten patches show the texture that most of them show.
+# the picture is grey. Above each patch is the texture of its scene's object. How far do ten patches
+# agree? Count those that show the commonest texture among them: ten, if all are alike. The title
+# gives this count, averaged over all 64 channels.
 
 
 # %%
@@ -1147,34 +1149,48 @@ representations = {
 representations["pixels"] = to_numpy(X.flatten(1))
 features, untrained_features, pixels = representations.values()
 
-figure, axes = plt.subplots(1, 4, figsize=(13, 3.5), layout="constrained")
-figure.suptitle("PCA: the features of base lie in classes, pixels and random features don't")
+figure, axes = plt.subplots(1, 5, figsize=(15, 3.5), layout="constrained")
+figure.suptitle("PCA: what is one heap in base's first two components comes apart in the next two")
 analyses = {name: pca(values, 50) for name, values in representations.items()}
-for ax, (name, (projected, _, explained)), style in zip(
-    axes, analyses.items(), "-:-", strict=False
+for ax, name, first in [
+    (axes[0], "features of base", 0),
+    (axes[1], "features of base", 2),
+    (axes[2], "features, untrained", 0),
+    (axes[3], "pixels", 0),
+]:
+    projected, _, explained = analyses[name]
+    share = explained[first : first + 2].sum()
+    scatter(ax, projected[:, first : first + 2], f"{name}\n{share:.0%} of variance")
+    ax.set(xlabel=f"component {first + 1}", ylabel=f"component {first + 2}")
+for (name, (_, _, explained)), style, colour in zip(
+    analyses.items(), ("-", ":", "--"), ("#0072B2", "#0072B2", "0.5"), strict=True
 ):
-    scatter(ax, projected[:, :2], f"{name}\n2 components: {explained[:2].sum():.0%} of variance")
-    colour = {"pixels": "0.6"}.get(name, "#0072B2")
-    axes[3].plot(range(1, 31), explained[:30].cumsum(), style, color=colour, label=name)
-axes[3].axvline(9, color="0.85", zorder=0)
-axes[3].annotate("9", (9.3, 0.05))
-axes[3].set(ylim=(0, 1.02), xlabel="components", title="share of the variance")
-axes[3].legend(loc="lower right", frameon=False, fontsize=8)
+    axes[4].plot(range(1, 31), explained[:30].cumsum(), style, color=colour, label=name)
+axes[4].axvline(9, color="0.85", zorder=0)
+axes[4].annotate("9", (9.3, 0.05))
+axes[4].set(ylim=(0, 1.02), xlabel="components", title="share of the variance")
+axes[4].legend(loc="lower right", frameon=False, fontsize=8)
 handles = [
     plt.Line2D([], [], marker=mark, color=colour, linestyle="", label=name)
     for name, (mark, colour) in MARKS.items()
 ]
 figure.legend(handles=handles, ncols=10, loc="outside lower center", frameon=False)
 plt.show()
-nine = analyses["features of base"][2][:9].sum()
-print(f"nine components hold {nine:.0%} of the variance of base's features")
+projected, _, explained = analyses["features of base"]
+print(f"nine components hold {explained[:9].sum():.0%} of the variance of base's features")
+for count in (2, 4, 9):
+    distances = cdist(projected[:, :count], projected[:, :count])
+    np.fill_diagonal(distances, np.inf)
+    alike = (labels[distances.argmin(1)] == labels).mean()
+    print(f"in the first {count}, the nearest scene is of the same class for {alike:.0%}")
 pixel_components = analyses["pixels"][0]
 brightness = np.corrcoef(pixel_components[:, 0], pixels.mean(axis=1))[0, 1]
 print(f"first component of the pixels: correlation {abs(brightness):.2f} with mean brightness")
 
 # %% [markdown]
 # Nobody told PCA the classes, and yet `base`'s scenes lie by class, while pixels and random
-# features lie in one heap. The curve on the right has a corner: nine directions hold nearly all the
+# features lie in one heap. The plane of its first two components shows some classes well apart and
+# several in a heap; in the next plane other classes come out of it. The curve on the right has a corner: nine directions hold nearly all the
 # variance of `base`'s features. Nine is no accident. Training has pushed the ten classes as far
 # apart as they go, towards ten corners, each as far from any other, and ten such corners span nine
 # dimensions. Papyan, Han and Donoho (2020) found this in many networks: *neural collapse*.
@@ -1195,8 +1211,10 @@ print(f"first component of the pixels: correlation {abs(brightness):.2f} with me
 # $$p_{j|i} = \frac{\exp\left(-d_{ij}^2 / 2\sigma_i^2\right)}
 #   {\sum_{k \ne i} \exp\left(-d_{ik}^2 / 2\sigma_i^2\right)}, \qquad p_{i|i} = 0$$
 #
-# and on the paper with $q_{ij} \propto 1 / (1 + \lVert y_i - y_j \rVert^2)$; gradient descent makes
-# the divergence $\sum p \log (p / q)$ small. Each point has its own width $\sigma_i$, chosen so
+# The two directions are averaged, $p_{ij} = (p_{j|i} + p_{i|j}) / 2N$ for $N$ points, so that even
+# a point far from all others counts. On the paper the same two points are neighbours with
+# $q_{ij} \propto 1 / (1 + \lVert y_i - y_j \rVert^2)$, and gradient descent makes the divergence
+# $\sum_{ij} p_{ij} \log (p_{ij} / q_{ij})$ small. Each point has its own width $\sigma_i$, chosen so
 # that every point has the same number of neighbours, which you set: the **perplexity**. As a
 # point's probabilities fade slowly, "number of neighbours" is made precise by the entropy, in bits:
 #
@@ -1225,7 +1243,9 @@ toy = np.concatenate(
     [rng.normal(centre, spread, (50, 2)) for centre, spread in [(0, 0.3), (8, 2.0), (40, 0.3)]]
 )
 figure, axes = plt.subplots(1, 4, figsize=(12, 3.2), layout="constrained")
-figure.suptitle("t-SNE keeps neighbours: not the size of a group, not the distance between groups")
+figure.suptitle(
+    "t-SNE keeps neighbours; how large groups are, and how far apart, the perplexity decides"
+)
 maps = {"the truth": toy} | {f"perplexity {p}": tsne(toy, p) for p in (2, 30, 100)}
 for ax, (title, points) in zip(axes, maps.items(), strict=True):
     for group, (mark, colour) in enumerate([("o", "#0072B2"), ("s", "#E69F00"), ("^", "0.4")]):
@@ -1239,9 +1259,10 @@ plt.show()
 # %% [markdown]
 # The toy is *easy*, and no map is right. Perplexity 2 tears each group into shreds. Perplexity 30
 # finds the three groups and makes them the same size, at about the same distance from one another:
-# each point's own $\sigma_i$ takes the density out. Perplexity 100, two thirds of all points, makes
-# shapes up. So neither the size of a cluster, nor the gap between two, nor its form means
-# anything by itself.
+# each point's own $\sigma_i$ takes the density out. Perplexity 100, two thirds of all points, leaves
+# the far group far away, and the price is the other two: it makes up a bow and tears the tight
+# group in two. Without the truth beside them, who could tell which map to believe? So neither the
+# size of a cluster, nor the gap between two, nor its form means anything by itself.
 #
 # So a map needs a judge that doesn't look at its beauty. Venna and Kaski's (2001)
 # **trustworthiness** asks of every point: are the $k$ neighbours that you have *on the map* really
@@ -1438,9 +1459,9 @@ for name, points in {"PCA, 2 components": plane, "t-SNE, perplexity 30": best_ma
 # 1 (2.5 points). None of them. Groups: with perplexity 2 even noise breaks up into small clumps
 # (noise at perplexity 2 against 30), so forty clumps may be an artefact of the setting (1 point).
 # Far away: t-SNE keeps short distances only, gaps between groups mean little; in the toy the far
-# group isn't far on the map, or the rank correlation of all distances is no better than PCA's (0.75
-# points). Size: each point has its own σ, so dense groups are spread out and wide ones drawn
-# together; in the toy the tight and the wide group come out alike (0.75 points).
+# group isn't far on the map at perplexities 2 and 30 (at 100 it is, so the perplexity decides), or
+# the rank correlation of all distances is no better than PCA's (0.75 points). Size: each point has its own σ, so dense groups are spread out and wide ones drawn
+# together; in the toy, at perplexity 30, the tight and the wide group come out alike (0.75 points).
 #
 # 2 (1.5 points). Any two of (0.75 each): repeat with several perplexities and seeds and keep what
 # stays; compute trustworthiness; make a control, such as the same map of shuffled or random
@@ -1829,22 +1850,25 @@ print(f"each class is preferred by {prefer.min()} to {prefer.max()} of the 128 c
 # By selectivity alone the case looks closed: in the last layer every channel has a favourite, and
 # an untrained network has nothing like it. The experiments open it again.
 #
-# 1. No channel is *the* one. Take away the dozen that prefer a class most, and nearly all of its
-#    scenes are still recognised; it takes two dozen, more than favour the class at all, before most
-#    are lost. (Of channels chosen at random, 48 aren't missed.)
+# 1. No single channel is needed. Take away the twelve channels that prefer a class most, and nearly
+#    all of its scenes are still recognised. Most of them are lost only when 24 channels are gone;
+#    that is more than there are channels whose favourite is this class. (Remove 48 channels at
+#    random, and the loss is too small to see.)
 # 2. No channel is *special*. The best of 128 random directions, each a mixture of all channels,
 #    tells a class from the rest just as well. The information is in the space; its axes are no
 #    better than other directions. This is what is meant by a **distributed representation**, and
 #    Szegedy et al. found it in 2014.
-# 3. And the *name* was ours. The channel that fires for rings fires for zigzags; shown a ring
-#    without zigzags, it is no better than a coin, and it is much the same with nearly every class.
-#    In our data a ring never came without its zigzags, so selectivity could not tell the two apart,
-#    and nor could the patches of section 4.
+# 3. And the *name* was ours. The channel that is active for rings is active for zigzags. Shown
+#    rings without zigzags, it tells them from other shapes no better than a coin would. Nearly
+#    every other class has the same story. In our data a ring never came without its zigzags, so
+#    neither selectivity nor the patches of section 4 could tell the two apart.
 #
 # So say "this channel is active for …, in these data", and not "the ring neuron". Whether a picture
 # of a network has made anybody understand it is a question about people, and it takes people to
 # answer it: can they, having seen the picture, *foresee* what the network will do, and where it
-# will go wrong? Doshi-Velez and Kim (2017) call for such user studies, and few have been done.
+# will go wrong? Doshi-Velez and Kim (2017) called for such user studies, and by now there are some.
+# In one of them, people foretold which of two images excites a channel more, better from natural
+# images that excite it than from images made to excite it (Borowski et al., 2021).
 #
 # ### Question: the ring detector
 # ★★☆ · 20 minutes
