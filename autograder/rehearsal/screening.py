@@ -17,7 +17,7 @@ import time
 import traceback
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from types import CodeType, SimpleNamespace
+from types import CodeType, FunctionType, SimpleNamespace
 from typing import Any, TypeVar
 
 import torch
@@ -26,6 +26,7 @@ from autograder.authoring.lab import HIDDEN, Cell, Lab, read_lab
 from autograder.authoring.reference import run_reference
 from autograder.grading.tester import describe
 from autograder.grading.worker import seed_everything
+from utils.without import forbidden_calls
 
 Result = TypeVar("Result")
 MOST_MEMORY = 3 * 2**30  # bytes of address space, beyond what the warm process has
@@ -158,15 +159,21 @@ class Screen:
         """What these answers and, for the other exercises, the solution define for the tests; and
         why a cell failed, by exercise."""
         names, errors = dict(self.given), {}
+        sources = {cell.grade_id: cell.source for cell in self.lab.having("given")}
         for cell in self.lab.having("exercise"):
             answer = answers.get(cell.name, cell.source)
             if isinstance(answer, str):
+                sources[cell.grade_id] = answer
                 try:
                     exec(compile(answer, f"<{cell.name}>", "exec"), names)
                 except Exception as error:
                     errors[cell.name] = self._described(error)
             else:
                 names[cell.name] = answer
+            if isinstance(names.get(cell.name), FunctionType):  # what check_without asks
+                names[cell.name].forbidden_calls = functools.partial(
+                    forbidden_calls, sources, cell.name, cell.without
+                )
         bound = set().union(*self.lab.exercises.values())
         return {name: names[name] for name in bound & set(names)}, errors
 

@@ -27,7 +27,7 @@ def class_activation_map(features, weight, y):
     return torch.relu((weight[y][:, :, None, None] * features).sum(1))
 
 
-# %% mistake="class_activation_map" named="expected shape (3, 2, 5)"
+# %% mistake="class_activation_map" named="got shape (2, 5)"
 def class_activation_map(features, weight, y):
     return (weight[y[0]].view(-1, 1, 1) * features[0]).sum(0)
 
@@ -194,7 +194,7 @@ def record_output(X, model, layer):
     return recorded[0]
 
 
-# %% mistake="record_output" named="AwkwardNetwork"
+# %% mistake="record_output" named="TypeError"
 # Right for an nn.Sequential only.
 def record_output(X, model, layer):
     with torch.no_grad():
@@ -306,7 +306,7 @@ def grad_cam(X, y, model, layer):
     captured = []
     handle = layer.register_forward_hook(lambda m, i, output: captured.append(output))
     try:
-        scores = model(X)
+        scores = model(X.clone().requires_grad_())
     finally:
         handle.remove()
     gradients = torch.autograd.grad(scores.gather(1, y[:, None]).sum(), captured[0])[0]
@@ -320,7 +320,7 @@ def grad_cam(X, y, model, layer):
     captured = []
     handle = layer.register_forward_hook(lambda m, i, output: captured.append(output))
     try:
-        scores = model(X)
+        scores = model(X.clone().requires_grad_())
     finally:
         handle.remove()
     gradients = torch.autograd.grad(scores.gather(1, y[:, None]).sum(), captured[0])[0]
@@ -333,18 +333,18 @@ def grad_cam(X, y, model, layer):
 def grad_cam(X, y, model, layer):
     captured = []
     layer.register_forward_hook(lambda m, i, output: captured.append(output))
-    scores = model(X)
+    scores = model(X.clone().requires_grad_())
     gradients = torch.autograd.grad(scores.gather(1, y[:, None]).sum(), captured[0])[0]
     maps = (gradients.mean((2, 3), keepdim=True) * captured[0]).sum(1, keepdim=True).relu()
     maps = F.interpolate(maps, X.shape[2:], mode="bilinear", align_corners=False)[:, 0]
     return maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-8)
 
 
-# %% mistake="grad_cam" named="was left with other hooks"
+# %% mistake="grad_cam" named="after an exception in the model"
 def grad_cam(X, y, model, layer):
     captured = []
     handle = layer.register_forward_hook(lambda m, i, output: captured.append(output))
-    scores = model(X)
+    scores = model(X.clone().requires_grad_())
     handle.remove()
     gradients = torch.autograd.grad(scores.gather(1, y[:, None]).sum(), captured[0])[0]
     maps = (gradients.mean((2, 3), keepdim=True) * captured[0]).sum(1, keepdim=True).relu()
@@ -363,7 +363,7 @@ def grad_cam(X, y, model, layer):
     forward = layer.register_forward_hook(lambda m, i, output: activations.append(output))
     backward = layer.register_full_backward_hook(backward_hook)
     try:
-        scores = model(X)
+        scores = model(X.clone().requires_grad_())
     except BaseException:
         backward.remove()
         raise
@@ -381,7 +381,7 @@ def grad_cam(X, y, model, layer):
     captured = []
     handle = layer.register_forward_hook(lambda m, i, output: captured.append(output))
     try:
-        scores = model(X)
+        scores = model(X.clone().requires_grad_())
     finally:
         handle.remove()
     gradients = torch.autograd.grad(scores.gather(1, y[:, None]).sum(), captured[0])[0]
@@ -395,7 +395,7 @@ def grad_cam(X, y, model, layer):
     captured = []
     handle = layer.register_forward_hook(lambda m, i, output: captured.append(output))
     try:
-        scores = model(X)
+        scores = model(X.clone().requires_grad_())
     finally:
         handle.remove()
     gradients = torch.autograd.grad(scores.gather(1, y[:, None]).sum(), captured[0])[0]
@@ -410,7 +410,7 @@ def grad_cam(X, y, model, layer):
     captured = []
     handle = layer.register_forward_hook(lambda m, i, output: captured.append(output))
     try:
-        scores = model(X)
+        scores = model(X.clone().requires_grad_())
     finally:
         handle.remove()
     gradients = torch.autograd.grad(scores.gather(1, y[:, None]).sum(), captured[0])[0]
@@ -424,7 +424,7 @@ def grad_cam(X, y, model, layer):
     captured = []
     handle = layer.register_forward_hook(lambda m, i, output: captured.append(output))
     try:
-        scores = model(X)
+        scores = model(X.clone().requires_grad_())
     finally:
         handle.remove()
     gradients = torch.autograd.grad(scores.max(dim=1).values.sum(), captured[0])[0]
@@ -438,7 +438,7 @@ def grad_cam(X, y, model, layer):
     captured = []
     handle = layer.register_forward_hook(lambda m, i, output: captured.append(output))
     try:
-        scores = model(X)
+        scores = model(X.clone().requires_grad_())
     finally:
         handle.remove()
     gradients = torch.autograd.grad(scores[:, y].sum(), captured[0])[0]
@@ -452,7 +452,7 @@ def grad_cam(X, y, model, layer):
     captured = []
     handle = layer.register_forward_hook(lambda m, i, output: captured.append(output))
     try:
-        loss = F.cross_entropy(model(X), y)
+        loss = F.cross_entropy(model(X.clone().requires_grad_()), y)
     finally:
         handle.remove()
     gradients = torch.autograd.grad(loss, captured[0])[0]
@@ -466,7 +466,7 @@ def grad_cam(X, y, model, layer):
     captured = []
     handle = layer.register_forward_hook(lambda m, i, output: captured.append(output))
     try:
-        probabilities = model(X).softmax(dim=1)
+        probabilities = model(X.clone().requires_grad_()).softmax(dim=1)
     finally:
         handle.remove()
     gradients = torch.autograd.grad(probabilities.gather(1, y[:, None]).sum(), captured[0])[0]
@@ -480,7 +480,7 @@ def grad_cam(X, y, model, layer):
     captured = []
     handle = layer.register_forward_hook(lambda m, i, output: captured.append(output))
     try:
-        scores = model(X)
+        scores = model(X.clone().requires_grad_())
     finally:
         handle.remove()
     gradients = torch.autograd.grad(scores[0, y[0]], captured[0])[0][0]
@@ -495,7 +495,7 @@ def grad_cam(X, y, model, layer):
     captured = []
     handle = layer.register_forward_hook(lambda m, i, output: captured.append(output))
     try:
-        model(X)
+        model(X.clone().requires_grad_())
     finally:
         handle.remove()
     maps = captured[0].sum(1, keepdim=True).relu()
@@ -508,7 +508,7 @@ def grad_cam(X, y, model, layer):
     captured = []
     handle = layer.register_forward_hook(lambda m, i, output: captured.append(output))
     try:
-        scores = model(X)
+        scores = model(X.clone().requires_grad_())
     finally:
         handle.remove()
     gradients = torch.autograd.grad(scores.gather(1, y[:, None]).sum(), captured[0])[0]
@@ -523,7 +523,7 @@ def grad_cam(X, y, model, layer):
     captured = []
     handle = layer.register_forward_hook(lambda m, i, output: captured.append(output))
     try:
-        scores = model(X)
+        scores = model(X.clone().requires_grad_())
     finally:
         handle.remove()
     gradients = torch.autograd.grad(scores.gather(1, y[:, None]).sum(), captured[0])[0]
@@ -538,7 +538,7 @@ def grad_cam(X, y, model, layer):
     captured = []
     handle = layer.register_forward_hook(lambda m, i, output: captured.append(output))
     try:
-        scores = model(X)
+        scores = model(X.clone().requires_grad_())
     finally:
         handle.remove()
     gradients = torch.autograd.grad(scores.gather(1, y[:, None]).sum(), captured[0])[0]
@@ -552,7 +552,7 @@ def grad_cam(X, y, model, layer):
     captured = []
     handle = layer.register_forward_hook(lambda m, i, output: captured.append(output))
     try:
-        scores = model(X)
+        scores = model(X.clone().requires_grad_())
     finally:
         handle.remove()
     gradients = torch.autograd.grad(scores.gather(1, y[:, None]).sum(), captured[0])[0]
@@ -566,7 +566,7 @@ def grad_cam(X, y, model, layer):
     captured = []
     handle = layer.register_forward_hook(lambda m, i, output: captured.append(output))
     try:
-        scores = model(X)
+        scores = model(X.clone().requires_grad_())
     finally:
         handle.remove()
     gradients = torch.autograd.grad(scores.gather(1, y[:, None]).sum(), captured[0])[0]
@@ -580,7 +580,7 @@ def grad_cam(X, y, model, layer):
     captured = []
     handle = layer.register_forward_hook(lambda m, i, output: captured.append(output))
     try:
-        scores = model(X)
+        scores = model(X.clone().requires_grad_())
     finally:
         handle.remove()
     gradients = torch.autograd.grad(scores.gather(1, y[:, None]).sum(), captured[0])[0]
@@ -593,7 +593,7 @@ def grad_cam(X, y, model, layer):
     captured = []
     handle = layer.register_forward_hook(lambda m, i, output: captured.append(output))
     try:
-        scores = model(X)
+        scores = model(X.clone().requires_grad_())
     finally:
         handle.remove()
     gradients = torch.autograd.grad(scores.gather(1, y[:, None]).sum(), captured[0])[0]
@@ -607,7 +607,7 @@ def grad_cam(X, y, model, layer):
     captured = []
     handle = layer.register_forward_hook(lambda m, i, output: captured.append(output))
     try:
-        scores = model(X)
+        scores = model(X.clone().requires_grad_())
     finally:
         handle.remove()
     gradients = torch.autograd.grad(scores.gather(1, y[:, None]).sum(), captured[0])[0]
@@ -621,7 +621,7 @@ def grad_cam(X, y, model, layer):
     captured = []
     handle = layer.register_forward_hook(lambda m, i, output: captured.append(output))
     try:
-        scores = model(X)
+        scores = model(X.clone().requires_grad_())
     finally:
         handle.remove()
     gradients = torch.autograd.grad(scores.gather(1, y[:, None]).sum(), captured[0])[0]
@@ -635,7 +635,7 @@ def grad_cam(X, y, model, layer):
     captured = []
     handle = layer.register_forward_hook(lambda m, i, output: captured.append(output))
     try:
-        scores = model(X)
+        scores = model(X.clone().requires_grad_())
     finally:
         handle.remove()
     gradients = torch.autograd.grad(scores.gather(1, y[:, None]).sum(), captured[0])[0]
@@ -645,17 +645,17 @@ def grad_cam(X, y, model, layer):
     return ((maps - lowest) / (highest - lowest)).relu()
 
 
-# %% mistake="grad_cam" named="dividing comes before the ReLU"
+# %% mistake="grad_cam" named="dividing comes before the ReLU, by the largest magnitude"
 def grad_cam(X, y, model, layer):
     captured = []
     handle = layer.register_forward_hook(lambda m, i, output: captured.append(output))
     try:
-        scores = model(X)
+        scores = model(X.clone().requires_grad_())
     finally:
         handle.remove()
     gradients = torch.autograd.grad(scores.gather(1, y[:, None]).sum(), captured[0])[0]
     maps = (gradients.mean((2, 3), keepdim=True) * captured[0]).sum(1, keepdim=True)
-    maps = (maps / maps.amax((1, 2, 3), keepdim=True)).relu()
+    maps = (maps / maps.abs().amax((1, 2, 3), keepdim=True)).relu()
     return F.interpolate(maps, X.shape[2:], mode="bilinear", align_corners=False)[:, 0]
 
 
@@ -664,7 +664,7 @@ def grad_cam(X, y, model, layer):
     captured = []
     handle = layer.register_forward_hook(lambda m, i, output: captured.append(output))
     try:
-        scores = model(X)
+        scores = model(X.clone().requires_grad_())
     finally:
         handle.remove()
     gradients = torch.autograd.grad(scores.gather(1, y[:, None]).sum(), captured[0])[0]
@@ -679,7 +679,7 @@ def grad_cam(X, y, model, layer):
     captured = []
     handle = layer.register_forward_hook(lambda m, i, output: captured.append(output))
     try:
-        scores = model(X)
+        scores = model(X.clone().requires_grad_())
     finally:
         handle.remove()
     gradients = torch.autograd.grad(scores.gather(1, y[:, None]).sum(), captured[0])[0]
@@ -693,7 +693,7 @@ def grad_cam(X, y, model, layer):
     captured = []
     handle = layer.register_forward_hook(lambda m, i, output: captured.append(output))
     try:
-        scores = model(X)
+        scores = model(X.clone().requires_grad_())
     finally:
         handle.remove()
     gradients = torch.autograd.grad(scores.gather(1, y[:, None]).sum(), captured[0])[0]
@@ -709,7 +709,7 @@ def grad_cam(X, y, model, layer):
     X -= X.mean()
     X += 0.5
     try:
-        scores = model(X)
+        scores = model(X.clone().requires_grad_())
     finally:
         handle.remove()
     gradients = torch.autograd.grad(scores.gather(1, y[:, None]).sum(), captured[0])[0]
@@ -718,13 +718,13 @@ def grad_cam(X, y, model, layer):
     return maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-8)
 
 
-# %% mistake="grad_cam" named="RuntimeError"
+# %% mistake="grad_cam" named="One of the differentiated Tensors does not require grad"
 # The recorded features are detached, so that no gradient reaches them.
 def grad_cam(X, y, model, layer):
     captured = []
     handle = layer.register_forward_hook(lambda m, i, output: captured.append(output.detach()))
     try:
-        scores = model(X)
+        scores = model(X.clone().requires_grad_())
     finally:
         handle.remove()
     gradients = torch.autograd.grad(scores.gather(1, y[:, None]).sum(), captured[0])[0]
@@ -748,7 +748,7 @@ def grad_cam(X, y, model, layer):
     return maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-8)
 
 
-# %% mistake="grad_cam" named="AwkwardNetwork"
+# %% mistake="grad_cam" named="TypeError"
 # Right for an nn.Sequential only.
 def grad_cam(X, y, model, layer):
     features, rest, found = X.clone().requires_grad_(), [], False
@@ -781,7 +781,7 @@ def grad_cam(X, y, model, layer):
     return maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-8)
 
 
-# %% mistake="grad_cam" named="does not require grad"
+# %% mistake="grad_cam" named="element 0 of tensors does not require grad"
 # A frozen network makes no graph.
 def grad_cam(X, y, model, layer):
     captured = []

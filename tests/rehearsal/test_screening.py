@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from autograder.authoring.lab import Lab, find_lab
+from autograder.authoring.lab import Lab, find_lab, read_lab
 from autograder.rehearsal.distinct import alike
 from autograder.rehearsal.known_answers import known_answers
 from autograder.rehearsal.paste import pasted
@@ -34,6 +34,23 @@ def test_the_screen_and_the_grader_agree(mini: Lab, grader) -> None:
             name: bool(message) for name, message in screened.items()
         }, title
     assert set(screened) == {"test_double", "test_double_2"}
+
+
+def test_what_an_exercise_forbids_fails_the_test_that_asks(mini: Lab, tmp_path: Path) -> None:
+    text = mini.solution_path.read_text()
+    text = text.replace('exercise="double"', 'exercise="double" without="numpy.add"')
+    ask = '# %% test="double" points=1\nfrom utils.guard import check_without\n\n'
+    path = tmp_path / "01_mini.py"
+    path.write_text(
+        text.replace(
+            '# %% exercise="score"', f'{ask}check_without(double)\n\n\n# %% exercise="score"'
+        )
+    )
+    screen = Screen(read_lab(path))
+    assert set(screen.verdicts({}, {"double"}).values()) == {""}
+    said = screen.verdicts({"double": "def double(x):\n    return np.add(x, x)"}, {"double"})
+    assert "line 2 calls `numpy.add`" in said.pop("test_double_3")
+    assert set(said.values()) == {""}
 
 
 @pytest.mark.slow
