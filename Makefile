@@ -4,7 +4,10 @@ BIN := .venv/bin
 # The grader finds jupyter, alembic and the like beside its own Python.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup sandbox demo test slow retrain mutants quality lab bench report
+.PHONY: help setup sandbox demo test slow retrain mutants quality lab bench report
+
+help:  ## what there is to make
+	@awk -F ':[^#]*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
 
 setup: .venv/ready  ## the environment .venv, with all that labs, grading and tests need
 

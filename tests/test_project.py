@@ -2,10 +2,13 @@
 
 import ast
 import re
+import subprocess
 import tomllib
 
+import pytest
 import yaml
 
+from autograder import cli
 from autograder.authoring.lab import ROOT, find_lab, lab_names
 from autograder.grading.sandbox import WORKER_FILES
 
@@ -90,3 +93,43 @@ def strings(source: str) -> list[str]:
 def test_readme_lists_every_lab() -> None:
     listed = re.findall(r"^\| `(\d\d_\w+)` \|", (ROOT / "README.md").read_text(), re.M)
     assert listed == lab_names()
+
+
+def made() -> set[str]:
+    """What `make` can be asked for."""
+    return set(re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.M)[1].split())
+
+
+def test_make_help_lists_all_that_there_is_to_make() -> None:
+    run = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    listed = re.findall(r"^make (\w+) +\S.+$", run.stdout, re.M)
+    assert set(listed) == made() - {"sandbox"}  # a part of others
+    assert len(listed) == len(run.stdout.splitlines())
+
+
+PAGES = sorted(
+    path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"))
+)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_a_page_names_is_there(page: str) -> None:
+    text = (ROOT / page).read_text()
+    quoted = re.findall(r"^```\n(.*?)^```$|`([^`\n]+)`", text, re.M | re.S)
+    code = "\n".join(block or word for block, word in quoted)
+    verbs = {command.name or command.callback.__name__ for command in cli.app.registered_commands}
+    assert set(re.findall(r"^autograder ([a-z]+)", code, re.M)) <= verbs
+    assert set(re.findall(r"^make ([a-z]+)", code, re.M)) <= made()
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
+    named = re.findall(r"\b(?:autograder|benchmarks|docs|tests|utils)/[\w/.]+\w", code)
+    for path in [(ROOT / page).parent / link for link in links] + [ROOT / path for path in named]:
+        assert path.exists() or re.search("NN_|13_", path.name), path
+
+
+def test_the_version_that_is_installed_is_in_the_changelog() -> None:
+    released = re.findall(r"^## \[([\d.]+)\] – (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    assert released[0][1] == "unreleased" or re.fullmatch(r"\d{4}-\d\d-\d\d", released[0][1])
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\d", date) for _, date in released[1:])
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    dated = [number for number, date in released if date != "unreleased"]
+    assert version == (dated[0] if dated else "0.1.0")
