@@ -389,9 +389,10 @@ print(f"real scenes score {own_scores.mean():.1f} on average for their own class
 
 # %% [markdown]
 # The score leaves that of every real scene far behind, and yet you would not call this a star. It
-# can't be the step's fault, the gradient is right. The network has never been asked what it
-# thinks of pictures that no camera takes, and most pictures are of this kind: ascent finds them
-# first. Sections 2 to 4 keep the image where pictures live.
+# can't be the step's fault, the gradient is right. But the network was trained on scenes only.
+# Most arrays of pixels are nothing like a scene, and nothing in the training says what score they
+# should get. Ascent goes where the score rises fastest, and that leads away from scenes. Sections 2
+# to 4 keep the image closer to them.
 #
 # (The pictures are drawn about mid-grey, with their contrast stretched, for they may be faint or
 # glaring. Compare patterns from picture to picture, not brightness.)
@@ -1275,7 +1276,7 @@ pictures = {
 }
 biased_scenes, biased_classes = make_scenes(300, np.random.default_rng(1), "biased").tensors()
 figure, axes = plt.subplots(5, 10, figsize=(14, 7.6), layout="constrained")
-figure.suptitle("One world, four networks: textures, contours, crisp textures, and hues")
+figure.suptitle("One world, four networks, and what each draws for the ten classes")
 for row, (name, ten) in zip(axes, pictures.items(), strict=False):
     for ax, picture in zip(row, ten, strict=True):
         show(ax, picture)
@@ -1294,10 +1295,11 @@ plt.show()
 # `base` repeats the *texture* of each class all over the picture: dots for the disc, stripes for
 # the triangle, checkers for the star. There is hardly an outline. Nothing forced it to look at
 # the shape, since the texture tells the class as well, everywhere and at every rotation. `shape`,
-# which met every shape in every texture, gives *outlines*, beaded with any texture: the triangle's
-# point, arms that meet for the star, the heart's tip, the crescent's bow. (Pieces of outline, not
-# whole shapes.) `robust` draws textures like `base`, in cleaner patches on empty
-# ground and with less colour: what a small perturbation can fake, it had to give up. And `biased`
+# which met every shape in every texture, gives *pieces of outline* for some classes, beaded with
+# any texture: the triangle's point, arms that meet for the star, the heart's tip, the crescent's
+# bow. But its disc and its square are dots and patches, in which one could hardly see a shape.
+# `robust` draws textures like `base`, in cleaner patches on empty ground and with less colour:
+# what a small perturbation can fake, it had to give up. And `biased`
 # paints *hues*, those of the backgrounds it was trained on (last row); of a disc or a fish there
 # is no trace. (Two pictures hardly got away from the noise they started from, the star of `robust`
 # and the disc of `biased`: ascent can get stuck, and then says nothing.)
@@ -1306,45 +1308,64 @@ plt.show()
 # a second star adds to the score as much as the first. That is a fact about the architecture, not
 # about what the network believes a picture of a star to be.
 #
-# If two networks look for the same things, one should recognise what the other has drawn.
+# So the pictures suggest something, and leave much to the eye. Two measurements. If two networks
+# look for the same things, one should recognise what the other has drawn: that is the figure. And
+# what a network goes by shows best where shape and texture *disagree*: the table gives its answers
+# to scenes in which a shape wears the texture of another class.
 
 # %%
 recognised = np.zeros((4, 4))
 for row, ten in enumerate(pictures.values()):
     for column, model in enumerate(networks.values()):
         recognised[row, column] = (model(ten).argmax(1) == everything).sum().item()
-figure, ax = plt.subplots(figsize=(4.6, 3.8), layout="constrained")
-figure.suptitle("base and robust understand each other")
-ax.imshow(recognised, cmap="cividis", vmin=0, vmax=10)
+figure, ax = plt.subplots(figsize=(5.2, 4.2), layout="constrained")
+figure.suptitle("base and robust recognise most of each other's pictures, biased only its own")
+ax.imshow(recognised, cmap="Blues", vmin=0, vmax=14)
 for (row, column), value in np.ndenumerate(recognised):
-    colour = "black" if value > 5 else "white"
-    ax.text(column, row, f"{value:.0f}", ha="center", va="center", color=colour)
+    ax.text(column, row, f"{value:.0f} of 10", ha="center", va="center")
 ax.set_xticks(range(4), networks)
 ax.set_yticks(range(4), networks)
-ax.set(xlabel="pictures of ten classes that this network recognises", ylabel="drawn for")
+ax.set(xlabel="the network that is shown the pictures", ylabel="the network they were drawn for")
 plt.show()
 
+conflict = make_scenes(200, np.random.default_rng(11), "cue_conflict")
+conflict_images = (conflict.tensors()[0].to(device) - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)
+print("shape of one class, texture of another:   answers the shape   the texture")
+for name, model in networks.items():
+    with torch.no_grad():
+        answers = model(conflict_images).argmax(1).cpu().numpy()
+    by_shape, by_texture = (
+        (answers == truth).mean() for truth in (conflict.shape_class, conflict.texture_class)
+    )
+    print(f"{name:40} {by_shape:18.0%} {by_texture:13.0%}")
+
 # %% [markdown]
-# `base` and `robust` recognise nearly all of each other's pictures: both go by texture. Between
-# them and `shape` more gets lost, and the pictures of `biased` mean nothing to anyone else.
-# Guessing would give one out of ten.
+# `base` and `robust` recognise nearly all of each other's pictures. The pictures of `biased` mean
+# nothing to anyone else; guessing would give one out of ten. But don't read more into the figure:
+# `shape` recognises most of what was drawn for `base`, too, so `base`'s pictures hold some shape
+# after all, and yet the table says that the two go by opposite things. `base` and `robust` answer
+# with the texture nearly always, `shape` with the shape in most scenes, `biased` with neither. Ten
+# pictures couldn't have told you that.
 #
 # ### Question: what do the four look for?
 # ★★☆ · 15 minutes
 
 # %% [markdown] question="what_the_networks_look_for" points=4
-# Use the last two figures.
+# Use the last two figures and the table.
 #
-# 1. What does each of the four networks look for in its classes? Name what you see it by.
+# 1. What does each of the four networks look for in its classes? Name the picture, or the number,
+#    that you have it from.
 # 2. A colleague concludes: "`biased` has learned what a disc is: it gives its visualisation a
 #    higher score than any real disc." What is wrong with it, and with which measurement (not
 #    another picture) would you find out what the network relies on?
 #
 # ### BEGIN SOLUTION
-# 1 (2 points). base: the texture of the class (dots, stripes, checkers, …), repeated without the
-# shape. shape: pieces of outline (sides, corners, spikes) beaded with any texture; the filling
-# carries nothing of the class. robust: like base, but in cleaner patches on calm ground. biased:
-# plain hues, those of the training backgrounds, nothing of the object.
+# 1 (2 points). base: the texture of the class (dots, stripes, checkers, …), repeated with hardly
+# any shape; the table agrees. shape: the shape, by the table; the pictures show pieces of outline
+# for some classes (triangle, star, heart, crescent) and dots for disc and square, so either "the
+# shape, as the table says" or the outlines with their exceptions. robust: texture as base, by table
+# and pictures, in cleaner patches on calm ground. biased: plain hues, those of the training
+# backgrounds; neither shape nor texture in the table.
 # Half a point each; other words are fine where they match the figure.
 #
 # 2 (2 points). A visualisation is an optimum by construction: every network scores its own
@@ -1520,7 +1541,9 @@ plt.show()
 # (Above each picture: the channel's mean activation in it.) The first layer asks for a hue or for
 # a grating of one direction, the second for finer gratings and colours, the fourth for dots, waves
 # and corners. In the sixth the textures of whole classes appear, and several channels ask for
-# nearly the same one: no single channel *is* a class.
+# nearly the same one: no single channel *is* a class. (The lines along two sides in the upper rows
+# are where the border of the rolled picture lay in the last step. The network pads with zeros
+# there, so the gradient at the border is another one, and no later step has evened it out.)
 #
 # A **silent** channel shows the start image, only blurred. Its ReLU is shut at every place, so its
 # gradient is exactly zero and there is no way up from here. Starting from a different image (these
