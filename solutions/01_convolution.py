@@ -7,44 +7,34 @@
 #
 # | section | what you write | minutes |
 # |---|---|---|
-# | 1. A window slides over an image | `cross_correlate2d`, `convolve2d`, one answer in words | 40 |
-# | 2. The way back, on one channel | `kernel_gradient`, `input_gradient` | 25 |
-# | 3. The layer | `conv_forward_naive`, its gradients in three parts and in one loop | 85 |
-# | 4. The layer as a matrix product | `im2col`, `col2im`, and the two products | 60 |
-# | 5. Max pooling | its forward and its backward pass | 35 |
+# | 1. A window slides over an image | `cross_correlate2d`, `convolve2d`, one answer in words | 55 |
+# | 2. The way back, on one channel | `kernel_gradient`, `input_gradient` | 45 |
+# | 3. The layer | `conv_forward_naive`, its gradients in three parts and in one loop | 115 |
+# | 4. The layer as a matrix product | `im2col`, `col2im`, and the two products | 80 |
+# | 5. Max pooling | its forward and its backward pass | 45 |
 #
-# Every exercise is a function to finish. The cell beneath it is its test: **if it says nothing,
-# your function is right so far**; otherwise it says in one sentence what is wrong. When your work
-# is graded, other shapes, strides and numbers are tried as well. NumPy is all you need; loops are
-# welcome. No exercise calls one that you wrote before, so a slip costs you only once.
+# These are two or three sittings: sections 1 and 2, section 3, and the rest. Every exercise is a
+# function to finish. The cells beneath it are its tests, one for each thing that can go wrong. Each
+# answers **right so far**, or says in one sentence what is wrong. When your work is graded, other
+# shapes, strides and numbers are tried as well. NumPy is all you need; loops are welcome. No
+# exercise needs one that you wrote before, so a slip costs you only once.
 
 # %% given=true
 import numpy as np
 import scipy.signal
-import torch
 
-from utils.checks import (
-    check_close,
-    check_tuple,
-    eval_numerical_gradient_array,
-    rel_error,
-)
+from utils.checks import check_close, check_tuple, eval_numerical_gradient_array, rel_error
+from utils.guard import check_without
 
 
-def torch_conv(x, w, b, conv_param):
-    """What PyTorch's convolution layer gives, as an array: the judge of your forward pass."""
-    x, w, b = (torch.tensor(np.ascontiguousarray(array)) for array in (x, w, b))
-    return torch.nn.functional.conv2d(
-        x, w, b, stride=conv_param["stride"], padding=conv_param["pad"]
-    ).numpy()
-
-
-def torch_conv_backward(dout, x, w, conv_param):
-    """The gradients (dx, dw) that PyTorch finds for the layer: the judge of your backward pass."""
-    x, w = (torch.tensor(np.ascontiguousarray(array), requires_grad=True) for array in (x, w))
-    out = torch.nn.functional.conv2d(x, w, stride=conv_param["stride"], padding=conv_param["pad"])
-    gradients = torch.autograd.grad(out, (x, w), torch.tensor(np.ascontiguousarray(dout)))
-    return tuple(gradient.numpy() for gradient in gradients)
+def random_layer(seed, x_shape, w_shape, stride=1, pad=0):
+    """A convolution layer to test with, all of it float64: images, filters, biases, conv_param, and
+    an upstream gradient of its output's shape."""
+    rng = np.random.default_rng(seed)
+    x, w, b = (rng.standard_normal(shape) for shape in (x_shape, w_shape, w_shape[:1]))
+    H_out, W_out = (np.array(x_shape[2:]) + 2 * pad - w_shape[2:]) // stride + 1
+    dout = rng.standard_normal((len(x), len(w), H_out, W_out))
+    return x, w, b, {"stride": stride, "pad": pad}, dout
 
 
 # %% [markdown]
@@ -52,7 +42,7 @@ def torch_conv_backward(dout, x, w, conv_param):
 # (negative), white is zero, and the numbers stand in the cells, so that the picture can be read
 # in greyscale too.
 
-# %%
+# %% fold="How figures show numbers"
 import matplotlib.pyplot as plt
 from matplotlib.patches import Rectangle
 
@@ -91,7 +81,7 @@ def outline(ax, row, column, height, width, colour="black"):
 # see in a moment what the difference is, and in section 2 why it matters.
 #
 # ### Exercise: `cross_correlate2d`
-# ★☆☆ · 15 minutes
+# ★☆☆ · 20 minutes
 #
 # <details><summary>Hint</summary>
 #
@@ -101,13 +91,14 @@ def outline(ax, row, column, height, width, colour="black"):
 # </details>
 
 
-# %% exercise="cross_correlate2d"
+# %% exercise="cross_correlate2d" without="scipy, torch"
 def cross_correlate2d(x, kernel):
     """Slide a kernel over an image and add up the products at every place.
 
         y(r, c) = Σ_a Σ_b x(r + a, c + b) · kernel(a, b)
 
-    Only places where the kernel lies wholly inside the image count.
+    Only places where the kernel lies wholly inside the image count. Write it yourself: calling
+    SciPy or PyTorch costs a point.
 
     Args:
         x: image, float64 array (H, W).
@@ -125,42 +116,83 @@ def cross_correlate2d(x, kernel):
     ### END SOLUTION
 
 
-# %% test="cross_correlate2d" points=3
+# %% test="cross_correlate2d" points=1 aspect="one place"
 rng = np.random.default_rng(0)
-x, kernel = rng.standard_normal((5, 7)), rng.standard_normal((2, 3))
-expected = scipy.signal.correlate2d(x, kernel, "valid")
-windows = np.lib.stride_tricks.sliding_window_view(x, kernel.shape)
+x, kernel = rng.standard_normal((2, 3)), rng.standard_normal((2, 3))
+### BEGIN EXPECTED
+expected = reference.cross_correlate2d(x, kernel)
 mistakes = {
     "the kernel is flipped, which makes it a convolution": (
-        scipy.signal.convolve2d(x, kernel, "valid")
+        reference.cross_correlate2d(x, kernel[::-1, ::-1])
     ),
-    "the kernel is upside down": scipy.signal.correlate2d(x, kernel[::-1], "valid"),
-    "the kernel is flipped left to right": scipy.signal.correlate2d(x, kernel[:, ::-1], "valid"),
+    "the kernel is upside down": reference.cross_correlate2d(x, kernel[::-1]),
+    "the kernel is flipped left to right": reference.cross_correlate2d(x, kernel[:, ::-1]),
+    "the last row and the last column of windows are left out": np.zeros((0, 0)),
+    "the window is summed without the kernel's weights": np.array([[x.sum()]]),
+    "only the last product is kept": x[-1:, -1:] * kernel[-1, -1],
+    "the mean of the products is taken, not their sum": expected / kernel.size,
+    "the products aren't summed": x * kernel,
+}
+### END EXPECTED
+y = cross_correlate2d(x, kernel)
+name = "cross_correlate2d(x, kernel) for a kernel of the image's size"
+check_close(y, expected, name, mistakes=mistakes)
+
+# %% test="cross_correlate2d" points=1 aspect="every place"
+rng = np.random.default_rng(1)
+x, kernel = rng.standard_normal((5, 7)), rng.standard_normal((2, 3))
+### BEGIN EXPECTED
+expected = reference.cross_correlate2d(x, kernel)
+windows = np.lib.stride_tricks.sliding_window_view(x, kernel.shape)
+centred = np.zeros(x.shape)
+centred[:4, 1:6] = expected
+mistakes = {
+    "the kernel is flipped, which makes it a convolution": (
+        reference.cross_correlate2d(x, kernel[::-1, ::-1])
+    ),
+    "the kernel is upside down": reference.cross_correlate2d(x, kernel[::-1]),
+    "the kernel is flipped left to right": reference.cross_correlate2d(x, kernel[:, ::-1]),
     "the last row and the last column of windows are left out": expected[:-1, :-1],
-    "the image is padded": scipy.signal.correlate2d(x, kernel, "same"),
-    "the image is padded on all sides": scipy.signal.correlate2d(x, kernel, "full"),
+    "the image is padded": reference.cross_correlate2d(np.pad(x, ((1, 0), (1, 1))), kernel),
+    "the image is padded on all sides": reference.convolve2d(x, kernel[::-1, ::-1]),
+    "the image isn't padded, and the output's border stays zero": centred,
+    "the windows lie side by side": expected[::2, ::3],
     "the window is summed without the kernel's weights": windows.sum(axis=(2, 3)),
     "only the last product is kept": windows[:, :, -1, -1] * kernel[-1, -1],
     "the mean of the products is taken, not their sum": expected / kernel.size,
 }
+### END EXPECTED
 y = cross_correlate2d(x, kernel)
 check_close(y, expected, "cross_correlate2d(x, kernel)", mistakes=mistakes)
+
+# %% test="cross_correlate2d" points=1 aspect="general shapes"
+# Other images and kernels are tried here, down to a kernel of one pixel.
 ### BEGIN HIDDEN TESTS
 rng = np.random.default_rng(reference.seed)
 for shape, kernel_shape in [((6, 4), (3, 2)), ((4, 9), (1, 4)), ((3, 5), (3, 5)), ((2, 3), (1, 1))]:
     x, kernel = rng.standard_normal(shape), rng.standard_normal(kernel_shape)
+    expected = reference.cross_correlate2d(x, kernel)
     check_close(
         cross_correlate2d(x, kernel),
-        reference.cross_correlate2d(x, kernel),
+        expected,
         f"cross_correlate2d for an image {shape} and a kernel {kernel_shape}",
     )
 ### END HIDDEN TESTS
+
+# %% test="cross_correlate2d" points=1 aspect="written by hand"
+rng = np.random.default_rng(2)
+x, kernel = rng.standard_normal((4, 5)), rng.standard_normal((3, 2))
+### BEGIN EXPECTED
+expected = reference.cross_correlate2d(x, kernel)
+### END EXPECTED
+check_close(cross_correlate2d(x, kernel), expected, "cross_correlate2d(x, kernel)")
+check_without(cross_correlate2d)
 
 # %% [markdown]
 # Watch your function at work. Where your notebook can show sliders, the last one lets you move
 # the window yourself.
 
-# %%
+# %% fold="One output value is one window, multiplied by the kernel and summed"
 from ipywidgets import IntSlider
 
 from utils.figures import explore
@@ -208,10 +240,10 @@ explore(one_step, step=IntSlider(value=3, min=1, max=answer.size))
 # negative one where it turns back. Now the same thing on a photograph.
 
 # %%
-from sklearn.datasets import load_sample_image
+from utils.images import load_photograph
 
-photograph = load_sample_image("china.jpg")[:426] / 255
-photograph = photograph.reshape(213, 2, 320, 2, 3).mean(axis=(1, 3, 4))  # grey, at half the size
+photograph = load_photograph("china").mean(axis=2) / 255
+photograph = photograph[:426].reshape(213, 2, 320, 2).mean(axis=(1, 3))  # at half the size
 kernels = {
     "blur: the mean of 5 × 5 pixels": np.full((5, 5), 1 / 25),
     "vertical edges": np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]) / 4,
@@ -245,7 +277,7 @@ plt.show()
 # photograph (by the kernel's size less one), which you can't see at this scale.
 #
 # ### Exercise: `convolve2d`
-# ★★☆ · 15 minutes
+# ★★☆ · 20 minutes
 #
 # The **convolution** of mathematics has minus signs:
 #
@@ -271,11 +303,13 @@ plt.show()
 # </details>
 
 
-# %% exercise="convolve2d"
+# %% exercise="convolve2d" without="scipy, torch"
 def convolve2d(x, kernel):
     """Convolve an image with a kernel; outside the image x is zero.
 
         y(r, c) = Σ_a Σ_b x(r − a, c − b) · kernel(a, b)
+
+    Write it yourself: calling SciPy or PyTorch costs a point.
 
     Args:
         x: image, float64 array (H, W).
@@ -294,38 +328,80 @@ def convolve2d(x, kernel):
     ### END SOLUTION
 
 
-# %% test="convolve2d" points=3
-rng = np.random.default_rng(1)
-x, kernel = rng.standard_normal((4, 6)), rng.standard_normal((2, 3))
-expected = scipy.signal.convolve2d(x, kernel)
+# %% test="convolve2d" points=1 aspect="one pixel"
+kernel = np.random.default_rng(3).standard_normal((2, 3))
+x = np.zeros((3, 4))
+x[1, 2] = 0.6
+### BEGIN EXPECTED
+expected = reference.convolve2d(x, kernel)
 overwritten = np.zeros(expected.shape)
 for r, c in np.ndindex(x.shape):
     overwritten[r : r + 2, c : c + 3] = x[r, c] * kernel
 mistakes = {
     "the kernel is not flipped, which makes it a cross-correlation": (
-        scipy.signal.correlate2d(x, kernel)
+        reference.convolve2d(x, kernel[::-1, ::-1])
     ),
-    "the kernel is flipped upside down only": scipy.signal.convolve2d(x, kernel[:, ::-1]),
-    "the kernel is flipped left to right only": scipy.signal.convolve2d(x, kernel[::-1]),
-    "the kernel is transposed": scipy.signal.convolve2d(x, kernel.T),
-    "the kernel is transposed instead of flipped": scipy.signal.correlate2d(x, kernel.T),
-    "only stamps that lie wholly inside count": scipy.signal.convolve2d(x, kernel, "valid"),
-    "the output is cut to the image's size": scipy.signal.convolve2d(x, kernel, "same"),
+    "the kernel is flipped upside down only": reference.convolve2d(x, kernel[:, ::-1]),
+    "the kernel is flipped left to right only": reference.convolve2d(x, kernel[::-1]),
+    "the kernel is transposed": reference.convolve2d(x, kernel.T),
+    "the kernel is transposed instead of flipped": reference.convolve2d(x, kernel.T[::-1, ::-1]),
+    "only stamps that lie wholly inside count": expected[1:-1, 2:-2],
+    "the output is cut to the image's size": expected[:3, 1:5],
+    "the output is cut to the image's size on two sides": expected[:3, :4],
+    "stamps overwrite each other where they overlap, = where += belongs": overwritten,
+    "the stamp isn't scaled by its pixel's value": reference.convolve2d(x != 0, kernel),
+}
+### END EXPECTED
+y = convolve2d(x, kernel)
+check_close(y, expected, "convolve2d(x, kernel) for one bright pixel", mistakes=mistakes)
+
+# %% test="convolve2d" points=1 aspect="every pixel"
+rng = np.random.default_rng(4)
+x, kernel = rng.standard_normal((4, 6)), rng.standard_normal((2, 3))
+### BEGIN EXPECTED
+expected = reference.convolve2d(x, kernel)
+overwritten = np.zeros(expected.shape)
+for r, c in np.ndindex(x.shape):
+    overwritten[r : r + 2, c : c + 3] = x[r, c] * kernel
+mistakes = {
+    "the kernel is not flipped, which makes it a cross-correlation": (
+        reference.convolve2d(x, kernel[::-1, ::-1])
+    ),
+    "the kernel is flipped upside down only": reference.convolve2d(x, kernel[:, ::-1]),
+    "the kernel is flipped left to right only": reference.convolve2d(x, kernel[::-1]),
+    "the kernel is transposed": reference.convolve2d(x, kernel.T),
+    "the kernel is transposed instead of flipped": reference.convolve2d(x, kernel.T[::-1, ::-1]),
+    "only stamps that lie wholly inside count": expected[1:-1, 2:-2],
+    "the output is cut to the image's size": expected[:4, 1:7],
     "the output is cut to the image's size on two sides": expected[:4, :6],
     "stamps overwrite each other where they overlap, = where += belongs": overwritten,
 }
+### END EXPECTED
 y = convolve2d(x, kernel)
 check_close(y, expected, "convolve2d(x, kernel)", mistakes=mistakes)
+
+# %% test="convolve2d" points=1 aspect="general shapes"
+# Other images and kernels are tried here, and kernels larger than the image.
 ### BEGIN HIDDEN TESTS
 rng = np.random.default_rng(reference.seed)
 for shape, kernel_shape in [((5, 3), (3, 2)), ((3, 8), (1, 4)), ((2, 3), (4, 5)), ((3, 2), (1, 1))]:
     x, kernel = rng.standard_normal(shape), rng.standard_normal(kernel_shape)
+    expected = reference.convolve2d(x, kernel)
     check_close(
         convolve2d(x, kernel),
-        reference.convolve2d(x, kernel),
+        expected,
         f"convolve2d for an image {shape} and a kernel {kernel_shape}",
     )
 ### END HIDDEN TESTS
+
+# %% test="convolve2d" points=1 aspect="written by hand"
+rng = np.random.default_rng(5)
+x, kernel = rng.standard_normal((3, 5)), rng.standard_normal((3, 2))
+### BEGIN EXPECTED
+expected = reference.convolve2d(x, kernel)
+### END EXPECTED
+check_close(convolve2d(x, kernel), expected, "convolve2d(x, kernel)")
+check_without(convolve2d)
 
 # %% [markdown]
 # An image with one bright pixel tells the two apart.
@@ -358,7 +434,7 @@ plt.show()
 # that lie wholly inside.
 #
 # ### Question: why flip?
-# ★★☆ · 10 minutes
+# ★★☆ · 15 minutes
 
 # %% [markdown] question="why_flip" points=4
 # The layer that deep learning calls a convolution computes a cross-correlation.
@@ -393,24 +469,26 @@ plt.show()
 # $\partial L / \partial y$, which we call `dout`. The rest is the chain rule, and everything in it
 # is decided by *who touches whom*.
 #
-# **The kernel.** Since $y(r, c) = \sum_a \sum_b x(r + a, c + b)\, k(a, b)$, the weight $k(a', b')$
-# meets the pixel $x(r + a', c + b')$ on the way to $y(r, c)$, and it does so for every output:
+# **The kernel.** One kernel looks at all $N$ images of a batch. In
+# $y(n, r, c) = \sum_a \sum_b x(n, r + a, c + b)\, k(a, b)$, the weight $k(a', b')$ meets the pixel
+# $x(n, r + a', c + b')$ on the way to $y(n, r, c)$, and it does so for every output of every image:
 #
 # $$\frac{\partial L}{\partial k(a', b')}
-#   = \sum_r \sum_c \frac{\partial L}{\partial y(r, c)}\; x(r + a',\; c + b')$$
+#   = \sum_n \sum_r \sum_c \frac{\partial L}{\partial y(n, r, c)}\; x(n,\; r + a',\; c + b')$$
 #
-# This is the cross-correlation of the input with the upstream gradient, which now plays the
-# kernel's part.
+# For each image this is the cross-correlation of the input with the upstream gradient, which now
+# plays the kernel's part; and what the images say of their common kernel adds up.
 #
-# **The input.** The pixel $x(r', c')$ is touched by the output $y(r' - a, c' - b)$ through the
-# weight $k(a, b)$:
+# **The input.** The pixel $x(n, r', c')$ is touched by the output $y(n, r' - a, c' - b)$ through
+# the weight $k(a, b)$, and by no other image's output:
 #
-# $$\frac{\partial L}{\partial x(r', c')}
-#   = \sum_a \sum_b \frac{\partial L}{\partial y(r' - a,\; c' - b)}\; k(a, b)$$
+# $$\frac{\partial L}{\partial x(n, r', c')}
+#   = \sum_a \sum_b \frac{\partial L}{\partial y(n,\; r' - a,\; c' - b)}\; k(a, b)$$
 #
-# There are the minus signs: it is the convolution of the upstream gradient with the kernel.
+# There are the minus signs: it is the convolution of the upstream gradient with the kernel, image
+# by image.
 
-# %%
+# %% fold="A weight touches a window of the input, a pixel a window of the output"
 figure, axes = plt.subplots(2, 3, figsize=(10, 5.6), layout="constrained")
 figure.suptitle("A weight touches a window of the input, a pixel a window of the output")
 input_shape, kernel_shape, output_shape = (6, 7), (3, 3), (4, 5)
@@ -445,117 +523,186 @@ plt.show()
 # whole window fits. In the sum, the outputs that don't exist count as zero.
 #
 # ### Exercise: `kernel_gradient`
-# ★☆☆ · 10 minutes
+# ★★☆ · 15 minutes
 #
-# From here on, use `scipy.signal.correlate2d(…, mode="valid")` and
-# `scipy.signal.convolve2d(…, mode="full")` where you want your two functions: they compute the
-# same, and a slip in yours won't cost you here.
+# From here on you may call SciPy as well: `scipy.signal.correlate2d` and `scipy.signal.convolve2d`
+# are your two functions for one image, with a `mode` that says what happens at the border.
 
 
 # %% exercise="kernel_gradient"
 def kernel_gradient(x, dout):
-    """The gradient of the loss for the kernel of y = cross_correlate2d(x, kernel).
+    """The gradient of the loss for a kernel that was slid over a batch of images.
 
-        dkernel(a, b) = Σ_r Σ_c dout(r, c) · x(r + a, c + b)
+    For each image n, y[n] is the cross-correlation of x[n] with the kernel.
 
     Args:
-        x: the image, float64 array (H, W).
-        dout: upstream gradient ∂L/∂y, float64 array (H − kH + 1, W − kW + 1).
+        x: the images, float64 array (N, H, W).
+        dout: upstream gradient ∂L/∂y, float64 array (N, H − kH + 1, W − kW + 1).
 
     Returns:
-        dkernel: ∂L/∂kernel, float64 array (kH, kW).
+        dkernel: ∂L/∂kernel, summed over the images, float64 array (kH, kW).
     """
     ### BEGIN SOLUTION
-    return scipy.signal.correlate2d(x, dout, mode="valid")
+    H_out, W_out = dout.shape[1:]
+    dkernel = np.zeros((x.shape[1] - H_out + 1, x.shape[2] - W_out + 1))
+    for a, b in np.ndindex(dkernel.shape):
+        dkernel[a, b] = np.sum(dout * x[:, a : a + H_out, b : b + W_out])
+    return dkernel
     ### END SOLUTION
 
 
-# %% test="kernel_gradient" points=2
-rng = np.random.default_rng(2)
-x, dout, kernel = rng.standard_normal((6, 7)), rng.standard_normal((5, 5)), np.zeros((2, 3))
-_, dw = torch_conv_backward(
-    dout[None, None], x[None, None], kernel[None, None], {"stride": 1, "pad": 0}
-)
-expected = dw[0, 0]
+# %% test="kernel_gradient" points=1 aspect="one image"
+rng = np.random.default_rng(6)
+x, dout = rng.standard_normal((1, 6, 7)), rng.standard_normal((1, 5, 5))
+### BEGIN EXPECTED
+expected = reference.kernel_gradient(x, dout)
+image, upstream = x[0], dout[0]
 mistakes = {
-    "dout is flipped, as in a convolution": scipy.signal.convolve2d(x, dout, "valid"),
+    "dout is flipped, as in a convolution": reference.kernel_gradient(x, dout[:, ::-1, ::-1]),
     "the gradient comes out flipped, as with exchanged arguments": expected[::-1, ::-1],
-    "x is padded": scipy.signal.correlate2d(x, dout, "full"),
-    "x is padded, and dout is flipped": scipy.signal.convolve2d(x, dout, "full"),
-    "x is padded to keep its size": scipy.signal.correlate2d(x, dout, "same"),
-    "the mean over the outputs is taken, not the sum": expected / dout.size,
-    "dout is left out": scipy.signal.correlate2d(x, np.ones(dout.shape), "valid"),
+    "x is padded": reference.convolve2d(image, upstream[::-1, ::-1]),
+    "x is padded, and dout is flipped": reference.convolve2d(image, upstream),
+    "x is padded to keep its size": reference.convolve2d(image, upstream[::-1, ::-1])[2:-2, 2:-2],
+    "the mean over the outputs is taken, not the sum": expected / upstream.size,
+    "dout is left out": reference.kernel_gradient(x, np.ones(dout.shape)),
+    "the gradient keeps an axis for the images: they share one kernel": expected[None],
 }
+### END EXPECTED
+dkernel = kernel_gradient(x, dout)
+check_close(dkernel, expected, "kernel_gradient(x, dout) for one image", mistakes=mistakes)
+
+# %% test="kernel_gradient" points=1 aspect="a batch"
+rng = np.random.default_rng(7)
+x, dout = rng.standard_normal((3, 6, 7)), rng.standard_normal((3, 5, 5))
+### BEGIN EXPECTED
+expected = reference.kernel_gradient(x, dout)
+of_images = np.stack([reference.kernel_gradient(x[[n]], dout[[n]]) for n in range(3)])
+mistakes = {
+    "the images aren't summed: they share one kernel": of_images,
+    "only the first image counts": of_images[0],
+    "only the last image counts": of_images[-1],
+    "the mean over the images is taken, not the sum": expected / 3,
+    "the mean over the outputs is taken, not the sum": expected / 25,
+    "the mean over images and outputs is taken, not the sum": expected / 75,
+    "every image meets the upstream gradient of all images": (
+        reference.kernel_gradient(x.sum(axis=0, keepdims=True), dout.sum(axis=0, keepdims=True))
+    ),
+}
+### END EXPECTED
 dkernel = kernel_gradient(x, dout)
 check_close(dkernel, expected, "kernel_gradient(x, dout)", mistakes=mistakes)
+
+# %% test="kernel_gradient" points=1 aspect="general shapes"
+# Other batches are tried here, and kernels from one pixel to the whole image.
 ### BEGIN HIDDEN TESTS
 rng = np.random.default_rng(reference.seed)
-for shape, dout_shape in [((5, 8), (3, 4)), ((6, 3), (6, 1)), ((4, 5), (1, 1)), ((3, 4), (3, 4))]:
-    x, dout = rng.standard_normal(shape), rng.standard_normal(dout_shape)
+for N, shape, dout_shape in [
+    (2, (5, 8), (3, 4)),
+    (4, (6, 3), (6, 1)),
+    (1, (4, 5), (1, 1)),
+    (3, (3, 4), (3, 4)),
+]:
+    x, dout = rng.standard_normal((N, *shape)), rng.standard_normal((N, *dout_shape))
+    expected = reference.kernel_gradient(x, dout)
     check_close(
         kernel_gradient(x, dout),
-        reference.kernel_gradient(x, dout),
-        f"kernel_gradient for an image {shape} and an upstream gradient {dout_shape}",
+        expected,
+        f"kernel_gradient for x {x.shape} and dout {dout.shape}",
     )
 ### END HIDDEN TESTS
 
 # %% [markdown]
 # ### Exercise: `input_gradient`
-# ★☆☆ · 10 minutes
+# ★★☆ · 15 minutes
+#
+# <details><summary>Hint</summary>
+#
+# Or hand out, weight by weight: the weight $k(a, b)$ sends all of `dout` back, scaled by itself, to
+# the pixels that it has met. They are a window of `dx` that begins at row $a$ and column $b$.
+#
+# </details>
 
 
 # %% exercise="input_gradient"
 def input_gradient(dout, kernel):
-    """The gradient of the loss for the image of y = cross_correlate2d(x, kernel).
+    """The gradient of the loss for a batch of images that a kernel was slid over.
 
-        dx(r, c) = Σ_a Σ_b dout(r − a, c − b) · kernel(a, b),   dout being zero outside its borders
+    For each image n, y[n] is the cross-correlation of x[n] with the kernel. Outside of its borders
+    dout counts as zero.
 
     Args:
-        dout: upstream gradient ∂L/∂y, float64 array (H − kH + 1, W − kW + 1).
+        dout: upstream gradient ∂L/∂y, float64 array (N, H − kH + 1, W − kW + 1).
         kernel: float64 array (kH, kW).
 
     Returns:
-        dx: ∂L/∂x, float64 array (H, W).
+        dx: ∂L/∂x, float64 array (N, H, W).
     """
     ### BEGIN SOLUTION
-    return scipy.signal.convolve2d(dout, kernel, mode="full")
+    N, H_out, W_out = dout.shape
+    dx = np.zeros((N, H_out + kernel.shape[0] - 1, W_out + kernel.shape[1] - 1))
+    for a, b in np.ndindex(kernel.shape):
+        dx[:, a : a + H_out, b : b + W_out] += dout * kernel[a, b]
+    return dx
     ### END SOLUTION
 
 
-# %% test="input_gradient" points=2
-rng = np.random.default_rng(3)
-dout, kernel, x = rng.standard_normal((4, 5)), rng.standard_normal((2, 3)), np.zeros((5, 7))
-dx, _ = torch_conv_backward(
-    dout[None, None], x[None, None], kernel[None, None], {"stride": 1, "pad": 0}
-)
-expected = dx[0, 0]
+# %% test="input_gradient" points=1 aspect="one image"
+rng = np.random.default_rng(8)
+dout, kernel = rng.standard_normal((1, 4, 5)), rng.standard_normal((2, 3))
+### BEGIN EXPECTED
+expected = reference.input_gradient(dout, kernel)
+unflipped = reference.input_gradient(dout, kernel[::-1, ::-1])
 mistakes = {
-    "the kernel is not flipped, as in a cross-correlation": scipy.signal.correlate2d(dout, kernel),
-    "the gradient comes out flipped": expected[::-1, ::-1],
-    "the kernel is flipped upside down only": scipy.signal.convolve2d(dout, kernel[:, ::-1]),
-    "the kernel is flipped left to right only": scipy.signal.convolve2d(dout, kernel[::-1]),
-    "the kernel is transposed instead of flipped": scipy.signal.correlate2d(dout, kernel.T),
-    "dout is not padded": scipy.signal.convolve2d(dout, kernel, "valid"),
-    "dout is not padded, and the kernel not flipped": (
-        scipy.signal.correlate2d(dout, kernel, "valid")
+    "the kernel is not flipped, as in a cross-correlation": unflipped,
+    "the gradient comes out flipped": expected[:, ::-1, ::-1],
+    "the kernel is flipped upside down only": reference.input_gradient(dout, kernel[:, ::-1]),
+    "the kernel is flipped left to right only": reference.input_gradient(dout, kernel[::-1]),
+    "the kernel is transposed instead of flipped": (
+        reference.input_gradient(dout, kernel.T[::-1, ::-1])
     ),
-    "the gradient is cut to dout's size": scipy.signal.convolve2d(dout, kernel, "same"),
+    "dout is not padded": expected[:, 1:-1, 2:-2],
+    "dout is not padded, and the kernel not flipped": unflipped[:, 1:-1, 2:-2],
+    "the gradient is cut to dout's size": expected[:, :4, 1:6],
 }
+### END EXPECTED
+dx = input_gradient(dout, kernel)
+check_close(dx, expected, "input_gradient(dout, kernel) for one image", mistakes=mistakes)
+
+# %% test="input_gradient" points=1 aspect="a batch"
+rng = np.random.default_rng(9)
+dout, kernel = rng.standard_normal((3, 4, 5)), rng.standard_normal((2, 3))
+### BEGIN EXPECTED
+expected = reference.input_gradient(dout, kernel)
+mistakes = {
+    "the images are summed: each has a gradient of its own": expected.sum(axis=0),
+    "the mean over the images is taken: each has a gradient of its own": expected.mean(axis=0),
+    "each image gets a share of its gradient only": expected / 3,
+    "only the first image gets its gradient": expected[:1],
+    "only the last image gets its gradient": expected * np.array([0, 0, 1])[:, None, None],
+    "the kernel is not flipped, as in a cross-correlation": (
+        reference.input_gradient(dout, kernel[::-1, ::-1])
+    ),
+}
+### END EXPECTED
 dx = input_gradient(dout, kernel)
 check_close(dx, expected, "input_gradient(dout, kernel)", mistakes=mistakes)
+
+# %% test="input_gradient" points=1 aspect="general shapes"
+# Other batches and kernels are tried here, and kernels larger than dout.
 ### BEGIN HIDDEN TESTS
 rng = np.random.default_rng(reference.seed)
 for dout_shape, kernel_shape in [
-    ((5, 3), (3, 2)),
-    ((2, 2), (4, 3)),
-    ((1, 1), (2, 3)),
-    ((3, 4), (1, 1)),
+    ((2, 5, 3), (3, 2)),
+    ((3, 2, 2), (4, 3)),
+    ((1, 1, 1), (2, 3)),
+    ((4, 3, 4), (1, 1)),
 ]:
     dout, kernel = rng.standard_normal(dout_shape), rng.standard_normal(kernel_shape)
+    expected = reference.input_gradient(dout, kernel)
     check_close(
         input_gradient(dout, kernel),
-        reference.input_gradient(dout, kernel),
-        f"input_gradient for an upstream gradient {dout_shape} and a kernel {kernel_shape}",
+        expected,
+        f"input_gradient for dout {dout_shape} and a kernel {kernel_shape}",
     )
 ### END HIDDEN TESTS
 
@@ -581,7 +728,7 @@ def loss(kernel):
 
 
 dout = 1 - np.tanh(cross_correlate2d(x, kernel)) ** 2
-gradient = kernel_gradient(x, dout)
+gradient = kernel_gradient(x[None], dout[None])
 
 steps = np.logspace(-14, 0, 43)
 directions = rng.standard_normal((10, 3, 3))
@@ -591,11 +738,10 @@ for h in steps:
     above, at, below = (
         np.array([loss(kernel + shift * d) for d in directions]) for shift in (h, 0, -h)
     )
-    errors["forward"].append(np.abs((above - at) / h - exact).mean() / np.abs(exact).mean())
-    errors["central"].append(
-        np.abs((above - below) / (2 * h) - exact).mean() / np.abs(exact).mean()
-    )
+    for name, slope in {"forward": (above - at) / h, "central": (above - below) / (2 * h)}.items():
+        errors[name].append(np.abs(slope - exact).mean() / np.abs(exact).mean())
 
+# %%
 figure, ax = plt.subplots(figsize=(8, 4.8), layout="constrained")
 ax.loglog(steps, errors["forward"], color="#E69F00", marker="s", markersize=4)
 ax.loglog(steps, errors["central"], color="#0072B2", marker="o", markersize=4)
@@ -636,7 +782,7 @@ plt.show()
 # and likewise for its width. Wherever we call your layer, this division leaves no remainder.
 #
 # ### Exercise: `conv_forward_naive`
-# ★★☆ · 20 minutes
+# ★★☆ · 30 minutes
 #
 # <details><summary>Hint</summary>
 #
@@ -646,9 +792,11 @@ plt.show()
 # </details>
 
 
-# %% exercise="conv_forward_naive"
+# %% exercise="conv_forward_naive" without="torch"
 def conv_forward_naive(x, w, b, conv_param):
     """The forward pass of a convolution layer.
+
+    Write it yourself: calling PyTorch costs a point.
 
     Args:
         x: images, float64 array (N, C, H, W).
@@ -676,63 +824,146 @@ def conv_forward_naive(x, w, b, conv_param):
     ### END SOLUTION
 
 
-# %% test="conv_forward_naive" points=5
-rng = np.random.default_rng(5)
-x, w = rng.standard_normal((2, 3, 5, 7)), rng.standard_normal((4, 3, 3, 3))
-b = rng.standard_normal(4)
-flipped, transposed, bias = np.flip(w, (2, 3)), w.swapaxes(2, 3), b[:, None, None]
-for stride, pad in [(1, 0), (1, 2), (2, 1)]:
-    conv_param, no_pad = {"stride": stride, "pad": pad}, {"stride": stride, "pad": 0}
-    expected = torch_conv(x, w, b, conv_param)
-    dense = torch_conv(x, w, b, {"stride": 1, "pad": pad})
+# %% test="conv_forward_naive" points=1 aspect="one channel, one filter"
+x, w, b, conv_param, _ = random_layer(10, (1, 1, 5, 6), (1, 1, 3, 2))
+### BEGIN EXPECTED
+expected = reference.conv_forward_naive(x, w, b, conv_param)[0]
+windows = np.lib.stride_tricks.sliding_window_view(x, (3, 2), axis=(2, 3))
+mistakes = {
+    "the kernel is flipped, as in a convolution": (
+        reference.conv_forward_naive(x, w[:, :, ::-1, ::-1], b, conv_param)[0]
+    ),
+    "the kernel is transposed": (
+        reference.conv_forward_naive(x, w.swapaxes(2, 3), b, conv_param)[0]
+    ),
+    "the bias is missing": expected - b,
+    "the bias is subtracted": expected - 2 * b,
+    "the bias is added once per weight": expected + 5 * b,
+    "the last row and the last column of windows are left out": expected[:, :, :-1, :-1],
+    "only the last product is kept": windows[..., -1, -1] * w[..., -1, -1] + b,
+    "the mean over the window is taken, not the sum": (expected - b) / 6 + b,
+}
+### END EXPECTED
+call = "conv_forward_naive for one channel and one filter"
+out, _ = check_tuple(conv_forward_naive(x, w, b, conv_param), ("out", "cache"), call)
+check_close(out, expected, f"out of {call}", mistakes=mistakes)
+
+# %% test="conv_forward_naive" points=2 aspect="channels, filters and a batch"
+x, w, b, conv_param, _ = random_layer(11, (2, 3, 5, 6), (4, 3, 3, 2))
+### BEGIN EXPECTED
+expected = reference.conv_forward_naive(x, w, b, conv_param)[0]
+bias = b[:, None, None]
+of_channels = [
+    reference.conv_forward_naive(x[:, [i]], w[:, [i]], b, conv_param)[0] for i in range(3)
+]
+mistakes = {
+    "the bias is missing": expected - bias,
+    "the bias is added once per channel": expected + 2 * bias,
+    "the bias is added once per weight": expected + 17 * bias,
+    "only the first channel counts": of_channels[0],
+    "only the last channel counts": of_channels[-1],
+    "the mean over the channels is taken, not the sum": (expected - bias) / 3 + bias,
+    "only the first image is computed": np.stack([expected[0], 0 * expected[1]]),
+    "only the last image is computed": np.stack([0 * expected[0], expected[1]]),
+    "all images get the last one's result": np.stack([expected[1], expected[1]]),
+    "all filters get the first one's result": expected[:, [0, 0, 0, 0]],
+    "the mean over the window is taken, not the sum": (expected - bias) / 18 + bias,
+}
+### END EXPECTED
+call = "conv_forward_naive for two images, three channels and four filters"
+out, _ = check_tuple(conv_forward_naive(x, w, b, conv_param), ("out", "cache"), call)
+check_close(out, expected, f"out of {call}", mistakes=mistakes)
+
+# %% test="conv_forward_naive" points=1 aspect="padding"
+for pad in (1, 2):
+    x, w, b, conv_param, _ = random_layer(12, (2, 3, 5, 6), (4, 3, 3, 2), pad=pad)
+    no_pad = {"stride": 1, "pad": 0}
+    ### BEGIN EXPECTED
+    expected = reference.conv_forward_naive(x, w, b, conv_param)[0]
     two_sides = np.pad(x, ((0, 0), (0, 0), (pad, 0), (pad, 0)))
+    height_only = np.pad(x, ((0, 0), (0, 0), (pad, pad), (0, 0)))
     repeated = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)), mode="edge")
     mistakes = {
-        "the kernel is flipped, as in a convolution": torch_conv(x, flipped, b, conv_param),
-        "the kernel is transposed": torch_conv(x, transposed, b, conv_param),
-        "the bias is missing": expected - bias,
-        "the bias is added once per channel": expected + 2 * bias,
-        "the bias is added once per weight": expected + 26 * bias,
-        "only the first channel counts": torch_conv(x[:, :1], w[:, :1], b, conv_param),
-        "only the last channel counts": torch_conv(x[:, -1:], w[:, -1:], b, conv_param),
-        "only the first image is computed": np.stack([expected[0], 0 * expected[1]]),
-        "all images get the last one's result": np.stack([expected[1], expected[1]]),
-        "the padding is missing": torch_conv(x, w, b, no_pad),
-        "only two of the four sides are padded": torch_conv(two_sides, w, b, no_pad),
-        "the padding repeats the border, not zeros": torch_conv(repeated, w, b, no_pad),
-        "the stride is ignored": dense,
-        "the stride is ignored where the window is placed": (
-            dense[:, :, : expected.shape[2], : expected.shape[3]]
+        "the padding is missing": reference.conv_forward_naive(x, w, b, no_pad)[0],
+        "only two of the four sides are padded": (
+            reference.conv_forward_naive(two_sides, w, b, no_pad)[0]
         ),
-        "the mean over the window is taken, not the sum": (expected - bias) / 27 + bias,
+        "only the height is padded": reference.conv_forward_naive(height_only, w, b, no_pad)[0],
+        "the padding repeats the border, not zeros": (
+            reference.conv_forward_naive(repeated, w, b, no_pad)[0]
+        ),
+        "the padding is one wide, whatever pad says": (
+            reference.conv_forward_naive(x, w, b, {"stride": 1, "pad": 1})[0]
+        ),
     }
-    call = f"conv_forward_naive at stride {stride}, pad {pad}"
-    result = conv_forward_naive(x, w, b, conv_param)
-    out, cache = check_tuple(result, ("out", "cache"), call)
+    ### END EXPECTED
+    call = f"conv_forward_naive at pad {pad}"
+    out, _ = check_tuple(conv_forward_naive(x, w, b, conv_param), ("out", "cache"), call)
     check_close(out, expected, f"out of {call}", mistakes=mistakes)
-    cached = check_tuple(cache, ("x", "w", "b", "conv_param"), f"cache of {call}")
-    for name, value, input_ in zip("xwb", cached, (x, w, b), strict=False):
-        check_close(value, input_, f"{name} in the cache of {call}")
+
+# %% test="conv_forward_naive" points=1 aspect="stride"
+x, w, b, conv_param, _ = random_layer(13, (2, 3, 5, 6), (4, 3, 3, 2), stride=2, pad=1)
+### BEGIN EXPECTED
+expected = reference.conv_forward_naive(x, w, b, conv_param)[0]
+dense = reference.conv_forward_naive(x, w, b, {"stride": 1, "pad": 1})[0]
+mistakes = {
+    "the stride is ignored": dense,
+    "the stride is ignored where the window is placed": dense[:, :, :3, :4],
+    "the stride is heeded for the height only": dense[:, :, ::2],
+    "the stride is heeded for the width only": dense[:, :, :, ::2],
+    "the last row and the last column of windows are left out": expected[:, :, :-1, :-1],
+}
+### END EXPECTED
+call = "conv_forward_naive at stride 2, pad 1"
+out, _ = check_tuple(conv_forward_naive(x, w, b, conv_param), ("out", "cache"), call)
+check_close(out, expected, f"out of {call}", mistakes=mistakes)
+
+# %% test="conv_forward_naive" points=1 aspect="the cache"
+x, w, b, conv_param, _ = random_layer(14, (2, 3, 5, 6), (4, 3, 3, 2), pad=1)
+### BEGIN EXPECTED
+expected = reference.conv_forward_naive(x, w, b, conv_param)[0]
+mistakes = {"it is the padded x": np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))}
+### END EXPECTED
+call = "conv_forward_naive at pad 1"
+out, cache = check_tuple(conv_forward_naive(x, w, b, conv_param), ("out", "cache"), call)
+check_close(out, expected, f"out of {call}")
+cached = check_tuple(cache, ("x", "w", "b", "conv_param"), f"the cache of {call}")
+check_close(cached[0], x, f"x in the cache of {call}", mistakes=mistakes)
+check_close(cached[1], w, f"w in the cache of {call}")
+check_close(cached[2], b, f"b in the cache of {call}")
+assert cached[3] == conv_param, f"conv_param in the cache of {call} isn't the one handed in."
+
+# %% test="conv_forward_naive" points=1 aspect="general shapes"
+# Layers of other shapes, strides and paddings are tried here.
 ### BEGIN HIDDEN TESTS
-rng = np.random.default_rng(reference.seed)
-for N, C, F, H, W, kH, kW, stride, pad in [
-    (2, 2, 3, 6, 5, 2, 3, 2, 1),
-    (1, 1, 1, 4, 4, 4, 4, 1, 0),
-    (3, 4, 2, 4, 7, 1, 1, 3, 0),
-    (2, 3, 5, 3, 6, 3, 2, 1, 2),
+for x_shape, w_shape, stride, pad in [
+    ((2, 2, 6, 5), (3, 2, 2, 3), 2, 1),
+    ((1, 1, 4, 4), (1, 1, 4, 4), 1, 0),
+    ((3, 4, 4, 7), (2, 4, 1, 1), 3, 0),
+    ((2, 3, 3, 6), (5, 3, 3, 2), 1, 2),
 ]:
-    x, w = rng.standard_normal((N, C, H, W)), rng.standard_normal((F, C, kH, kW))
-    b, conv_param = rng.standard_normal(F), {"stride": stride, "pad": pad}
+    x, w, b, conv_param, _ = random_layer(reference.seed, x_shape, w_shape, stride, pad)
+    expected = reference.conv_forward_naive(x, w, b, conv_param)[0]
     check_close(
         conv_forward_naive(x, w, b, conv_param)[0],
-        reference.conv_forward_naive(x, w, b, conv_param)[0],
-        f"conv_forward_naive for x {x.shape}, w {w.shape}, stride {stride}, pad {pad}",
+        expected,
+        f"out of conv_forward_naive for x {x_shape}, w {w_shape}, stride {stride}, pad {pad}",
     )
 ### END HIDDEN TESTS
 
+# %% test="conv_forward_naive" points=1 aspect="written by hand"
+x, w, b, conv_param, _ = random_layer(15, (2, 3, 5, 6), (4, 3, 3, 2))
+### BEGIN EXPECTED
+expected = reference.conv_forward_naive(x, w, b, conv_param)[0]
+### END EXPECTED
+call = "conv_forward_naive(x, w, b, conv_param)"
+out, _ = check_tuple(conv_forward_naive(x, w, b, conv_param), ("out", "cache"), call)
+check_close(out, expected, f"out of {call}")
+check_without(conv_forward_naive)
+
 # %% [markdown]
 # ### Exercise: `conv_backward_kernel`
-# ★★☆ · 20 minutes
+# ★★☆ · 25 minutes
 #
 # Section 2 has already told you the answer for one image, one channel and stride 1. For a whole
 # layer, filter $f$ is used on every image, and its slice $i$ only meets channel $i$:
@@ -748,9 +979,11 @@ for N, C, F, H, W, kH, kW, stride, pad in [
 # </details>
 
 
-# %% exercise="conv_backward_kernel"
+# %% exercise="conv_backward_kernel" without="torch"
 def conv_backward_kernel(dout, cache):
     """The gradient of a convolution layer for its filters: cross-correlate input and dout.
+
+    Write it yourself: calling PyTorch costs a point.
 
     Args:
         dout: upstream gradient, float64 array (N, F, H_out, W_out).
@@ -772,52 +1005,104 @@ def conv_backward_kernel(dout, cache):
     ### END SOLUTION
 
 
-# %% test="conv_backward_kernel" points=3
-rng = np.random.default_rng(6)
-x, w = rng.standard_normal((2, 3, 5, 7)), rng.standard_normal((4, 3, 3, 3))
-for stride, pad in [(1, 0), (1, 1), (2, 1)]:
-    conv_param = {"stride": stride, "pad": pad}
-    H_out, W_out = (2 + 2 * pad) // stride + 1, (4 + 2 * pad) // stride + 1
-    dout = rng.standard_normal((2, 4, H_out, W_out))
-    flipped = np.flip(dout, (2, 3))
-    _, expected = torch_conv_backward(dout, x, w, conv_param)
-    x_padded = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
-    corner, dense = x_padded[:, :, : H_out + 2, : W_out + 2], {"stride": 1, "pad": 0}
+# %% test="conv_backward_kernel" points=1 aspect="one channel, one filter"
+x, w, b, conv_param, dout = random_layer(16, (1, 1, 5, 6), (1, 1, 3, 2))
+cache = (x, w, b, conv_param)
+### BEGIN EXPECTED
+expected = reference.conv_backward_kernel(dout, cache)
+mistakes = {
+    "dout is flipped, as in a convolution": (
+        reference.conv_backward_kernel(dout[:, :, ::-1, ::-1], cache)
+    ),
+    "the gradient comes out flipped": expected[:, :, ::-1, ::-1],
+    "dout is left out": reference.conv_backward_kernel(np.ones(dout.shape), cache),
+    "only the last output counts, = where += belongs": (dout[:, :, -1:, -1:] * x[:, :, -3:, -2:]),
+    "the mean over the outputs is taken, not the sum": expected / 15,
+}
+### END EXPECTED
+dw = conv_backward_kernel(dout, cache)
+call = "conv_backward_kernel for one channel and one filter"
+check_close(dw, expected, call, mistakes=mistakes)
+
+# %% test="conv_backward_kernel" points=1 aspect="channels, filters and a batch"
+x, w, b, conv_param, dout = random_layer(17, (2, 3, 5, 6), (4, 3, 3, 2))
+cache = (x, w, b, conv_param)
+### BEGIN EXPECTED
+expected = reference.conv_backward_kernel(dout, cache)
+mistakes = {
+    "only the first image counts": (
+        reference.conv_backward_kernel(dout[:1], (x[:1], w, b, conv_param))
+    ),
+    "only the last image counts": (
+        reference.conv_backward_kernel(dout[1:], (x[1:], w, b, conv_param))
+    ),
+    "the mean over the batch is taken, not the sum": expected / 2,
+    "the mean over the outputs is taken, not the sum": expected / 15,
+    "the mean over images and outputs is taken, not the sum": expected / 30,
+    "all channels share one gradient": expected.sum(axis=1, keepdims=True).repeat(3, axis=1),
+    "all filters share one gradient": expected.sum(axis=0, keepdims=True).repeat(4, axis=0),
+    "filters and channels are exchanged": expected.swapaxes(0, 1),
+}
+### END EXPECTED
+dw = conv_backward_kernel(dout, cache)
+call = "conv_backward_kernel for two images, three channels and four filters"
+check_close(dw, expected, call, mistakes=mistakes)
+
+# %% test="conv_backward_kernel" points=1 aspect="padding and stride"
+for stride in (1, 2):
+    x, w, b, conv_param, dout = random_layer(18, (2, 3, 5, 6), (4, 3, 3, 2), stride, pad=1)
+    cache = (x, w, b, conv_param)
+    ### BEGIN EXPECTED
+    expected = reference.conv_backward_kernel(dout, cache)
+    H_out, W_out = dout.shape[2:]
+    x_padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    corner, dense = x_padded[:, :, : H_out + 2, : W_out + 1], {"stride": 1, "pad": 0}
+    repeated = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="edge")
+    not_padded = np.pad(x, ((0, 0), (0, 0), (0, 2), (0, 2)))
     mistakes = {
-        "dout is flipped, as in a convolution": torch_conv_backward(flipped, x, w, conv_param)[1],
-        "the gradient comes out flipped": np.flip(expected, (2, 3)),
-        "the stride is ignored": torch_conv_backward(dout, corner, w, dense)[1],
-        "only the first image counts": torch_conv_backward(dout[:1], x[:1], w, conv_param)[1],
-        "only the last image counts": torch_conv_backward(dout[1:], x[1:], w, conv_param)[1],
-        "the mean over the batch is taken, not the sum": expected / 2,
-        "the mean over the outputs is taken, not the sum": expected / (H_out * W_out),
-        "the mean over images and outputs is taken, not the sum": expected / (2 * H_out * W_out),
-        "all channels share one gradient": expected.sum(axis=1, keepdims=True).repeat(3, axis=1),
+        "the stride is ignored": reference.conv_backward_kernel(dout, (corner, w, b, dense)),
+        "the padding repeats the border, not zeros": (
+            reference.conv_backward_kernel(dout, (repeated, w, b, {"stride": stride, "pad": 0}))
+        ),
+        "only two of the four sides are padded": (
+            reference.conv_backward_kernel(dout, (not_padded, w, b, {"stride": stride, "pad": 0}))
+        ),
     }
-    call = f"conv_backward_kernel at stride {stride}, pad {pad}"
-    dw = conv_backward_kernel(dout, (x, w, np.zeros(4), conv_param))
-    check_close(dw, expected, call, mistakes=mistakes)
+    ### END EXPECTED
+    call = f"conv_backward_kernel at stride {stride}, pad 1"
+    check_close(conv_backward_kernel(dout, cache), expected, call, mistakes=mistakes)
+
+# %% test="conv_backward_kernel" points=1 aspect="general shapes"
+# Filters of other shapes, other strides and paddings are tried here.
 ### BEGIN HIDDEN TESTS
-rng = np.random.default_rng(reference.seed)
 for x_shape, w_shape, stride, pad in [
     ((2, 2, 6, 5), (3, 2, 2, 3), 2, 1),
     ((1, 1, 4, 4), (1, 1, 4, 4), 1, 0),
     ((3, 4, 4, 7), (2, 4, 1, 1), 3, 0),
     ((2, 3, 3, 6), (5, 3, 3, 2), 1, 2),
 ]:
-    x, w, b = rng.standard_normal(x_shape), rng.standard_normal(w_shape), np.zeros(w_shape[0])
-    cache = (x, w, b, {"stride": stride, "pad": pad})
-    dout = rng.standard_normal(torch_conv(*cache).shape)
+    x, w, b, conv_param, dout = random_layer(reference.seed, x_shape, w_shape, stride, pad)
+    cache = (x, w, b, conv_param)
+    expected = reference.conv_backward_kernel(dout, cache)
     check_close(
         conv_backward_kernel(dout, cache),
-        reference.conv_backward_kernel(dout, cache),
+        expected,
         f"conv_backward_kernel for x {x_shape}, w {w_shape}, stride {stride}, pad {pad}",
     )
 ### END HIDDEN TESTS
 
+# %% test="conv_backward_kernel" points=1 aspect="written by hand"
+x, w, b, conv_param, dout = random_layer(19, (2, 3, 5, 6), (4, 3, 3, 2))
+cache = (x, w, b, conv_param)
+### BEGIN EXPECTED
+expected = reference.conv_backward_kernel(dout, cache)
+### END EXPECTED
+check_close(conv_backward_kernel(dout, cache), expected, "conv_backward_kernel(dout, cache)")
+check_without(conv_backward_kernel)
+
 # %% [markdown]
 # ### Exercise: `conv_backward_input`
-# ★★★ · 20 minutes
+# ★★★ · 30 minutes
 #
 # At stride 1 the gradient for channel $i$ of the padded image is the convolution of section 2,
 # summed over the filters:
@@ -842,9 +1127,11 @@ for x_shape, w_shape, stride, pad in [
 # </details>
 
 
-# %% exercise="conv_backward_input"
+# %% exercise="conv_backward_input" without="torch"
 def conv_backward_input(dout, cache):
     """The gradient of a convolution layer for its input: convolve dout with the filters.
+
+    Write it yourself: calling PyTorch costs a point.
 
     Args:
         dout: upstream gradient, float64 array (N, F, H_out, W_out).
@@ -867,60 +1154,118 @@ def conv_backward_input(dout, cache):
     ### END SOLUTION
 
 
-# %% test="conv_backward_input" points=5
-rng = np.random.default_rng(7)
-x, w = rng.standard_normal((2, 3, 5, 7)), rng.standard_normal((4, 3, 3, 3))
-unflipped, transposed = np.flip(w, (2, 3)), np.flip(w, (2, 3)).swapaxes(2, 3)
-for stride, pad in [(1, 1), (1, 0), (2, 1)]:
-    conv_param = {"stride": stride, "pad": pad}
-    H_out, W_out = (2 + 2 * pad) // stride + 1, (4 + 2 * pad) // stride + 1
-    dout = rng.standard_normal((2, 4, H_out, W_out))
-    expected, _ = torch_conv_backward(dout, x, w, conv_param)
+# %% test="conv_backward_input" points=1 aspect="one channel, one filter"
+x, w, b, conv_param, dout = random_layer(20, (1, 1, 5, 6), (1, 1, 3, 2))
+cache = (x, w, b, conv_param)
+### BEGIN EXPECTED
+expected = reference.conv_backward_input(dout, cache)
+unflipped, overwritten = w[:, :, ::-1, ::-1], np.zeros(x.shape)
+for r, c in np.ndindex(dout.shape[2:]):
+    overwritten[:, :, r : r + 3, c : c + 2] = dout[:, :, [[r]], [[c]]] * w
+mistakes = {
+    "the kernel is not flipped, as in a cross-correlation": (
+        reference.conv_backward_input(dout, (x, unflipped, b, conv_param))
+    ),
+    "the gradient comes out flipped": expected[:, :, ::-1, ::-1],
+    "windows overwrite each other where they overlap, = where += belongs": overwritten,
+    "the padding is cut with pad:-pad, which is empty at pad 0": np.zeros((1, 1, 0, 0)),
+    "the gradient is cut to dout's size": expected[:, :, 1:-1, :-1],
+    "dout is left out": reference.conv_backward_input(np.ones(dout.shape), cache),
+}
+### END EXPECTED
+dx = conv_backward_input(dout, cache)
+call = "conv_backward_input for one channel and one filter"
+check_close(dx, expected, call, mistakes=mistakes)
+
+# %% test="conv_backward_input" points=1 aspect="channels, filters and a batch"
+x, w, b, conv_param, dout = random_layer(21, (2, 3, 5, 6), (4, 3, 3, 2))
+cache = (x, w, b, conv_param)
+### BEGIN EXPECTED
+expected = reference.conv_backward_input(dout, cache)
+mistakes = {
+    "only the first filter counts": (
+        reference.conv_backward_input(dout[:, :1], (x, w[:1], b[:1], conv_param))
+    ),
+    "only the last filter counts": (
+        reference.conv_backward_input(dout[:, 3:], (x, w[3:], b[3:], conv_param))
+    ),
+    "the mean over the filters is taken, not the sum": expected / 4,
+    "the mean over the batch is taken, not the sum": expected / 2,
+    "all channels share one gradient": expected.sum(axis=1, keepdims=True).repeat(3, axis=1),
+    "only the last image gets its gradient": np.stack([0 * expected[0], expected[1]]),
+    "the padding is cut with pad:-pad, which is empty at pad 0": np.zeros((2, 3, 0, 0)),
+}
+### END EXPECTED
+dx = conv_backward_input(dout, cache)
+call = "conv_backward_input for two images, three channels and four filters"
+check_close(dx, expected, call, mistakes=mistakes)
+
+# %% test="conv_backward_input" points=1 aspect="padding"
+for pad in (1, 2):
+    x, w, b, conv_param, dout = random_layer(22, (2, 3, 5, 6), (4, 3, 3, 2), pad=pad)
+    cache = (x, w, b, conv_param)
+    ### BEGIN EXPECTED
+    expected = reference.conv_backward_input(dout, cache)
     x_padded = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
-    uncut, _ = torch_conv_backward(dout, x_padded, w, {"stride": stride, "pad": 0})
-    packed, overwritten = np.zeros(uncut.shape), np.zeros(uncut.shape)
-    for r, c in np.ndindex(H_out, W_out):
-        share = np.einsum("nf,fiab->niab", dout[:, :, r, c], w)
-        packed[:, :, r : r + 3, c : c + 3] += share
-        overwritten[:, :, stride * r : stride * r + 3, stride * c : stride * c + 3] = share
-    inside = np.s_[:, :, pad : pad + 5, pad : pad + 7]
+    uncut = reference.conv_backward_input(dout, (x_padded, w, b, {"stride": 1, "pad": 0}))
     mistakes = {
-        "the kernel is not flipped, as in a cross-correlation": (
-            torch_conv_backward(dout, x, unflipped, conv_param)[0]
-        ),
-        "the kernel is transposed instead of flipped": (
-            torch_conv_backward(dout, x, transposed, conv_param)[0]
-        ),
         "the padding's share is not cut away": uncut,
-        "the padding's share is cut away on two sides only": uncut[:, :, :5, :7],
-        "the padding is cut with pad:-pad, which is empty at pad 0": uncut[:, :, 0:0, 0:0],
-        "the stride is ignored": packed[inside],
-        "windows overwrite each other where they overlap, = where += belongs": overwritten[inside],
-        "only the first filter counts": torch_conv_backward(dout[:, :1], x, w[:1], conv_param)[0],
-        "only the last filter counts": torch_conv_backward(dout[:, 3:], x, w[3:], conv_param)[0],
-        "the mean over the filters is taken, not the sum": expected / 4,
-        "the mean over the batch is taken, not the sum": expected / 2,
+        "the padding's share is cut away on two sides only": uncut[:, :, :5, :6],
+        "the padding's share is cut away on the wrong two sides": uncut[:, :, -5:, -6:],
+        "the padding is taken to be one wide, whatever pad says": uncut[:, :, 1:6, 1:7],
     }
-    call = f"conv_backward_input at stride {stride}, pad {pad}"
-    dx = conv_backward_input(dout, (x, w, np.zeros(4), conv_param))
-    check_close(dx, expected, call, mistakes=mistakes)
+    ### END EXPECTED
+    call = f"conv_backward_input at pad {pad}"
+    check_close(conv_backward_input(dout, cache), expected, call, mistakes=mistakes)
+
+# %% test="conv_backward_input" points=1 aspect="stride"
+x, w, b, conv_param, dout = random_layer(23, (2, 3, 5, 6), (4, 3, 3, 2), stride=2, pad=1)
+cache = (x, w, b, conv_param)
+### BEGIN EXPECTED
+expected = reference.conv_backward_input(dout, cache)
+packed, overwritten = np.zeros((2, 3, 7, 8)), np.zeros((2, 3, 7, 8))
+for r, c in np.ndindex(dout.shape[2:]):
+    share = np.einsum("nf,fiab->niab", dout[:, :, r, c], w)
+    packed[:, :, r : r + 3, c : c + 2] += share
+    overwritten[:, :, 2 * r : 2 * r + 3, 2 * c : 2 * c + 2] = share
+mistakes = {
+    "the stride is ignored": packed[:, :, 1:-1, 1:-1],
+    "windows overwrite each other where they overlap, = where += belongs": (
+        overwritten[:, :, 1:-1, 1:-1]
+    ),
+    "the padding's share is not cut away": np.pad(expected, ((0, 0), (0, 0), (1, 1), (1, 1))),
+}
+### END EXPECTED
+call = "conv_backward_input at stride 2, pad 1"
+check_close(conv_backward_input(dout, cache), expected, call, mistakes=mistakes)
+
+# %% test="conv_backward_input" points=1 aspect="general shapes"
+# Images and filters of other shapes, strides and paddings are tried here.
 ### BEGIN HIDDEN TESTS
-rng = np.random.default_rng(reference.seed)
 for x_shape, w_shape, stride, pad in [
     ((2, 2, 6, 5), (3, 2, 2, 3), 2, 1),
     ((1, 1, 4, 4), (1, 1, 4, 4), 1, 0),
     ((3, 4, 4, 7), (2, 4, 1, 1), 3, 0),
     ((2, 3, 3, 6), (5, 3, 3, 2), 1, 2),
 ]:
-    x, w, b = rng.standard_normal(x_shape), rng.standard_normal(w_shape), np.zeros(w_shape[0])
-    cache = (x, w, b, {"stride": stride, "pad": pad})
-    dout = rng.standard_normal(torch_conv(*cache).shape)
+    x, w, b, conv_param, dout = random_layer(reference.seed, x_shape, w_shape, stride, pad)
+    cache = (x, w, b, conv_param)
+    expected = reference.conv_backward_input(dout, cache)
     check_close(
         conv_backward_input(dout, cache),
-        reference.conv_backward_input(dout, cache),
+        expected,
         f"conv_backward_input for x {x_shape}, w {w_shape}, stride {stride}, pad {pad}",
     )
 ### END HIDDEN TESTS
+
+# %% test="conv_backward_input" points=1 aspect="written by hand"
+x, w, b, conv_param, dout = random_layer(24, (2, 3, 5, 6), (4, 3, 3, 2))
+cache = (x, w, b, conv_param)
+### BEGIN EXPECTED
+expected = reference.conv_backward_input(dout, cache)
+### END EXPECTED
+check_close(conv_backward_input(dout, cache), expected, "conv_backward_input(dout, cache)")
+check_without(conv_backward_input)
 
 # %% [markdown]
 # ### Exercise: `conv_backward_bias`
@@ -944,30 +1289,43 @@ def conv_backward_bias(dout):
     ### END SOLUTION
 
 
-# %% test="conv_backward_bias" points=1
-dout = np.random.default_rng(8).standard_normal((2, 3, 4, 5))
+# %% test="conv_backward_bias" points=1 aspect="one image"
+dout = np.random.default_rng(25).standard_normal((1, 3, 4, 5))
+### BEGIN EXPECTED
+expected = reference.conv_backward_bias(dout)
 mistakes = {
     "there is one bias per pixel, not one per filter": dout.sum(axis=0),
     "there is one bias per image, not one per filter": dout.sum(axis=(1, 2, 3)),
     "the images are not summed": dout.sum(axis=(2, 3)),
     "all filters share one bias": dout.sum(),
     "the sum's axes are kept": dout.sum(axis=(0, 2, 3), keepdims=True),
-    "only the last image counts": dout[-1].sum(axis=(1, 2)),
-    "the mean over the batch is taken, not the sum": dout.sum(axis=(2, 3)).mean(axis=0),
-    "the mean over the pixels is taken, not the sum": dout.mean(axis=(2, 3)).sum(axis=0),
-    "the mean over images and pixels is taken, not the sum": dout.mean(axis=(0, 2, 3)),
+    "the mean is taken, not the sum": expected / 20,
+    "only the last pixel counts, = where += belongs": dout[-1, :, -1, -1],
 }
+### END EXPECTED
 db = conv_backward_bias(dout)
-check_close(db, dout.sum(axis=(0, 2, 3)), "conv_backward_bias(dout)", mistakes=mistakes)
+check_close(db, expected, "conv_backward_bias(dout) for one image", mistakes=mistakes)
+
+# %% test="conv_backward_bias" points=1 aspect="a batch"
+dout = np.random.default_rng(26).standard_normal((2, 3, 4, 5))
+### BEGIN EXPECTED
+expected = reference.conv_backward_bias(dout)
+mistakes = {
+    "the images are not summed": dout.sum(axis=(2, 3)),
+    "only the first image counts": dout[0].sum(axis=(1, 2)),
+    "only the last image counts": dout[-1].sum(axis=(1, 2)),
+    "the mean over the batch is taken, not the sum": expected / 2,
+    "the mean over the pixels is taken, not the sum": expected / 20,
+    "the mean over images and pixels is taken, not the sum": expected / 40,
+}
+### END EXPECTED
+check_close(conv_backward_bias(dout), expected, "conv_backward_bias(dout)", mistakes=mistakes)
 ### BEGIN HIDDEN TESTS
 rng = np.random.default_rng(reference.seed)
 for shape in [(3, 2, 1, 4), (1, 5, 2, 2), (4, 1, 3, 1)]:
     dout = rng.standard_normal(shape)
-    check_close(
-        conv_backward_bias(dout),
-        reference.conv_backward_bias(dout),
-        f"conv_backward_bias for dout {shape}",
-    )
+    expected = reference.conv_backward_bias(dout)
+    check_close(conv_backward_bias(dout), expected, f"conv_backward_bias for dout {shape}")
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -978,8 +1336,8 @@ for shape in [(3, 2, 1, 4), (1, 5, 2, 2), (4, 1, 3, 1)]:
 # numbers: walk through the outputs exactly as the forward pass did, and let each output *hand out*
 # its upstream value $\partial L / \partial y(n, f, r, c)$ to all that it has read: to the pixels
 # of its window in proportion to the weights, to the weights in proportion to the pixels, and to
-# its bias. One loop does all three. Write it so, and not by calling your three parts: then the
-# two ways check each other (and a slip in a part doesn't cost you here).
+# its bias. One loop does all three. Written so, and not by calling your three parts, it checks
+# them: two ways that share nothing must lead to the same numbers.
 #
 # <details><summary>Hint</summary>
 #
@@ -988,9 +1346,11 @@ for shape in [(3, 2, 1, 4), (1, 5, 2, 2), (4, 1, 3, 1)]:
 # </details>
 
 
-# %% exercise="conv_backward_naive"
+# %% exercise="conv_backward_naive" without="torch"
 def conv_backward_naive(dout, cache):
     """The backward pass of a convolution layer, in one loop over its outputs.
+
+    Write it yourself: calling PyTorch costs a point.
 
     Args:
         dout: upstream gradient, float64 array (N, F, H_out, W_out).
@@ -1016,79 +1376,115 @@ def conv_backward_naive(dout, cache):
     ### END SOLUTION
 
 
-# %% test="conv_backward_naive" points=4
-rng = np.random.default_rng(9)
-x, w = rng.standard_normal((2, 3, 5, 7)), rng.standard_normal((4, 3, 3, 3))
-for stride, pad in [(1, 1), (1, 0), (2, 1)]:
-    conv_param = {"stride": stride, "pad": pad}
-    H_out, W_out = (2 + 2 * pad) // stride + 1, (4 + 2 * pad) // stride + 1
-    dout = rng.standard_normal((2, 4, H_out, W_out))
-    dx, dw = torch_conv_backward(dout, x, w, conv_param)
-    db = dout.sum(axis=(0, 2, 3))
+# %% test="conv_backward_naive" points=2 aspect="the gradient of x"
+for stride, pad in [(1, 0), (1, 1), (2, 1)]:
+    x, w, b, conv_param, dout = random_layer(27, (2, 3, 5, 6), (4, 3, 3, 2), stride, pad)
+    cache = (x, w, b, conv_param)
+    ### BEGIN EXPECTED
+    dx, dw, db = reference.conv_backward_naive(dout, cache)
     x_padded = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
-    uncut, _ = torch_conv_backward(dout, x_padded, w, {"stride": stride, "pad": 0})
-    packed, overwritten, packed_dw = np.zeros(uncut.shape), np.zeros(uncut.shape), np.zeros(w.shape)
+    no_pad = (x_padded, w, b, {"stride": stride, "pad": 0})
+    uncut = reference.conv_backward_input(dout, no_pad)
+    packed, overwritten = np.zeros(uncut.shape), np.zeros(uncut.shape)
     for (n, f, r, c), upstream in np.ndenumerate(dout):
-        packed[n, :, r : r + 3, c : c + 3] += upstream * w[f]
-        packed_dw[f] += upstream * x_padded[n, :, r : r + 3, c : c + 3]
-        at = np.s_[n, :, stride * r : stride * r + 3, stride * c : stride * c + 3]
-        overwritten[at] = upstream * w[f]
-    inside = np.s_[:, :, pad : pad + 5, pad : pad + 7]
-    unflipped = np.flip(w, (2, 3))
-    last = np.s_[-1, :, -1, -1, None, None, None]
-    mistakes_of_dx = {
+        packed[n, :, r : r + 3, c : c + 2] += upstream * w[f]
+        top, left = stride * r, stride * c
+        overwritten[n, :, top : top + 3, left : left + 2] = upstream * w[f]
+    inside = np.s_[:, :, pad : pad + 5, pad : pad + 6]
+    unflipped = (x, w[:, :, ::-1, ::-1], b, conv_param)
+    mistakes = {
         "the order is not (dx, dw, db) but (dw, dx, db)": dw,
         "the order is not (dx, dw, db) but (db, …)": db,
         "the padding's share is not cut away": uncut,
-        "the padding's share is cut away on two sides only": uncut[:, :, :5, :7],
+        "the padding's share is cut away on two sides only": uncut[:, :, :5, :6],
         "the padding is cut with pad:-pad, which is empty at pad 0": uncut[:, :, 0:0, 0:0],
         "windows overwrite each other where they overlap, = where += belongs": overwritten[inside],
         "the stride is ignored": packed[inside],
-        "the kernel is flipped": torch_conv_backward(dout, x, unflipped, conv_param)[0],
-        "only the last filter counts": torch_conv_backward(dout[:, 3:], x, w[3:], conv_param)[0],
+        "the kernel is flipped": reference.conv_backward_input(dout, unflipped),
+        "only the last filter counts": (
+            reference.conv_backward_input(dout[:, 3:], (x, w[3:], b[3:], conv_param))
+        ),
         "the mean over the batch is taken, not the sum": dx / 2,
     }
-    mistakes_of_dw = {
+    ### END EXPECTED
+    call = f"conv_backward_naive at stride {stride}, pad {pad}"
+    result = check_tuple(conv_backward_naive(dout, cache), ("dx", "dw", "db"), call)
+    check_close(result[0], dx, f"dx of {call}", mistakes=mistakes)
+
+# %% test="conv_backward_naive" points=1 aspect="the gradient of w"
+for stride, pad in [(1, 0), (1, 1), (2, 1)]:
+    x, w, b, conv_param, dout = random_layer(28, (2, 3, 5, 6), (4, 3, 3, 2), stride, pad)
+    cache = (x, w, b, conv_param)
+    ### BEGIN EXPECTED
+    dx, dw, db = reference.conv_backward_naive(dout, cache)
+    x_padded = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    packed = np.zeros(w.shape)
+    for (n, f, r, c), upstream in np.ndenumerate(dout):
+        packed[f] += upstream * x_padded[n, :, r : r + 3, c : c + 2]
+    last = x_padded[-1, :, -3:, -2:] * dout[-1, :, -1, -1, None, None, None]
+    mistakes = {
+        "the order is not (dx, dw, db) but (dw, dx, db)": dx,
         "the order is not (dx, dw, db) but (dx, db, dw)": db,
-        "only the last output counts, = where += belongs": dout[last] * x_padded[-1, :, -3:, -3:],
-        "only the last image counts": torch_conv_backward(dout[1:], x[1:], w, conv_param)[1],
-        "the stride is ignored": packed_dw,
-        "the gradient comes out flipped": np.flip(dw, (2, 3)),
+        "only the last output counts, = where += belongs": last,
+        "only the last image counts": (
+            reference.conv_backward_kernel(dout[1:], (x[1:], w, b, conv_param))
+        ),
+        "the stride is ignored": packed,
+        "the gradient comes out flipped": dw[:, :, ::-1, ::-1],
         "the mean over the batch is taken, not the sum": dw / 2,
     }
-    mistakes_of_db = {
-        "there is one bias per pixel, not one per filter": dout.sum(axis=0),
-        "only the last output counts, = where += belongs": dout[-1, :, -1, -1],
-        "only the last image counts": dout[-1].sum(axis=(1, 2)),
-        "the mean over the batch is taken, not the sum": db / 2,
-        "the mean over images and pixels is taken, not the sum": dout.mean(axis=(0, 2, 3)),
-    }
+    ### END EXPECTED
     call = f"conv_backward_naive at stride {stride}, pad {pad}"
-    result = conv_backward_naive(dout, (x, w, np.zeros(4), conv_param))
-    result = check_tuple(result, ("dx", "dw", "db"), call)
-    check_close(result[0], dx, f"dx of {call}", mistakes=mistakes_of_dx)
-    check_close(result[1], dw, f"dw of {call}", mistakes=mistakes_of_dw)
-    check_close(result[2], db, f"db of {call}", mistakes=mistakes_of_db)
+    result = check_tuple(conv_backward_naive(dout, cache), ("dx", "dw", "db"), call)
+    check_close(result[1], dw, f"dw of {call}", mistakes=mistakes)
+
+# %% test="conv_backward_naive" points=1 aspect="the gradient of b"
+x, w, b, conv_param, dout = random_layer(29, (2, 3, 5, 6), (4, 3, 3, 2), stride=2, pad=1)
+cache = (x, w, b, conv_param)
+### BEGIN EXPECTED
+_, dw, db = reference.conv_backward_naive(dout, cache)
+mistakes = {
+    "the order is not (dx, dw, db) but (dx, db, dw)": dw,
+    "there is one bias per pixel, not one per filter": dout.sum(axis=0),
+    "only the last output counts, = where += belongs": dout[-1, :, -1, -1],
+    "only the last image counts": dout[-1].sum(axis=(1, 2)),
+    "the mean over the batch is taken, not the sum": db / 2,
+    "the mean over images and pixels is taken, not the sum": dout.mean(axis=(0, 2, 3)),
+}
+### END EXPECTED
+call = "conv_backward_naive(dout, cache)"
+result = check_tuple(conv_backward_naive(dout, cache), ("dx", "dw", "db"), call)
+check_close(result[2], db, f"db of {call}", mistakes=mistakes)
+
+# %% test="conv_backward_naive" points=1 aspect="general shapes"
+# All three gradients are tried here, for other shapes, strides and paddings.
 ### BEGIN HIDDEN TESTS
-rng = np.random.default_rng(reference.seed)
 for x_shape, w_shape, stride, pad in [
     ((2, 2, 6, 5), (3, 2, 2, 3), 2, 1),
     ((1, 1, 4, 4), (1, 1, 4, 4), 1, 0),
     ((3, 4, 4, 7), (2, 4, 1, 1), 3, 0),
     ((2, 3, 3, 6), (5, 3, 3, 2), 1, 2),
 ]:
-    x, w, b = rng.standard_normal(x_shape), rng.standard_normal(w_shape), np.zeros(w_shape[0])
-    cache = (x, w, b, {"stride": stride, "pad": pad})
-    dout = rng.standard_normal(torch_conv(*cache).shape)
+    x, w, b, conv_param, dout = random_layer(reference.seed, x_shape, w_shape, stride, pad)
+    cache = (x, w, b, conv_param)
     expected = reference.conv_backward_naive(dout, cache)
-    for name, actual, part in zip("xwb", conv_backward_naive(dout, cache), expected, strict=True):
-        check_close(
-            actual,
-            part,
-            f"d{name} of conv_backward_naive for x {x_shape}, w {w_shape}, stride {stride},"
-            f" pad {pad}",
-        )
+    call = f"conv_backward_naive for x {x_shape}, w {w_shape}, stride {stride}, pad {pad}"
+    result = check_tuple(conv_backward_naive(dout, cache), ("dx", "dw", "db"), call)
+    for name, actual, part in zip(("dx", "dw", "db"), result, expected, strict=True):
+        check_close(actual, part, f"{name} of {call}")
 ### END HIDDEN TESTS
+
+# %% test="conv_backward_naive" points=1 aspect="written by hand"
+x, w, b, conv_param, dout = random_layer(30, (2, 3, 5, 6), (4, 3, 3, 2))
+cache = (x, w, b, conv_param)
+### BEGIN EXPECTED
+expected = reference.conv_backward_naive(dout, cache)
+### END EXPECTED
+call = "conv_backward_naive(dout, cache)"
+result = check_tuple(conv_backward_naive(dout, cache), ("dx", "dw", "db"), call)
+for name, actual, part in zip(("dx", "dw", "db"), result, expected, strict=True):
+    check_close(actual, part, f"{name} of {call}")
+check_without(conv_backward_naive)
 
 # %% [markdown]
 # Two derivations, and the gradient check as referee: do they agree?
@@ -1105,14 +1501,14 @@ numerical = [
     eval_numerical_gradient_array(lambda w: conv_forward_naive(x, w, b, conv_param)[0], w, dout),
     eval_numerical_gradient_array(lambda b: conv_forward_naive(x, w, b, conv_param)[0], b, dout),
 ]
-collected = [
-    conv_backward_input(dout, cache),
-    conv_backward_kernel(dout, cache),
-    conv_backward_bias(dout),
-]
+collected = {
+    "dx": conv_backward_input(dout, cache),
+    "dw": conv_backward_kernel(dout, cache),
+    "db": conv_backward_bias(dout),
+}
 handed_out = conv_backward_naive(dout, cache)
 print("rel_error   collected–handed out   handed out–numerical")
-for name, *gradients in zip(["dx", "dw", "db"], collected, handed_out, numerical, strict=True):
+for name, *gradients in zip(collected, collected.values(), handed_out, numerical, strict=True):
     print(f"{name} {rel_error(*gradients[:2]):25.0e} {rel_error(*gradients[1:]):22.0e}")
 
 # %% [markdown]
@@ -1125,7 +1521,7 @@ for name, *gradients in zip(["dx", "dw", "db"], collected, handed_out, numerical
 # kernel that it doesn't know; start from random weights, and go downhill.
 
 # %%
-patch = load_sample_image("flower.jpg")[100:228:5, 300:444:5].mean(axis=2) / 255
+patch = load_photograph("flower")[100:228:5, 300:444:5].mean(axis=2) / 255
 secret = np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]) / 4
 x, conv_param = patch[None, None] - patch.mean(), {"stride": 1, "pad": 0}
 target, _ = conv_forward_naive(x, secret[None, None], np.zeros(1), conv_param)
@@ -1141,6 +1537,7 @@ for step in range(301):
     w -= 1.0 * dw
     b -= 0.1 * db
 
+# %%
 figure, axes = plt.subplot_mosaic(
     [["loss"] * 5, [*snapshots, "the secret kernel"]], figsize=(10, 5), layout="constrained"
 )
@@ -1174,7 +1571,7 @@ plt.show()
 # into several windows gets the *sum* of what they send back. That is **col2im**.
 #
 # ### Exercise: `im2col`
-# ★★☆ · 20 minutes
+# ★★☆ · 30 minutes
 #
 # The order inside the matrix is a matter of taste, so the docstring fixes it; it is PyTorch's
 # (`torch.nn.functional.unfold`).
@@ -1187,9 +1584,11 @@ plt.show()
 # </details>
 
 
-# %% exercise="im2col"
+# %% exercise="im2col" without="torch"
 def im2col(x, kernel_height, kernel_width, stride, pad):
     """Copy every window of the images into a column of a matrix.
+
+    Write it yourself: calling PyTorch costs a point.
 
     Args:
         x: images, float64 array (N, C, H, W).
@@ -1214,34 +1613,76 @@ def im2col(x, kernel_height, kernel_width, stride, pad):
     ### END SOLUTION
 
 
-# %% test="im2col" points=4
-x = np.random.default_rng(12).standard_normal((2, 3, 5, 7))
-unfold = torch.nn.functional.unfold
-for (kH, kW), stride, pad in [((2, 3), 1, 0), ((3, 2), 1, 1), ((3, 3), 2, 1)]:
-    images = torch.tensor(x)
-    expected = unfold(images, (kH, kW), stride=stride, padding=pad).numpy()
-    H_out, W_out = (5 + 2 * pad - kH) // stride + 1, (7 + 2 * pad - kW) // stride + 1
-    split = expected.reshape(2, 3, kH, kW, H_out, W_out)
-    orders = {
-        "the channel changes fastest down a column": (0, 2, 3, 1, 4, 5),
-        "a window is read column by column": (0, 1, 3, 2, 4, 5),
-        "the windows stand column by column": (0, 1, 2, 3, 5, 4),
-        "the array is reshaped before its axes are in order": (0, 4, 5, 1, 2, 3),
-    }
+# %% test="im2col" points=1 aspect="one channel"
+x = np.random.default_rng(31).standard_normal((1, 1, 5, 6))
+### BEGIN EXPECTED
+expected = reference.im2col(x, 3, 2, 1, 0)
+split = expected.reshape(1, 1, 3, 2, 3, 5)
+orders = {
+    "a window is read column by column": (0, 1, 3, 2, 4, 5),
+    "the windows stand column by column": (0, 1, 2, 3, 5, 4),
+    "the array is reshaped before its axes are in order": (0, 4, 5, 1, 2, 3),
+}
+mistakes = {
+    **{order: split.transpose(axes).reshape(expected.shape) for order, axes in orders.items()},
+    "the windows stand in rows": expected.swapaxes(1, 2),
+    "the window's height and width are exchanged": reference.im2col(x, 2, 3, 1, 0),
+    "the windows lie side by side": split[:, :, :, :, ::3, ::2].reshape(1, 6, 3),
+    "the last row and the last column of windows are left out": (
+        split[:, :, :, :, :-1, :-1].reshape(1, 6, 8)
+    ),
+}
+### END EXPECTED
+call = "im2col for one channel and windows 3 × 2"
+check_close(im2col(x, 3, 2, 1, 0), expected, call, mistakes=mistakes)
+
+# %% test="im2col" points=1 aspect="channels and a batch"
+x = np.random.default_rng(32).standard_normal((2, 3, 5, 6))
+### BEGIN EXPECTED
+expected = reference.im2col(x, 3, 2, 1, 0)
+split = expected.reshape(2, 3, 3, 2, 3, 5)
+mistakes = {
+    "the channel changes fastest down a column": (
+        split.transpose(0, 2, 3, 1, 4, 5).reshape(expected.shape)
+    ),
+    "the array is reshaped before its axes are in order": (
+        split.transpose(0, 4, 5, 1, 2, 3).reshape(expected.shape)
+    ),
+    "the windows stand in rows": expected.swapaxes(1, 2),
+    "all images share one matrix": np.concatenate([*expected], axis=1),
+    "all images share one matrix, in turns": np.dstack([*expected]).reshape(18, -1),
+    "the channels are summed": split.sum(axis=1).reshape(2, 6, 15),
+    "only the first image gets its matrix": expected[:1],
+}
+### END EXPECTED
+call = "im2col for two images of three channels and windows 3 × 2"
+check_close(im2col(x, 3, 2, 1, 0), expected, call, mistakes=mistakes)
+
+# %% test="im2col" points=1 aspect="padding and stride"
+x = np.random.default_rng(33).standard_normal((2, 3, 5, 7))
+for (kH, kW), stride, pad in [((3, 2), 1, 1), ((3, 3), 2, 1), ((5, 3), 2, 2)]:
+    ### BEGIN EXPECTED
+    expected = reference.im2col(x, kH, kW, stride, pad)
+    x_padded = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    repeated = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)), mode="edge")
+    two_sides = np.pad(x, ((0, 0), (0, 0), (2 * pad, 0), (2 * pad, 0)))
     mistakes = {
-        **{order: split.transpose(axes).reshape(expected.shape) for order, axes in orders.items()},
-        "the windows stand in rows": expected.swapaxes(1, 2),
-        "all images share one matrix": np.concatenate([*expected], axis=1),
-        "all images share one matrix, in turns": np.dstack([*expected]).reshape(3 * kH * kW, -1),
-        "the stride is ignored": unfold(images, (kH, kW), padding=pad).numpy(),
-        "the padding is missing": unfold(images, (kH, kW), stride=stride).numpy(),
-        "the window's height and width are exchanged": (
-            unfold(images, (kW, kH), stride=stride, padding=pad).numpy()
+        "the stride is ignored": reference.im2col(x, kH, kW, 1, pad),
+        "the padding is missing": reference.im2col(x, kH, kW, stride, 0),
+        "the padding repeats the border, not zeros": (
+            reference.im2col(repeated, kH, kW, stride, 0)
         ),
+        "the padding lies on two of the four sides": (
+            reference.im2col(two_sides, kH, kW, stride, 0)
+        ),
+        "the padding is one wide, whatever pad says": reference.im2col(x, kH, kW, stride, 1),
     }
+    ### END EXPECTED
     call = f"im2col for windows {kH} × {kW}, stride {stride}, pad {pad}"
-    columns = im2col(x, kH, kW, stride, pad)
-    check_close(columns, expected, call, mistakes=mistakes)
+    check_close(im2col(x, kH, kW, stride, pad), expected, call, mistakes=mistakes)
+
+# %% test="im2col" points=1 aspect="general shapes"
+# Images and windows of other shapes, strides and paddings are tried here.
 ### BEGIN HIDDEN TESTS
 rng = np.random.default_rng(reference.seed)
 for x_shape, kernel_shape, stride, pad in [
@@ -1251,16 +1692,25 @@ for x_shape, kernel_shape, stride, pad in [
     ((2, 3, 3, 6), (3, 2), 1, 2),
 ]:
     x = rng.standard_normal(x_shape)
+    expected = reference.im2col(x, *kernel_shape, stride, pad)
     check_close(
         im2col(x, *kernel_shape, stride, pad),
-        reference.im2col(x, *kernel_shape, stride, pad),
+        expected,
         f"im2col for x {x_shape}, windows {kernel_shape}, stride {stride}, pad {pad}",
     )
 ### END HIDDEN TESTS
 
+# %% test="im2col" points=1 aspect="written by hand"
+x = np.random.default_rng(34).standard_normal((2, 3, 5, 6))
+### BEGIN EXPECTED
+expected = reference.im2col(x, 2, 3, 1, 0)
+### END EXPECTED
+check_close(im2col(x, 2, 3, 1, 0), expected, "im2col for windows 2 × 3")
+check_without(im2col)
+
 # %% [markdown]
 # ### Exercise: `conv_forward_matmul`
-# ★☆☆ · 5 minutes
+# ★☆☆ · 10 minutes
 #
 # The columns are given to you, so this is one line of linear algebra. `@` treats the last two axes
 # as matrices and does it for every image.
@@ -1283,35 +1733,59 @@ def conv_forward_matmul(columns, w, b):
     ### END SOLUTION
 
 
-# %% test="conv_forward_matmul" points=2
-rng = np.random.default_rng(13)
-columns, w = rng.standard_normal((2, 18, 4)), rng.standard_normal((4, 3, 2, 3))
+# %% test="conv_forward_matmul" points=1 aspect="one image"
+rng = np.random.default_rng(35)
+columns, w = rng.standard_normal((1, 18, 5)), rng.standard_normal((4, 3, 2, 3))
 b = rng.standard_normal(4)
-products = np.einsum("fk,nkl->nfl", w.reshape(4, 18), columns)
-expected = products + b[:, None]
+### BEGIN EXPECTED
+expected = reference.conv_forward_matmul(columns, w, b)
+products = expected - b[:, None]
 channel_last, transposed = w.transpose(0, 2, 3, 1), w.swapaxes(2, 3)
 mistakes = {
     "the bias is missing": products,
-    "the bias is added per window, not per filter": products + b,
+    "the bias is added once per weight": products + 18 * b[:, None],
     "the axes F and L are exchanged": expected.swapaxes(1, 2),
     "w is reshaped to (C · kH · kW, F), which scrambles the filters": (
         w.reshape(18, 4).T @ columns + b[:, None]
     ),
     "a filter's channel changes fastest": channel_last.reshape(4, 18) @ columns + b[:, None],
     "a filter is read column by column": transposed.reshape(4, 18) @ columns + b[:, None],
+    "the axis of the images is missing": expected[0],
+}
+### END EXPECTED
+out = conv_forward_matmul(columns, w, b)
+check_close(out, expected, "conv_forward_matmul(columns, w, b) for one image", mistakes=mistakes)
+
+# %% test="conv_forward_matmul" points=1 aspect="a batch"
+rng = np.random.default_rng(36)
+columns, w = rng.standard_normal((2, 18, 4)), rng.standard_normal((4, 3, 2, 3))
+b = rng.standard_normal(4)
+### BEGIN EXPECTED
+expected = reference.conv_forward_matmul(columns, w, b)
+products = expected - b[:, None]
+mistakes = {
+    "the bias is missing": products,
+    "the bias is added per window, not per filter": products + b,
     "the images are added up": expected.sum(axis=0),
     "all images get the first one's result": np.stack([expected[0], expected[0]]),
+    "all images get the last one's result": np.stack([expected[1], expected[1]]),
+    "the axes F and L are exchanged": expected.swapaxes(1, 2),
 }
+### END EXPECTED
 out = conv_forward_matmul(columns, w, b)
 check_close(out, expected, "conv_forward_matmul(columns, w, b)", mistakes=mistakes)
+
+# %% test="conv_forward_matmul" points=1 aspect="general shapes"
+# Columns and filters of other shapes are tried here.
 ### BEGIN HIDDEN TESTS
 rng = np.random.default_rng(reference.seed)
 for w_shape, N, L in [((5, 2, 3, 1), 3, 7), ((1, 1, 2, 2), 1, 1), ((2, 4, 1, 3), 2, 5)]:
     columns = rng.standard_normal((N, np.prod(w_shape[1:]), L))
     w, b = rng.standard_normal(w_shape), rng.standard_normal(w_shape[0])
+    expected = reference.conv_forward_matmul(columns, w, b)
     check_close(
         conv_forward_matmul(columns, w, b),
-        reference.conv_forward_matmul(columns, w, b),
+        expected,
         f"conv_forward_matmul for columns {columns.shape} and w {w_shape}",
     )
 ### END HIDDEN TESTS
@@ -1348,30 +1822,58 @@ def conv_backward_matmul(dout, columns, w):
     ### END SOLUTION
 
 
-# %% test="conv_backward_matmul" points=3
-rng = np.random.default_rng(14)
+# %% test="conv_backward_matmul" points=1 aspect="the gradient of columns"
+rng = np.random.default_rng(37)
 columns, w = rng.standard_normal((2, 18, 5)), rng.standard_normal((4, 3, 2, 3))
 dout = rng.standard_normal((2, 4, 5))
-dcolumns = np.einsum("fk,nfl->nkl", w.reshape(4, 18), dout)
-dw_of_images = np.einsum("nfl,nkl->nfk", dout, columns).reshape(2, *w.shape)
-dw, db = dw_of_images.sum(axis=0), dout.sum(axis=(0, 2))
-mistakes_of_dcolumns = {
+### BEGIN EXPECTED
+dcolumns, dw, db = reference.conv_backward_matmul(dout, columns, w)
+mistakes = {
     "the order is not (dcolumns, dw, db) but (dw, dcolumns, db)": dw,
     "the order is not (dcolumns, dw, db) but (db, …)": db,
     "w is reshaped to (C · kH · kW, F), which scrambles the filters": w.reshape(18, 4) @ dout,
     "a filter's channel changes fastest": w.transpose(0, 2, 3, 1).reshape(4, 18).T @ dout,
     "the images are added up, but each has its own columns": dcolumns.sum(axis=0),
+    "the mean over the batch is taken: each image has its own columns": dcolumns / 2,
 }
-mistakes_of_dw = {
+### END EXPECTED
+call = "conv_backward_matmul(dout, columns, w)"
+result = conv_backward_matmul(dout, columns, w)
+result = check_tuple(result, ("dcolumns", "dw", "db"), call)
+check_close(result[0], dcolumns, f"dcolumns of {call}", mistakes=mistakes)
+
+# %% test="conv_backward_matmul" points=1 aspect="the gradient of w"
+rng = np.random.default_rng(38)
+columns, w = rng.standard_normal((2, 18, 5)), rng.standard_normal((4, 3, 2, 3))
+dout = rng.standard_normal((2, 4, 5))
+### BEGIN EXPECTED
+dcolumns, dw, db = reference.conv_backward_matmul(dout, columns, w)
+of_images = np.einsum("nfl,nkl->nfk", dout, columns)
+mistakes = {
+    "the order is not (dcolumns, dw, db) but (dw, dcolumns, db)": dcolumns,
     "the order is not (dcolumns, dw, db) but (dcolumns, db, dw)": db,
     "it is not reshaped to w's shape": dw.reshape(4, 18),
-    "the images are not summed": dw_of_images,
-    "the images are not summed, nor reshaped": dw_of_images.reshape(2, 4, 18),
-    "only the last image counts": dw_of_images[-1],
+    "the images are not summed": of_images.reshape(2, *w.shape),
+    "the images are not summed, nor reshaped": of_images,
+    "only the last image counts": of_images[-1].reshape(w.shape),
     "the mean over the batch is taken, not the sum": dw / 2,
+    "the mean over the windows is taken, not the sum": dw / 5,
     "it is reshaped to w's shape while still transposed": dw.reshape(4, 18).T.reshape(w.shape),
 }
-mistakes_of_db = {
+### END EXPECTED
+call = "conv_backward_matmul(dout, columns, w)"
+result = conv_backward_matmul(dout, columns, w)
+result = check_tuple(result, ("dcolumns", "dw", "db"), call)
+check_close(result[1], dw, f"dw of {call}", mistakes=mistakes)
+
+# %% test="conv_backward_matmul" points=1 aspect="the gradient of b"
+rng = np.random.default_rng(39)
+columns, w = rng.standard_normal((2, 18, 5)), rng.standard_normal((4, 3, 2, 3))
+dout = rng.standard_normal((2, 4, 5))
+### BEGIN EXPECTED
+_, dw, db = reference.conv_backward_matmul(dout, columns, w)
+mistakes = {
+    "the order is not (dcolumns, dw, db) but (dcolumns, db, dw)": dw,
     "the images are not summed": dout.sum(axis=2),
     "the windows are not summed": dout.sum(axis=0),
     "there is one bias per window, not one per filter": dout.sum(axis=(0, 1)),
@@ -1380,31 +1882,30 @@ mistakes_of_db = {
     "the mean over the windows is taken, not the sum": db / 5,
     "the mean over images and windows is taken, not the sum": db / 10,
 }
+### END EXPECTED
 call = "conv_backward_matmul(dout, columns, w)"
 result = conv_backward_matmul(dout, columns, w)
 result = check_tuple(result, ("dcolumns", "dw", "db"), call)
-check_close(result[0], dcolumns, f"dcolumns of {call}", mistakes=mistakes_of_dcolumns)
-check_close(result[1], dw, f"dw of {call}", mistakes=mistakes_of_dw)
-check_close(result[2], db, f"db of {call}", mistakes=mistakes_of_db)
+check_close(result[2], db, f"db of {call}", mistakes=mistakes)
+
+# %% test="conv_backward_matmul" points=1 aspect="general shapes"
+# All three gradients are tried here, for columns and filters of other shapes.
 ### BEGIN HIDDEN TESTS
 rng = np.random.default_rng(reference.seed)
 for w_shape, N, L in [((5, 2, 3, 1), 3, 7), ((1, 1, 2, 2), 1, 1), ((2, 4, 1, 3), 2, 5)]:
     columns, w = rng.standard_normal((N, np.prod(w_shape[1:]), L)), rng.standard_normal(w_shape)
     dout = rng.standard_normal((N, w_shape[0], L))
     expected = reference.conv_backward_matmul(dout, columns, w)
-    for name, actual, part in zip(
-        ("dcolumns", "dw", "db"), conv_backward_matmul(dout, columns, w), expected, strict=True
-    ):
-        check_close(
-            actual,
-            part,
-            f"{name} of conv_backward_matmul for columns {columns.shape} and w {w_shape}",
-        )
+    call = f"conv_backward_matmul for columns {columns.shape} and w {w_shape}"
+    parts = ("dcolumns", "dw", "db")
+    result = check_tuple(conv_backward_matmul(dout, columns, w), parts, call)
+    for name, actual, part in zip(parts, result, expected, strict=True):
+        check_close(actual, part, f"{name} of {call}")
 ### END HIDDEN TESTS
 
 # %% [markdown]
 # ### Exercise: `col2im`
-# ★★☆ · 20 minutes
+# ★★☆ · 25 minutes
 #
 # Now `dcolumns` has to go home: each value to the pixel that it was copied from.
 #
@@ -1416,11 +1917,12 @@ for w_shape, N, L in [((5, 2, 3, 1), 3, 7), ((1, 1, 2, 2), 1, 1), ((2, 4, 1, 3),
 # </details>
 
 
-# %% exercise="col2im"
+# %% exercise="col2im" without="torch"
 def col2im(columns, x_shape, kernel_height, kernel_width, stride, pad):
     """Add every column back onto the pixels that im2col had copied into it.
 
     It is im2col's gradient, not its inverse: a pixel that lies in several windows gets the sum.
+    Write it yourself: calling PyTorch costs a point.
 
     Args:
         columns: float64 array (N, C · kernel_height · kernel_width, H_out · W_out), ordered as
@@ -1443,49 +1945,80 @@ def col2im(columns, x_shape, kernel_height, kernel_width, stride, pad):
     ### END SOLUTION
 
 
-# %% test="col2im" points=4
-rng = np.random.default_rng(15)
-for (kH, kW), stride, pad in [((3, 3), 2, 1), ((2, 3), 1, 0), ((3, 2), 1, 1)]:
-    H_out, W_out = (5 + 2 * pad - kH) // stride + 1, (7 + 2 * pad - kW) // stride + 1
-    windows = rng.standard_normal((2, 3, kH, kW, H_out, W_out))
-    columns = windows.reshape(2, 3 * kH * kW, H_out * W_out)
-    fold = torch.nn.Fold((5 + 2 * pad, 7 + 2 * pad), (kH, kW), stride=stride)
-    uncut = fold(torch.tensor(columns)).numpy()
-    overlaps = fold(torch.ones(columns.shape)).numpy()
-    channel_last = columns.reshape(2, kH, kW, 3, -1).transpose(0, 3, 1, 2, 4)
-    transposed = columns.reshape(2, 3, kW, kH, -1).swapaxes(2, 3)
-    by_column = columns.reshape(2, -1, W_out, H_out).swapaxes(2, 3)
-    overwritten, overwritten_places = np.zeros(uncut.shape), np.zeros(uncut.shape)
+# %% test="col2im" points=1 aspect="windows side by side"
+columns = np.random.default_rng(40).standard_normal((2, 12, 6))
+x_shape = (2, 3, 4, 6)
+### BEGIN EXPECTED
+expected = reference.col2im(columns, x_shape, 2, 2, 2, 0)
+channel_last = columns.reshape(2, 2, 2, 3, 6).transpose(0, 3, 1, 2, 4).reshape(2, 12, 6)
+transposed = columns.reshape(2, 3, 2, 2, 6).swapaxes(2, 3).reshape(2, 12, 6)
+by_column = columns.reshape(2, 12, 3, 2).swapaxes(2, 3).reshape(2, 12, 6)
+mistakes = {
+    "the channel is taken to change fastest down a column": (
+        reference.col2im(channel_last, x_shape, 2, 2, 2, 0)
+    ),
+    "a window is taken to be read column by column": (
+        reference.col2im(transposed, x_shape, 2, 2, 2, 0)
+    ),
+    "the windows are taken to stand column by column": (
+        reference.col2im(by_column, x_shape, 2, 2, 2, 0)
+    ),
+    "the columns are only reshaped": columns.reshape(x_shape),
+    "the padding is cut with pad:-pad, which is empty at pad 0": np.zeros((2, 3, 0, 0)),
+}
+### END EXPECTED
+call = "col2im for windows 2 × 2 that lie side by side, stride 2, pad 0"
+check_close(col2im(columns, x_shape, 2, 2, 2, 0), expected, call, mistakes=mistakes)
+
+# %% test="col2im" points=1 aspect="windows that overlap"
+for (kH, kW), stride in [((2, 3), 1), ((3, 3), 2)]:
+    H_out, W_out = (5 - kH) // stride + 1, (7 - kW) // stride + 1
+    rng = np.random.default_rng(41)
+    columns = rng.standard_normal((2, 3 * kH * kW, H_out * W_out))
+    ### BEGIN EXPECTED
+    expected = reference.col2im(columns, (2, 3, 5, 7), kH, kW, stride, 0)
+    windows = columns.reshape(2, 3, kH, kW, H_out, W_out)
+    overlaps = reference.col2im(np.ones(columns.shape), (2, 3, 5, 7), kH, kW, stride, 0)
+    by_column = columns.reshape(2, -1, W_out, H_out).swapaxes(2, 3).reshape(columns.shape)
+    overwritten, overwritten_places = np.zeros(expected.shape), np.zeros(expected.shape)
     for r, c in np.ndindex(H_out, W_out):
         top, left = stride * r, stride * c
         overwritten[:, :, top : top + kH, left : left + kW] = windows[..., r, c]
     for a, b in np.ndindex(kH, kW):
         overwritten_places[:, :, a::stride, b::stride][:, :, :H_out, :W_out] = windows[:, :, a, b]
-    inside = np.s_[:, :, pad : pad + 5, pad : pad + 7]
     mistakes = {
-        "windows overwrite each other where they overlap, = where += belongs": overwritten[inside],
-        "values overwrite each other where windows overlap, = where += belongs": overwritten_places[
-            inside
-        ],
-        "the mean of overlapping values is taken, not the sum": (
-            (uncut / np.maximum(overlaps, 1))[inside]
+        "windows overwrite each other where they overlap, = where += belongs": overwritten,
+        "values overwrite each other where windows overlap, = where += belongs": overwritten_places,
+        "the mean of overlapping values is taken, not the sum": expected / overlaps,
+        "the windows are taken to stand column by column": (
+            reference.col2im(by_column, (2, 3, 5, 7), kH, kW, stride, 0)
         ),
+        "the padding is cut with pad:-pad, which is empty at pad 0": expected[:, :, :0, :0],
+    }
+    ### END EXPECTED
+    call = f"col2im for windows {kH} × {kW}, stride {stride}, pad 0"
+    x = col2im(columns, (2, 3, 5, 7), kH, kW, stride, 0)
+    check_close(x, expected, call, mistakes=mistakes)
+
+# %% test="col2im" points=1 aspect="padding"
+for pad in (1, 2):
+    columns = np.random.default_rng(42).standard_normal((2, 18, (3 + 2 * pad) * (6 + 2 * pad)))
+    ### BEGIN EXPECTED
+    expected = reference.col2im(columns, (2, 3, 5, 7), 3, 2, 1, pad)
+    uncut = reference.col2im(columns, (2, 3, 5 + 2 * pad, 7 + 2 * pad), 3, 2, 1, 0)
+    mistakes = {
         "the padding's share is not cut away": uncut,
         "the padding's share is cut away on two sides only": uncut[:, :, :5, :7],
-        "the padding is cut with pad:-pad, which is empty at pad 0": uncut[:, :, 0:0, 0:0],
-        "the channel is taken to change fastest down a column": (
-            fold(torch.tensor(channel_last.reshape(columns.shape))).numpy()[inside]
-        ),
-        "a window is taken to be read column by column": (
-            fold(torch.tensor(transposed.reshape(columns.shape))).numpy()[inside]
-        ),
-        "the windows are taken to stand column by column": (
-            fold(torch.tensor(by_column.reshape(columns.shape))).numpy()[inside]
-        ),
+        "the padding's share is cut away on the wrong two sides": uncut[:, :, -5:, -7:],
+        "the padding is taken to be one wide, whatever pad says": uncut[:, :, 1:6, 1:8],
     }
-    call = f"col2im for windows {kH} × {kW}, stride {stride}, pad {pad}"
-    x = col2im(columns, (2, 3, 5, 7), kH, kW, stride, pad)
-    check_close(x, uncut[inside], call, mistakes=mistakes)
+    ### END EXPECTED
+    call = f"col2im for windows 3 × 2, stride 1, pad {pad}"
+    x = col2im(columns, (2, 3, 5, 7), 3, 2, 1, pad)
+    check_close(x, expected, call, mistakes=mistakes)
+
+# %% test="col2im" points=1 aspect="general shapes"
+# Columns of other images, windows, strides and paddings are tried here.
 ### BEGIN HIDDEN TESTS
 rng = np.random.default_rng(reference.seed)
 for x_shape, kernel_shape, stride, pad in [
@@ -1497,24 +2030,29 @@ for x_shape, kernel_shape, stride, pad in [
     columns = rng.standard_normal(
         reference.im2col(np.zeros(x_shape), *kernel_shape, stride, pad).shape
     )
+    expected = reference.col2im(columns, x_shape, *kernel_shape, stride, pad)
     check_close(
         col2im(columns, x_shape, *kernel_shape, stride, pad),
-        reference.col2im(columns, x_shape, *kernel_shape, stride, pad),
+        expected,
         f"col2im for x {x_shape}, windows {kernel_shape}, stride {stride}, pad {pad}",
     )
 ### END HIDDEN TESTS
+
+# %% test="col2im" points=1 aspect="written by hand"
+columns = np.random.default_rng(43).standard_normal((2, 18, 12))
+### BEGIN EXPECTED
+expected = reference.col2im(columns, (2, 3, 4, 6), 2, 3, 1, 0)
+### END EXPECTED
+x = col2im(columns, (2, 3, 4, 6), 2, 3, 1, 0)
+check_close(x, expected, "col2im for windows 2 × 3")
+check_without(col2im)
 
 # %% [markdown]
 # You have the whole layer again, in four short pieces. Put them together, and let it race your
 # loops and PyTorch.
 
+
 # %%
-import timeit
-from functools import partial
-
-from threadpoolctl import threadpool_limits
-
-
 def conv_forward_im2col(x, w, b, conv_param):
     """The layer's forward pass by im2col and one matrix product per image."""
     stride, pad = conv_param["stride"], conv_param["pad"]
@@ -1523,34 +2061,45 @@ def conv_forward_im2col(x, w, b, conv_param):
     return conv_forward_matmul(columns, w, b).reshape(len(x), len(w), H_out, W_out)
 
 
+# %%
+import timeit
+
+import torch
+from threadpoolctl import threadpool_limits
+
 rng = np.random.default_rng(16)
 w, b = rng.standard_normal((8, 4, 3, 3)), rng.standard_normal(8)
 conv_param = {"stride": 1, "pad": 1}
-torch.set_num_threads(1)  # so that all three use one thread: here PyTorch …
-threadpool_limits(1)  # … and here NumPy
+layer = torch.nn.Conv2d(4, 8, 3, padding=1, dtype=torch.float64).requires_grad_(False)
 sizes = np.array([4, 8, 16, 32, 64])
 contestants = {
-    "loops": (conv_forward_naive, "#D55E00", "s"),
-    "im2col": (conv_forward_im2col, "#0072B2", "o"),
-    "PyTorch": (torch_conv, "#009E73", "^"),
+    "loops": (lambda x: conv_forward_naive(x, w, b, conv_param), "#D55E00", "s"),
+    "im2col": (lambda x: conv_forward_im2col(x, w, b, conv_param), "#0072B2", "o"),
+    "PyTorch": (lambda x: layer(torch.from_numpy(x)), "#009E73", "^"),
 }
 figure, ax = plt.subplots(figsize=(8, 4.6), layout="constrained")
-for name, (forward, colour, marker) in contestants.items():
-    seconds = []
-    for size in sizes:
-        x = rng.standard_normal((1, 4, size, size))
-        run = partial(forward, x, w, b, conv_param)
-        run()  # the first call also pays for threads and caches
-        seconds.append(min(timeit.repeat(run, number=1, repeat=5)))
-    ax.loglog(sizes, seconds, color=colour, marker=marker, label=name)
+seconds = {}
+with threadpool_limits(1):  # all three use one thread
+    for name, (forward, colour, marker) in contestants.items():
+        seconds[name] = []
+        for size in sizes:
+            image = rng.standard_normal((1, 4, size, size))
+            forward(image)  # the first call also pays for caches
+            times = timeit.repeat(
+                "forward(image)", number=1, repeat=5, globals={"forward": forward, "image": image}
+            )
+            seconds[name].append(min(times))
+        ax.loglog(sizes, seconds[name], color=colour, marker=marker, label=name)
 ax.set_xticks(sizes, labels=[f"{size}²" for size in sizes])
 ax.minorticks_off()
 ax.set_xlabel("pixels")
 ax.set_ylabel("seconds, forward pass")
 ax.legend(frameon=False)
-ax.set_title("The same sums, as one matrix product: faster at every size")
+ax.set_title("The same sums, as one matrix product: what an image costs")
 ax.grid(color="0.9")
 plt.show()
+ratios = np.array(seconds["loops"]) / seconds["im2col"]
+print("loops / im2col:", ", ".join(f"{r:.0f} at {s}²" for r, s in zip(ratios, sizes, strict=True)))
 
 # %% [markdown]
 # Both axes are logarithmic, so a straight line is a power law, and a fixed distance between two
@@ -1569,12 +2118,14 @@ plt.show()
 # It has no weights, and each channel is pooled by itself.
 #
 # ### Exercise: `max_pool_forward_naive`
-# ★☆☆ · 15 minutes
+# ★☆☆ · 20 minutes
 
 
-# %% exercise="max_pool_forward_naive"
+# %% exercise="max_pool_forward_naive" without="torch"
 def max_pool_forward_naive(x, pool_param):
     """The forward pass of a max pooling layer.
+
+    Write it yourself: calling PyTorch costs a point.
 
     Args:
         x: float64 array (N, C, H, W), of any sign.
@@ -1598,45 +2149,80 @@ def max_pool_forward_naive(x, pool_param):
     ### END SOLUTION
 
 
-# %% test="max_pool_forward_naive" points=3
-rng = np.random.default_rng(17)
-view = np.lib.stride_tricks.sliding_window_view
-for height, width, stride in [(2, 2, 2), (2, 3, 2), (3, 2, 1)]:
+# %% test="max_pool_forward_naive" points=1 aspect="windows side by side"
+x = np.random.default_rng(44).standard_normal((2, 3, 4, 6)) - 1
+pool_param = {"pool_height": 2, "pool_width": 2, "stride": 2}
+### BEGIN EXPECTED
+expected = reference.max_pool_forward_naive(x, pool_param)[0]
+windows = x.reshape(2, 3, 2, 2, 3, 2)
+dense = reference.max_pool_forward_naive(x, pool_param | {"stride": 1})[0]
+mistakes = {
+    "the maximum is sought from zero upwards, but x may be negative": np.maximum(expected, 0),
+    "the mean of the window is taken": windows.mean(axis=(3, 5)),
+    "the minimum of the window is taken": windows.min(axis=(3, 5)),
+    "the window is summed": windows.sum(axis=(3, 5)),
+    "the largest magnitude is taken": np.abs(windows).max(axis=(3, 5)),
+    "the window's first pixel is taken": windows[:, :, :, 0, :, 0],
+    "the stride is ignored": dense,
+    "the stride is ignored where the window is placed": dense[:, :, :2, :3],
+    "the channels are pooled together": expected.max(axis=1, keepdims=True).repeat(3, axis=1),
+    "the images are pooled together": expected.max(axis=0, keepdims=True).repeat(2, axis=0),
+}
+### END EXPECTED
+call = "max_pool_forward_naive for windows 2 × 2, stride 2"
+out, _ = check_tuple(max_pool_forward_naive(x, pool_param), ("out", "cache"), call)
+check_close(out, expected, f"out of {call}", mistakes=mistakes)
+
+# %% test="max_pool_forward_naive" points=1 aspect="windows of any shape and stride"
+for height, width, stride in [(2, 3, 2), (3, 2, 1), (2, 2, 3)]:
+    x = np.random.default_rng(45).standard_normal((2, 3, 6 + height, 12 + width)) - 1
     pool_param = {"pool_height": height, "pool_width": width, "stride": stride}
-    x = rng.standard_normal((2, 3, 4 + height, 6 + width)) - 2
-    images = torch.tensor(x)
-    expected = torch.nn.functional.max_pool2d(images, (height, width), stride).numpy()
-    dense = torch.nn.functional.max_pool2d(images, (height, width), 1).numpy()
-    windows = view(x, (height, width), axis=(2, 3))[:, :, ::stride, ::stride]
-    square = torch.nn.functional.max_pool2d(images, height, stride).numpy()
+    ### BEGIN EXPECTED
+    expected = reference.max_pool_forward_naive(x, pool_param)[0]
+    dense, high, wide, exchanged = (
+        reference.max_pool_forward_naive(x, pool_param | change)[0]
+        for change in (
+            {"stride": 1},
+            {"pool_width": height},
+            {"pool_height": width},
+            {"pool_width": height, "pool_height": width},
+        )
+    )
+    rows, columns = x.shape[2] // height, x.shape[3] // width
+    side_by_side = x[:, :, : rows * height, : columns * width]
+    side_by_side = side_by_side.reshape(2, 3, rows, height, columns, width).max(axis=(3, 5))
     mistakes = {
         "the maximum is sought from zero upwards, but x may be negative": np.maximum(expected, 0),
-        "the mean of the window is taken": windows.mean(axis=(4, 5)),
-        "the minimum of the window is taken": windows.min(axis=(4, 5)),
-        "the largest magnitude is taken": np.abs(windows).max(axis=(4, 5)),
         "the stride is ignored": dense,
         "the stride is ignored where the window is placed": (
             dense[:, :, : expected.shape[2], : expected.shape[3]]
         ),
-        "the stride is ignored, and windows lie side by side": (
-            torch.nn.functional.max_pool2d(images, (height, width)).numpy()
-        ),
-        "the window is taken to be square": square,
-        "the window is taken to be square, in the right number": (
-            square[:, :, :, : expected.shape[3]]
-        ),
-        "the window's height and width are exchanged": (
-            torch.nn.functional.max_pool2d(images, (width, height), stride).numpy()
-        ),
-        "the channels are pooled together": expected.max(axis=1, keepdims=True).repeat(3, axis=1),
-        "the images are pooled together": expected.max(axis=0, keepdims=True).repeat(2, axis=0),
+        "the stride is ignored, and windows lie side by side": side_by_side,
+        "the window is taken to be square, as wide as it is high": high,
+        "the window is taken to be square, as high as it is wide": wide,
+        "the window's height and width are exchanged": exchanged,
     }
+    ### END EXPECTED
     call = f"max_pool_forward_naive for windows {height} × {width}, stride {stride}"
-    result = max_pool_forward_naive(x, pool_param)
-    out, cache = check_tuple(result, ("out", "cache"), call)
+    out, _ = check_tuple(max_pool_forward_naive(x, pool_param), ("out", "cache"), call)
     check_close(out, expected, f"out of {call}", mistakes=mistakes)
-    cached = check_tuple(cache, ("x", "pool_param"), f"cache of {call}")
-    check_close(cached[0], x, f"x in the cache of {call}")
+
+# %% test="max_pool_forward_naive" points=1 aspect="the cache"
+x = np.random.default_rng(46).standard_normal((2, 3, 4, 6)) - 1
+pool_param = {"pool_height": 2, "pool_width": 2, "stride": 2}
+### BEGIN EXPECTED
+expected = reference.max_pool_forward_naive(x, pool_param)[0]
+mistakes = {"it is the output, not x": expected}
+### END EXPECTED
+call = "max_pool_forward_naive for windows 2 × 2, stride 2"
+out, cache = check_tuple(max_pool_forward_naive(x, pool_param), ("out", "cache"), call)
+check_close(out, expected, f"out of {call}")
+cached = check_tuple(cache, ("x", "pool_param"), f"the cache of {call}")
+check_close(cached[0], x, f"x in the cache of {call}", mistakes=mistakes)
+assert cached[1] == pool_param, f"pool_param in the cache of {call} isn't the one handed in."
+
+# %% test="max_pool_forward_naive" points=1 aspect="general shapes"
+# Images, windows and strides of other sizes are tried here.
 ### BEGIN HIDDEN TESTS
 rng = np.random.default_rng(reference.seed)
 for x_shape, height, width, stride in [
@@ -1647,16 +2233,28 @@ for x_shape, height, width, stride in [
 ]:
     x = rng.standard_normal(x_shape)
     pool_param = {"pool_height": height, "pool_width": width, "stride": stride}
+    expected = reference.max_pool_forward_naive(x, pool_param)[0]
     check_close(
         max_pool_forward_naive(x, pool_param)[0],
-        reference.max_pool_forward_naive(x, pool_param)[0],
+        expected,
         f"max_pool_forward_naive for x {x_shape}, windows {height} × {width}, stride {stride}",
     )
 ### END HIDDEN TESTS
 
+# %% test="max_pool_forward_naive" points=1 aspect="written by hand"
+x = np.random.default_rng(47).standard_normal((2, 3, 4, 6))
+pool_param = {"pool_height": 2, "pool_width": 2, "stride": 2}
+### BEGIN EXPECTED
+expected = reference.max_pool_forward_naive(x, pool_param)[0]
+### END EXPECTED
+call = "max_pool_forward_naive for windows 2 × 2, stride 2"
+out, _ = check_tuple(max_pool_forward_naive(x, pool_param), ("out", "cache"), call)
+check_close(out, expected, f"out of {call}")
+check_without(max_pool_forward_naive)
+
 # %% [markdown]
 # ### Exercise: `max_pool_backward_naive`
-# ★★☆ · 20 minutes
+# ★★☆ · 25 minutes
 #
 # Only the largest value of a window was used, so it alone gets the window's upstream value; if it
 # was the largest of several windows, it gets what each of them sends.
@@ -1668,9 +2266,11 @@ for x_shape, height, width, stride in [
 # </details>
 
 
-# %% exercise="max_pool_backward_naive"
+# %% exercise="max_pool_backward_naive" without="torch"
 def max_pool_backward_naive(dout, cache):
     """The backward pass of a max pooling layer.
+
+    Write it yourself: calling PyTorch costs a point.
 
     Args:
         dout: upstream gradient, float64 array (N, C, H_out, W_out).
@@ -1693,23 +2293,44 @@ def max_pool_backward_naive(dout, cache):
     ### END SOLUTION
 
 
-# %% test="max_pool_backward_naive" points=4
-rng = np.random.default_rng(18)
-for height, width, stride in [(2, 2, 2), (2, 3, 2), (3, 2, 1)]:
+# %% test="max_pool_backward_naive" points=1 aspect="windows side by side"
+rng = np.random.default_rng(48)
+x, dout = rng.standard_normal((2, 3, 4, 6)) - 1, rng.standard_normal((2, 3, 2, 3))
+pool_param = {"pool_height": 2, "pool_width": 2, "stride": 2}
+### BEGIN EXPECTED
+expected = reference.max_pool_backward_naive(dout, (x, pool_param))
+everyone, corner = dout.repeat(2, axis=2).repeat(2, axis=3), np.zeros(x.shape)
+corner[:, :, ::2, ::2] = dout
+mistakes = {
+    "the whole window gets dout, not only its maximum": everyone,
+    "dout is shared by the whole window, as in mean pooling": everyone / 4,
+    "the window's first pixel gets dout, not its maximum": corner,
+    "the window's smallest value gets dout, not its largest": (
+        reference.max_pool_backward_naive(dout, (-x, pool_param))
+    ),
+    "dout is left out": (expected != 0).astype(float),
+    "the maximum itself is passed back, not dout": (expected != 0) * x,
+    "dout is multiplied by the maximum": expected * x,
+}
+### END EXPECTED
+call = "max_pool_backward_naive for windows 2 × 2, stride 2"
+dx = max_pool_backward_naive(dout, (x, pool_param))
+check_close(dx, expected, call, mistakes=mistakes)
+
+# %% test="max_pool_backward_naive" points=2 aspect="windows that overlap"
+for height, width, stride in [(2, 3, 2), (3, 2, 1)]:
+    x, _, _, _, dout = random_layer(
+        49, (2, 3, 4 + height, 6 + width), (3, 3, height, width), stride
+    )
     pool_param = {"pool_height": height, "pool_width": width, "stride": stride}
-    x = rng.standard_normal((2, 3, 4 + height, 6 + width)) - 2
-    images = torch.tensor(x, requires_grad=True)
-    out = torch.nn.functional.max_pool2d(images, (height, width), stride)
-    dout = rng.standard_normal(out.shape)
-    expected = torch.autograd.grad(out, images, torch.tensor(dout))[0].numpy()
-    wins, everyone, corner, overwritten, overwritten_values = np.zeros((5, *x.shape))
+    ### BEGIN EXPECTED
+    expected = reference.max_pool_backward_naive(dout, (x, pool_param))
+    everyone, overwritten, overwritten_values = np.zeros((3, *x.shape))
     for (n, i, r, c), upstream in np.ndenumerate(dout):
         top, left = stride * r, stride * c
         at = np.s_[n, i, top : top + height, left : left + width]
         is_maximum = x[at] == x[at].max()
-        wins[at] += is_maximum
         everyone[at] += upstream
-        corner[n, i, top, left] += upstream
         overwritten[at] = upstream * is_maximum
         overwritten_values[at][is_maximum] = upstream
     mistakes = {
@@ -1717,14 +2338,15 @@ for height, width, stride in [(2, 2, 2), (2, 3, 2), (3, 2, 1)]:
         "values overwrite each other where windows overlap, = where += belongs": overwritten_values,
         "the whole window gets dout, not only its maximum": everyone,
         "dout is shared by the whole window, as in mean pooling": everyone / (height * width),
-        "the window's first pixel gets dout, not its maximum": corner,
-        "dout is left out": wins,
-        "the maximum itself is passed back, not dout": wins * x,
         "dout is multiplied by the maximum": expected * x,
     }
+    ### END EXPECTED
     call = f"max_pool_backward_naive for windows {height} × {width}, stride {stride}"
     dx = max_pool_backward_naive(dout, (x, pool_param))
     check_close(dx, expected, call, mistakes=mistakes)
+
+# %% test="max_pool_backward_naive" points=1 aspect="general shapes"
+# Gradients for images, windows and strides of other sizes are tried here.
 ### BEGIN HIDDEN TESTS
 rng = np.random.default_rng(reference.seed)
 for x_shape, height, width, stride in [
@@ -1736,12 +2358,24 @@ for x_shape, height, width, stride in [
     x = rng.standard_normal(x_shape)
     cache = (x, {"pool_height": height, "pool_width": width, "stride": stride})
     dout = rng.standard_normal(reference.max_pool_forward_naive(*cache)[0].shape)
+    expected = reference.max_pool_backward_naive(dout, cache)
     check_close(
         max_pool_backward_naive(dout, cache),
-        reference.max_pool_backward_naive(dout, cache),
+        expected,
         f"max_pool_backward_naive for x {x_shape}, windows {height} × {width}, stride {stride}",
     )
 ### END HIDDEN TESTS
+
+# %% test="max_pool_backward_naive" points=1 aspect="written by hand"
+rng = np.random.default_rng(50)
+x, dout = rng.standard_normal((2, 3, 4, 6)), rng.standard_normal((2, 3, 2, 3))
+pool_param = {"pool_height": 2, "pool_width": 2, "stride": 2}
+### BEGIN EXPECTED
+expected = reference.max_pool_backward_naive(dout, (x, pool_param))
+### END EXPECTED
+dx = max_pool_backward_naive(dout, (x, pool_param))
+check_close(dx, expected, "max_pool_backward_naive for windows 2 × 2, stride 2")
+check_without(max_pool_backward_naive)
 
 # %%
 x = np.array([[1, 4, 2, 0, 1], [3, 9, 5, 2, 6], [0, 2, 1, 7, 3], [8, 1, 0, 2, 5], [2, 3, 4, 1, 0]])

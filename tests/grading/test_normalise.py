@@ -651,13 +651,13 @@ def test_names_that_mean_something_else_are_told(student: Student, added, said) 
 
 def test_own_cell_that_takes_a_given_name_is_told_where_the_exercises_use_it() -> None:
     student = Student("01")
-    mine = "def torch_conv(x, w, b, conv_param):\n    return x"
+    mine = "def random_layer(seed, x_shape, w_shape):\n    return seed"
     student.notebook.cells.insert(5, new_code_cell(mine))
     assert student.submit().repairs == []  # It changes nothing that is graded.
-    student["im2col"].source += "\n\ndef check():\n    return torch_conv(1, 2, 3, 4)"
+    student["im2col"].source += "\n\ndef check():\n    return random_layer(1, 2, 3)"
     submission = student.submit()
     (repair,) = submission.repairs
-    assert "your cell 6 gives `torch_conv`, which the lab defines, another meaning" in repair
+    assert "your cell 6 gives `random_layer`, which the lab defines, another meaning" in repair
     assert "graded with the lab's own" in repair
     assert submission.other_cells[0]["source"] == mine
 

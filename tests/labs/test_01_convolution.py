@@ -64,13 +64,15 @@ def test_correlation_and_convolution_against_scipy(shape, kernel_shape):
     assert_agrees(reference.convolve2d(kernel, x), scipy.signal.convolve2d(x, kernel, mode="full"))
 
 
-@pytest.mark.parametrize(("shape", "kernel_shape"), [((5, 7), (3, 2)), ((4, 4), (4, 1))])
+@pytest.mark.parametrize(
+    ("shape", "kernel_shape"), [((2, 5, 7), (3, 2)), ((3, 4, 4), (4, 1)), ((1, 3, 5), (1, 1))]
+)
 def test_the_two_identities_against_autograd(shape, kernel_shape):
     rng = np.random.default_rng(2)
     x, kernel = (torch.tensor(rng.standard_normal(s)) for s in (shape, kernel_shape))
     x.requires_grad_()
     kernel.requires_grad_()
-    y = torch.nn.functional.conv2d(x[None, None], kernel[None, None])[0, 0]
+    y = torch.nn.functional.conv2d(x[:, None], kernel[None, None])[:, 0]
     dout = torch.tensor(rng.standard_normal(y.shape))
     dx, dkernel = torch.autograd.grad(y, (x, kernel), dout)
     x, kernel = x.detach().numpy(), kernel.detach().numpy()

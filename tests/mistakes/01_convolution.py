@@ -25,7 +25,12 @@ def cross_correlate2d(x, kernel):
 
 # %% mistake="cross_correlate2d" named="the image is padded"
 def cross_correlate2d(x, kernel):
-    return scipy.signal.correlate2d(x, kernel, mode="same")
+    kH, kW = kernel.shape
+    padded = np.pad(x, ((kH // 2, (kH - 1) // 2), (kW // 2, (kW - 1) // 2)))
+    y = np.zeros(x.shape)
+    for r, c in np.ndindex(*y.shape):
+        y[r, c] = np.sum(padded[r : r + kH, c : c + kW] * kernel)
+    return y
 
 
 # %% mistake="cross_correlate2d" named="only the last product is kept"
@@ -91,9 +96,30 @@ def cross_correlate2d(x, kernel):
     )
 
 
-# %% correct="cross_correlate2d"
+# %% mistake="cross_correlate2d" named="line 2 calls `scipy.signal.correlate2d`"
 def cross_correlate2d(x, kernel):
     return scipy.signal.correlate2d(x, kernel, mode="valid")
+
+
+# %% mistake="cross_correlate2d" named="line 5 calls `torch.tensor`"
+import torch
+
+
+def cross_correlate2d(x, kernel):
+    x, kernel = torch.tensor(x), torch.tensor(kernel)
+    return torch.conv2d(x[None, None], kernel[None, None])[0, 0].numpy()
+
+
+# %% correct="cross_correlate2d"
+def cross_correlate2d(x, kernel):
+    kH, kW = kernel.shape
+    rows = range(len(x) - kH + 1)
+    return np.array(
+        [
+            [np.vdot(x[r : r + kH, c : c + kW], kernel) for c in range(x.shape[1] - kW + 1)]
+            for r in rows
+        ]
+    )
 
 
 # %% mistake="convolve2d" named="the kernel is not flipped, which makes it a cross-correlation"
@@ -118,7 +144,12 @@ def convolve2d(x, kernel):
 
 # %% mistake="convolve2d" named="the kernel is flipped left to right only"
 def convolve2d(x, kernel):
-    return scipy.signal.correlate2d(x, np.fliplr(kernel), mode="full")
+    kH, kW = kernel.shape
+    padded = np.pad(x, ((kH - 1, kH - 1), (kW - 1, kW - 1)))
+    y = np.zeros((x.shape[0] + kH - 1, x.shape[1] + kW - 1))
+    for r, c in np.ndindex(*y.shape):
+        y[r, c] = np.sum(padded[r : r + kH, c : c + kW] * np.fliplr(kernel))
+    return y
 
 
 # %% mistake="convolve2d" named="the kernel is transposed instead of flipped"
@@ -143,7 +174,12 @@ def convolve2d(x, kernel):
 
 # %% mistake="convolve2d" named="the output is cut to the image's size"
 def convolve2d(x, kernel):
-    return scipy.signal.convolve2d(x, kernel, mode="same")
+    kH, kW = kernel.shape
+    y = np.zeros((x.shape[0] + kH - 1, x.shape[1] + kW - 1))
+    for r, c in np.ndindex(*x.shape):
+        y[r : r + kH, c : c + kW] += x[r, c] * kernel
+    top, left = (kH - 1) // 2, (kW - 1) // 2
+    return y[top : top + x.shape[0], left : left + x.shape[1]]
 
 
 # %% mistake="convolve2d" named="stamps overwrite each other"
@@ -158,7 +194,23 @@ def convolve2d(x, kernel):
 
 # %% mistake="convolve2d" named="got a list"
 def convolve2d(x, kernel):
-    return scipy.signal.convolve2d(x, kernel).tolist()
+    y = np.zeros((x.shape[0] + kernel.shape[0] - 1, x.shape[1] + kernel.shape[1] - 1))
+    for r, c in np.ndindex(*x.shape):
+        y[r : r + kernel.shape[0], c : c + kernel.shape[1]] += x[r, c] * kernel
+    return y.tolist()
+
+
+# %% mistake="convolve2d" named="line 2 calls `scipy.signal.convolve2d`"
+def convolve2d(x, kernel):
+    return scipy.signal.convolve2d(x, kernel)
+
+
+# %% mistake="convolve2d" named="the stamp isn't scaled by its pixel's value"
+def convolve2d(x, kernel):
+    y = np.zeros((x.shape[0] + kernel.shape[0] - 1, x.shape[1] + kernel.shape[1] - 1))
+    for r, c in zip(*np.nonzero(x)):
+        y[r : r + kernel.shape[0], c : c + kernel.shape[1]] += kernel
+    return y
 
 
 # %% correct="convolve2d"
@@ -190,118 +242,213 @@ def convolve2d(x, kernel):
 
 # %% mistake="kernel_gradient" named="dout is flipped, as in a convolution"
 def kernel_gradient(x, dout):
-    return scipy.signal.convolve2d(x, dout, mode="valid")
+    return sum(scipy.signal.convolve2d(*pair, mode="valid") for pair in zip(x, dout))
 
 
 # %% mistake="kernel_gradient" named="as with exchanged arguments"
 def kernel_gradient(x, dout):
-    return scipy.signal.correlate2d(dout, x, mode="valid")
+    return sum(
+        scipy.signal.correlate2d(upstream, image, mode="valid") for image, upstream in zip(x, dout)
+    )
 
 
 # %% mistake="kernel_gradient" named="x is padded"
 def kernel_gradient(x, dout):
-    return scipy.signal.correlate2d(x, dout)
+    return sum(
+        scipy.signal.correlate2d(image, upstream, mode="full") for image, upstream in zip(x, dout)
+    )
+
+
+# %% mistake="kernel_gradient" named="x is padded to keep its size"
+def kernel_gradient(x, dout):
+    return sum(
+        scipy.signal.correlate2d(image, upstream, mode="same") for image, upstream in zip(x, dout)
+    )
 
 
 # %% mistake="kernel_gradient" named="the mean over the outputs is taken"
 def kernel_gradient(x, dout):
-    H_out, W_out = dout.shape
-    dkernel = np.zeros((x.shape[0] - H_out + 1, x.shape[1] - W_out + 1))
-    for a in range(dkernel.shape[0]):
-        for b in range(dkernel.shape[1]):
-            dkernel[a, b] = np.mean(x[a : a + H_out, b : b + W_out] * dout)
+    N, H_out, W_out = dout.shape
+    dkernel = np.zeros((x.shape[1] - H_out + 1, x.shape[2] - W_out + 1))
+    for n in range(N):
+        for a in range(dkernel.shape[0]):
+            for b in range(dkernel.shape[1]):
+                dkernel[a, b] += np.mean(x[n, a : a + H_out, b : b + W_out] * dout[n])
     return dkernel
 
 
 # %% mistake="kernel_gradient" named="dout is left out"
 def kernel_gradient(x, dout):
-    windows = np.lib.stride_tricks.sliding_window_view(x, dout.shape)
-    return windows.sum(axis=(2, 3))
+    windows = np.lib.stride_tricks.sliding_window_view(x, dout.shape[1:], axis=(1, 2))
+    return windows.sum(axis=(0, 3, 4))
 
 
 # %% mistake="kernel_gradient" named="the sign is reversed"
 def kernel_gradient(x, dout):
-    return -scipy.signal.correlate2d(x, dout, mode="valid")
+    return -sum(scipy.signal.correlate2d(*pair, mode="valid") for pair in zip(x, dout))
 
 
-# %% correct="kernel_gradient"
+# %% mistake="kernel_gradient" named="the mean over the images is taken"
 def kernel_gradient(x, dout):
-    H_out, W_out = dout.shape
-    dkernel = np.zeros((x.shape[0] - H_out + 1, x.shape[1] - W_out + 1))
-    for r in range(H_out):
-        for c in range(W_out):
-            dkernel += dout[r, c] * x[r : r + dkernel.shape[0], c : c + dkernel.shape[1]]
+    return np.mean([cross_correlate2d(image, upstream) for image, upstream in zip(x, dout)], axis=0)
+
+
+# %% mistake="kernel_gradient" named="the images aren't summed"
+def kernel_gradient(x, dout):
+    dkernels = [cross_correlate2d(image, upstream) for image, upstream in zip(x, dout)]
+    return np.stack(dkernels) if len(x) > 1 else dkernels[0]
+
+
+# %% mistake="kernel_gradient" named="only the last image counts"
+def kernel_gradient(x, dout):
+    for image, upstream in zip(x, dout):
+        dkernel = cross_correlate2d(image, upstream)
+    return dkernel
+
+
+# %% mistake="kernel_gradient" named="every image meets the upstream gradient of all images"
+def kernel_gradient(x, dout):
+    return cross_correlate2d(x.sum(axis=0), dout.sum(axis=0))
+
+
+# %% mistake="kernel_gradient" named="was modified in place"
+def kernel_gradient(x, dout):
+    N, H_out, W_out = dout.shape
+    dkernel = np.zeros((x.shape[1] - H_out + 1, x.shape[2] - W_out + 1))
+    for a, b in np.ndindex(*dkernel.shape):
+        window = x[:, a : a + H_out, b : b + W_out]
+        window *= dout
+        dkernel[a, b] = window.sum()
     return dkernel
 
 
 # %% correct="kernel_gradient"
 def kernel_gradient(x, dout):
-    windows = np.lib.stride_tricks.sliding_window_view(x, dout.shape)
-    return np.tensordot(windows, dout, axes=([2, 3], [0, 1]))
+    N, H_out, W_out = dout.shape
+    dkernel = np.zeros((x.shape[1] - H_out + 1, x.shape[2] - W_out + 1))
+    for n, r, c in np.ndindex(*dout.shape):
+        window = x[n, r : r + dkernel.shape[0], c : c + dkernel.shape[1]]
+        dkernel += dout[n, r, c] * window
+    return dkernel
 
 
 # %% correct="kernel_gradient"
 def kernel_gradient(x, dout):
-    return torch.conv2d(torch.tensor(x)[None, None], torch.tensor(dout)[None, None])[0, 0].numpy()
+    windows = np.lib.stride_tricks.sliding_window_view(x, dout.shape[1:], axis=(1, 2))
+    return np.einsum("nabrc,nrc->ab", windows, dout)
+
+
+# %% correct="kernel_gradient"
+import torch
+
+
+def kernel_gradient(x, dout):
+    return torch.conv2d(torch.tensor(x)[None], torch.tensor(dout)[None])[0, 0].numpy()
+
+
+# %% correct="kernel_gradient"
+def kernel_gradient(x, dout):
+    return sum(cross_correlate2d(image, upstream) for image, upstream in zip(x, dout))
+
+
+# %% correct="kernel_gradient"
+def kernel_gradient(x, dout):
+    return scipy.signal.correlate(x, dout, mode="valid")[0]
 
 
 # %% mistake="input_gradient" named="the kernel is not flipped"
 def input_gradient(dout, kernel):
-    return scipy.signal.correlate2d(dout, kernel, mode="full")
+    return np.stack([scipy.signal.correlate2d(upstream, kernel) for upstream in dout])
 
 
 # %% mistake="input_gradient" named="dout is not padded"
 def input_gradient(dout, kernel):
-    if np.any(np.less(dout.shape, kernel.shape)):
-        return np.zeros(dout.shape)
-    return scipy.signal.convolve2d(dout, kernel, mode="valid")
+    N, H_out, W_out = dout.shape
+    kH, kW = kernel.shape
+    dx = np.zeros((N, max(H_out - kH + 1, 0), max(W_out - kW + 1, 0)))
+    for n, r, c in np.ndindex(*dx.shape):
+        dx[n, r, c] = np.sum(dout[n, r : r + kH, c : c + kW] * kernel[::-1, ::-1])
+    return dx
 
 
 # %% mistake="input_gradient" named="the kernel is transposed instead of flipped"
 def input_gradient(dout, kernel):
-    return scipy.signal.correlate2d(dout, kernel.T, mode="full")
+    return np.stack([scipy.signal.correlate2d(upstream, kernel.T) for upstream in dout])
 
 
 # %% mistake="input_gradient" named="the gradient is cut to dout's size"
 def input_gradient(dout, kernel):
-    return scipy.signal.convolve2d(dout, kernel, mode="same")
+    return np.stack([scipy.signal.convolve2d(upstream, kernel, mode="same") for upstream in dout])
 
 
 # %% mistake="input_gradient" named="the kernel is flipped upside down only"
 def input_gradient(dout, kernel):
     kH, kW = kernel.shape
-    padded = np.pad(dout, ((kH - 1, kH - 1), (kW - 1, kW - 1)))
-    dx = np.zeros((dout.shape[0] + kH - 1, dout.shape[1] + kW - 1))
-    for r, c in np.ndindex(*dx.shape):
-        dx[r, c] = np.sum(padded[r : r + kH, c : c + kW] * kernel[::-1])
-    return dx
+    padded = np.pad(dout, ((0, 0), (kH - 1, kH - 1), (kW - 1, kW - 1)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (kH, kW), axis=(1, 2))
+    return np.einsum("nrcab,ab->nrc", windows, kernel[::-1])
 
 
 # %% mistake="input_gradient" named="the gradient comes out flipped"
 def input_gradient(dout, kernel):
-    return scipy.signal.convolve2d(dout, kernel)[::-1, ::-1]
+    return np.stack([scipy.signal.convolve2d(upstream, kernel)[::-1, ::-1] for upstream in dout])
+
+
+# %% mistake="input_gradient" named="the images are summed"
+def input_gradient(dout, kernel):
+    dx = sum(convolve2d(upstream, kernel) for upstream in dout)
+    return dx if len(dout) > 1 else dx[None]
+
+
+# %% mistake="input_gradient" named="only the first image gets its gradient"
+def input_gradient(dout, kernel):
+    for upstream in dout:
+        return convolve2d(upstream, kernel)[None]
+
+
+# %% mistake="input_gradient" named="only the last image gets its gradient"
+def input_gradient(dout, kernel):
+    N, H_out, W_out = dout.shape
+    for upstream in dout:
+        dx = np.zeros((N, H_out + kernel.shape[0] - 1, W_out + kernel.shape[1] - 1))
+        dx[-1] = convolve2d(upstream, kernel)
+    return dx
+
+
+# %% mistake="input_gradient" named="each image gets a share of its gradient only"
+def input_gradient(dout, kernel):
+    return np.stack([convolve2d(upstream, kernel) for upstream in dout]) / len(dout)
 
 
 # %% correct="input_gradient"
 def input_gradient(dout, kernel):
     kH, kW = kernel.shape
-    dx = np.zeros((dout.shape[0] + kH - 1, dout.shape[1] + kW - 1))
-    for r, c in np.ndindex(*dout.shape):
-        dx[r : r + kH, c : c + kW] += dout[r, c] * kernel
+    dx = np.zeros((dout.shape[0], dout.shape[1] + kH - 1, dout.shape[2] + kW - 1))
+    for n, r, c in np.ndindex(*dout.shape):
+        dx[n, r : r + kH, c : c + kW] += dout[n, r, c] * kernel
     return dx
 
 
 # %% correct="input_gradient"
 def input_gradient(dout, kernel):
     kH, kW = kernel.shape
-    padded = np.pad(dout, ((kH - 1, kH - 1), (kW - 1, kW - 1)))
-    return scipy.signal.correlate2d(padded, kernel[::-1, ::-1], mode="valid")
+    padded = np.pad(dout, ((0, 0), (kH - 1, kH - 1), (kW - 1, kW - 1)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (kH, kW), axis=(1, 2))
+    return np.einsum("nrcab,ab->nrc", windows, kernel[::-1, ::-1])
+
+
+# %% correct="input_gradient"
+import torch
+
+
+def input_gradient(dout, kernel):
+    dout, kernel = torch.from_numpy(dout), torch.from_numpy(kernel)
+    return torch.conv_transpose2d(dout[:, None], kernel[None, None]).squeeze(1).numpy()
 
 
 # %% correct="input_gradient"
 def input_gradient(dout, kernel):
-    dout, kernel = torch.from_numpy(dout), torch.from_numpy(kernel)
-    return torch.conv_transpose2d(dout[None, None], kernel[None, None]).squeeze(0, 1).numpy()
+    return np.stack([convolve2d(upstream, kernel) for upstream in dout])
 
 
 # %% mistake="conv_forward_naive" named="the kernel is flipped, as in a convolution"
@@ -432,7 +579,48 @@ def conv_forward_naive(x, w, b, conv_param):
 
 # %% mistake="conv_forward_naive" named="expected the tuple (out, cache), got a NumPy array"
 def conv_forward_naive(x, w, b, conv_param):
-    return torch_conv(x, w, b, conv_param)
+    stride, pad = conv_param["stride"], conv_param["pad"]
+    x_pad = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    windows = np.lib.stride_tricks.sliding_window_view(x_pad, w.shape[2:], axis=(2, 3))
+    out = np.einsum("nircab,fiab->nfrc", windows[:, :, ::stride, ::stride], w)
+    return out + b.reshape(1, -1, 1, 1)
+
+
+# %% mistake="conv_forward_naive" named="conv_param in the cache"
+def conv_forward_naive(x, w, b, conv_param):
+    stride, pad = conv_param["stride"], conv_param["pad"]
+    x_pad = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    windows = np.lib.stride_tricks.sliding_window_view(x_pad, w.shape[2:], axis=(2, 3))
+    out = np.einsum("nircab,fiab->nfrc", windows[:, :, ::stride, ::stride], w)
+    return out + b.reshape(1, -1, 1, 1), (x, w, b, stride)
+
+
+# %% mistake="conv_forward_naive" named="only the height is padded"
+def conv_forward_naive(x, w, b, conv_param):
+    stride, pad = conv_param["stride"], conv_param["pad"]
+    x_pad = np.pad(x, ((0, 0), (0, 0), (pad, pad), (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(x_pad, w.shape[2:], axis=(2, 3))
+    out = np.einsum("nircab,fiab->nfrc", windows[:, :, ::stride, ::stride], w)
+    return out + b.reshape(1, -1, 1, 1), (x, w, b, conv_param)
+
+
+# %% mistake="conv_forward_naive" named="the stride is heeded for the height only"
+def conv_forward_naive(x, w, b, conv_param):
+    stride, pad = conv_param["stride"], conv_param["pad"]
+    x_pad = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    windows = np.lib.stride_tricks.sliding_window_view(x_pad, w.shape[2:], axis=(2, 3))
+    out = np.einsum("nircab,fiab->nfrc", windows[:, :, ::stride], w)
+    return out + b.reshape(1, -1, 1, 1), (x, w, b, conv_param)
+
+
+# %% mistake="conv_forward_naive" named="calls `torch."
+import torch
+
+
+def conv_forward_naive(x, w, b, conv_param):
+    tensors = (torch.tensor(array) for array in (x, w, b))
+    out = torch.conv2d(*tensors, stride=conv_param["stride"], padding=conv_param["pad"])
+    return out.numpy(), (x, w, b, conv_param)
 
 
 # %% correct="conv_forward_naive"
@@ -462,9 +650,16 @@ def conv_forward_naive(x, w, b, conv_param):
 
 # %% correct="conv_forward_naive"
 def conv_forward_naive(x, w, b, conv_param):
-    tensors = (torch.tensor(array) for array in (x, w, b))
-    out = torch.conv2d(*tensors, stride=conv_param["stride"], padding=conv_param["pad"])
-    return out.numpy(), (x, w, b, conv_param)
+    stride, pad = conv_param["stride"], conv_param["pad"]
+    N, C, H, W = x.shape
+    F, _, HH, WW = w.shape
+    H_out, W_out = 1 + (H + 2 * pad - HH) // stride, 1 + (W + 2 * pad - WW) // stride
+    out = np.zeros((N, F, H_out, W_out)) + b[:, None, None]
+    for n, f, i, j, c, p, q in np.ndindex(N, F, H_out, W_out, C, HH, WW):
+        row, column = i * stride + p - pad, j * stride + q - pad
+        if 0 <= row < H and 0 <= column < W:
+            out[n, f, i, j] += x[n, c, row, column] * w[f, c, p, q]
+    return out, (x, w, b, conv_param)
 
 
 # %% mistake="conv_backward_kernel" named="dout is flipped, as in a convolution"
@@ -511,7 +706,29 @@ def conv_backward_kernel(dout, cache):
 # %% mistake="conv_backward_kernel" named="the mean over the batch is taken"
 def conv_backward_kernel(dout, cache):
     x, w, b, conv_param = cache
-    return torch_conv_backward(dout, x, w, conv_param)[1] / x.shape[0]
+    stride, pad = conv_param["stride"], conv_param["pad"]
+    x_pad = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    windows = np.lib.stride_tricks.sliding_window_view(x_pad, w.shape[2:], axis=(2, 3))
+    return np.einsum("nfrc,nircab->fiab", dout, windows[:, :, ::stride, ::stride]) / len(x)
+
+
+# %% mistake="conv_backward_kernel" named="the mean over images and outputs is taken"
+def conv_backward_kernel(dout, cache):
+    x, w, b, conv_param = cache
+    stride, pad = conv_param["stride"], conv_param["pad"]
+    x_pad = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    windows = np.lib.stride_tricks.sliding_window_view(x_pad, w.shape[2:], axis=(2, 3))
+    dw = np.einsum("nfrc,nircab->fiab", dout, windows[:, :, ::stride, ::stride])
+    return dw / (dout.size / dout.shape[1])
+
+
+# %% mistake="conv_backward_kernel" named="only two of the four sides are padded"
+def conv_backward_kernel(dout, cache):
+    x, w, b, conv_param = cache
+    stride, pad = conv_param["stride"], conv_param["pad"]
+    x_pad = np.pad(x, ((0, 0), (0, 0), (0, 2 * pad), (0, 2 * pad)))
+    windows = np.lib.stride_tricks.sliding_window_view(x_pad, w.shape[2:], axis=(2, 3))
+    return np.einsum("nfrc,nircab->fiab", dout, windows[:, :, ::stride, ::stride])
 
 
 # %% mistake="conv_backward_kernel" named="all channels share one gradient"
@@ -579,7 +796,10 @@ def conv_backward_kernel(dout, cache):
     return np.einsum("nfrc,nircab->fiab", dout, windows[:, :, ::stride, ::stride])
 
 
-# %% correct="conv_backward_kernel"
+# %% mistake="conv_backward_kernel" named="calls `torch."
+import torch
+
+
 def conv_backward_kernel(dout, cache):
     x, w, _, conv_param = cache
     return torch.nn.grad.conv2d_weight(
@@ -589,6 +809,26 @@ def conv_backward_kernel(dout, cache):
         stride=conv_param["stride"],
         padding=conv_param["pad"],
     ).numpy()
+
+
+# %% correct="conv_backward_kernel"
+def conv_backward_kernel(dout, cache):
+    x, w, _, conv_param = cache
+    return conv_backward_naive(dout, (x, w, np.zeros(len(w)), conv_param))[1]
+
+
+# %% correct="conv_backward_kernel"
+def conv_backward_kernel(dout, cache):
+    x, w, b, conv_param = cache
+    stride, pad = conv_param["stride"], conv_param["pad"]
+    N, F, H_out, W_out = dout.shape
+    x_pad = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    spread = np.zeros((N, F, stride * (H_out - 1) + 1, stride * (W_out - 1) + 1))
+    spread[:, :, ::stride, ::stride] = dout
+    dw = np.zeros(w.shape)
+    for f, i in np.ndindex(*w.shape[:2]):
+        dw[f, i] = scipy.signal.correlate(x_pad[:, i], spread[:, f], mode="valid")[0]
+    return dw
 
 
 # %% mistake="conv_backward_input" named="the kernel is not flipped"
@@ -721,7 +961,10 @@ def conv_backward_input(dout, cache):
     return dx_pad if pad == 0 else dx_pad[:, :, pad:-pad, pad:-pad]
 
 
-# %% correct="conv_backward_input"
+# %% mistake="conv_backward_input" named="calls `torch."
+import torch
+
+
 def conv_backward_input(dout, cache):
     x, w, _, conv_param = cache
     return torch.conv_transpose2d(
@@ -730,6 +973,19 @@ def conv_backward_input(dout, cache):
         stride=conv_param["stride"],
         padding=conv_param["pad"],
     ).numpy()
+
+
+# %% correct="conv_backward_input"
+def conv_backward_input(dout, cache):
+    x, w, b, conv_param = cache
+    stride, pad = conv_param["stride"], conv_param["pad"]
+    dx = np.zeros(x.shape)
+    for (n, f, r, c), upstream in np.ndenumerate(dout):
+        for a, b in np.ndindex(*w.shape[2:]):
+            i, j = stride * r + a - pad, stride * c + b - pad
+            if 0 <= i < x.shape[2] and 0 <= j < x.shape[3]:
+                dx[n, :, i, j] += upstream * w[f, :, a, b]
+    return dx
 
 
 # %% mistake="conv_backward_bias" named="there is one bias per pixel"
@@ -784,6 +1040,24 @@ def conv_backward_bias(dout):
     return np.einsum("nfrc->f", dout)
 
 
+# %% mistake="conv_backward_bias" named="the mean over the pixels is taken"
+def conv_backward_bias(dout):
+    return dout.mean(axis=(2, 3)).sum(axis=0)
+
+
+# %% mistake="conv_backward_bias" named="only the last pixel counts"
+def conv_backward_bias(dout):
+    db = np.zeros(dout.shape[1])
+    for n, f, i, j in np.ndindex(*dout.shape):
+        db[f] = dout[n, f, i, j]
+    return db
+
+
+# %% correct="conv_backward_bias"
+def conv_backward_bias(dout):
+    return np.array([channel.sum() for channel in dout.swapaxes(0, 1)])
+
+
 # %% mistake="conv_backward_naive" named="pad:-pad"
 def conv_backward_naive(dout, cache):
     x, w, b, conv_param = cache
@@ -821,7 +1095,16 @@ def conv_backward_naive(dout, cache):
 # %% mistake="conv_backward_naive" named="the order is not (dx, dw, db)"
 def conv_backward_naive(dout, cache):
     x, w, b, conv_param = cache
-    dx, dw = torch_conv_backward(dout, x, w, conv_param)
+    stride, pad = conv_param["stride"], conv_param["pad"]
+    H, W = x.shape[2:]
+    HH, WW = w.shape[2:]
+    x_pad = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    dx_pad, dw = np.zeros_like(x_pad), np.zeros_like(w)
+    for n, f, i, j in np.ndindex(*dout.shape):
+        window = np.s_[n, :, i * stride : i * stride + HH, j * stride : j * stride + WW]
+        dw[f] += x_pad[window] * dout[n, f, i, j]
+        dx_pad[window] += w[f] * dout[n, f, i, j]
+    dx = dx_pad[:, :, pad : pad + H, pad : pad + W]
     return dw, dx, dout.sum(axis=(0, 2, 3))
 
 
@@ -844,7 +1127,16 @@ def conv_backward_naive(dout, cache):
 # %% mistake="conv_backward_naive" named="there is one bias per pixel"
 def conv_backward_naive(dout, cache):
     x, w, b, conv_param = cache
-    dx, dw = torch_conv_backward(dout, x, w, conv_param)
+    stride, pad = conv_param["stride"], conv_param["pad"]
+    H, W = x.shape[2:]
+    HH, WW = w.shape[2:]
+    x_pad = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    dx_pad, dw = np.zeros_like(x_pad), np.zeros_like(w)
+    for n, f, i, j in np.ndindex(*dout.shape):
+        window = np.s_[n, :, i * stride : i * stride + HH, j * stride : j * stride + WW]
+        dw[f] += x_pad[window] * dout[n, f, i, j]
+        dx_pad[window] += w[f] * dout[n, f, i, j]
+    dx = dx_pad[:, :, pad : pad + H, pad : pad + W]
     return dx, dw, dout.sum(axis=0)
 
 
@@ -881,16 +1173,34 @@ def conv_backward_naive(dout, cache):
 # %% mistake="conv_backward_naive" named="the mean over the batch is taken"
 def conv_backward_naive(dout, cache):
     x, w, b, conv_param = cache
-    dx, dw = torch_conv_backward(dout, x, w, conv_param)
+    stride, pad = conv_param["stride"], conv_param["pad"]
+    H, W = x.shape[2:]
+    HH, WW = w.shape[2:]
+    x_pad = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    dx_pad, dw = np.zeros_like(x_pad), np.zeros_like(w)
+    for n, f, i, j in np.ndindex(*dout.shape):
+        window = np.s_[n, :, i * stride : i * stride + HH, j * stride : j * stride + WW]
+        dw[f] += x_pad[window] * dout[n, f, i, j]
+        dx_pad[window] += w[f] * dout[n, f, i, j]
+    dx = dx_pad[:, :, pad : pad + H, pad : pad + W]
     return dx, dw / len(x), dout.sum(axis=(0, 2, 3)) / len(x)
 
 
 # %% mistake="conv_backward_naive" named="was modified in place"
 def conv_backward_naive(dout, cache):
-    dx, w, b, conv_param = cache
-    gradient, dw = torch_conv_backward(dout, dx, w, conv_param)
-    dx[...] = gradient
-    return dx, dw, dout.sum(axis=(0, 2, 3))
+    x, w, b, conv_param = cache
+    stride, pad = conv_param["stride"], conv_param["pad"]
+    H, W = x.shape[2:]
+    HH, WW = w.shape[2:]
+    x_pad = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    dx_pad, dw = np.zeros_like(x_pad), np.zeros_like(w)
+    for n, f, i, j in np.ndindex(*dout.shape):
+        window = np.s_[n, :, i * stride : i * stride + HH, j * stride : j * stride + WW]
+        dw[f] += x_pad[window] * dout[n, f, i, j]
+        dx_pad[window] += w[f] * dout[n, f, i, j]
+    dx = dx_pad[:, :, pad : pad + H, pad : pad + W]
+    x[...] = dx
+    return x, dw, dout.sum(axis=(0, 2, 3))
 
 
 # %% correct="conv_backward_naive"
@@ -922,13 +1232,31 @@ def conv_backward_naive(dout, cache):
     )
 
 
-# %% correct="conv_backward_naive"
+# %% mistake="conv_backward_naive" named="calls `torch."
+import torch
+
+
 def conv_backward_naive(dout, cache):
     x, w, b, conv_param = cache
     x, w, b = (torch.tensor(array, requires_grad=True) for array in (x, w, b))
     out = torch.conv2d(x, w, b, stride=conv_param["stride"], padding=conv_param["pad"])
     out.backward(torch.tensor(dout))
     return x.grad.numpy(), w.grad.numpy(), b.grad.numpy()
+
+
+# %% correct="conv_backward_naive"
+def conv_backward_naive(dout, cache):
+    x, w, b, conv_param = cache
+    stride, pad = conv_param["stride"], conv_param["pad"]
+    dx, dw, db = np.zeros(x.shape), np.zeros(w.shape), np.zeros(b.shape)
+    for (n, f, r, c), upstream in np.ndenumerate(dout):
+        db[f] += upstream
+        for p, q in np.ndindex(*w.shape[2:]):
+            i, j = stride * r + p - pad, stride * c + q - pad
+            if 0 <= i < x.shape[2] and 0 <= j < x.shape[3]:
+                dx[n, :, i, j] += upstream * w[f, :, p, q]
+                dw[f, :, p, q] += upstream * x[n, :, i, j]
+    return dx, dw, db
 
 
 # %% mistake="im2col" named="the windows stand in rows"
@@ -966,12 +1294,35 @@ def im2col(x, kernel_height, kernel_width, stride, pad):
     return np.stack(patches, axis=1).reshape(N, C * kernel_height * kernel_width, H_out * W_out)
 
 
-# %% mistake="im2col" named="all images share one matrix"
+# %% mistake="im2col" named="all images share one matrix, in turns"
 def im2col(x, kernel_height, kernel_width, stride, pad):
-    columns = torch.nn.functional.unfold(
+    x_pad = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    windows = np.lib.stride_tricks.sliding_window_view(
+        x_pad, (kernel_height, kernel_width), axis=(2, 3)
+    )[:, :, ::stride, ::stride]
+    rows = x.shape[1] * kernel_height * kernel_width
+    columns = windows.transpose(1, 4, 5, 2, 3, 0).reshape(rows, -1)
+    return columns if len(x) > 1 else columns[None]
+
+
+# %% mistake="im2col" named="a window is read column by column"
+def im2col(x, kernel_height, kernel_width, stride, pad):
+    x_pad = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    windows = np.lib.stride_tricks.sliding_window_view(
+        x_pad, (kernel_height, kernel_width), axis=(2, 3)
+    )[:, :, ::stride, ::stride]
+    N, C, H_out, W_out = windows.shape[:4]
+    return windows.transpose(0, 1, 5, 4, 2, 3).reshape(N, -1, H_out * W_out)
+
+
+# %% mistake="im2col" named="calls `torch."
+import torch
+
+
+def im2col(x, kernel_height, kernel_width, stride, pad):
+    return torch.nn.functional.unfold(
         torch.tensor(x), (kernel_height, kernel_width), stride=stride, padding=pad
-    )
-    return columns.permute(1, 2, 0).reshape(columns.shape[1], -1).numpy()
+    ).numpy()
 
 
 # %% mistake="im2col" named="the stride is ignored"
@@ -1089,6 +1440,25 @@ def conv_forward_matmul(columns, w, b):
     return out
 
 
+# %% mistake="conv_forward_matmul" named="a filter is read column by column"
+def conv_forward_matmul(columns, w, b):
+    return w.swapaxes(2, 3).reshape(len(w), -1) @ columns + b[:, None]
+
+
+# %% mistake="conv_forward_matmul" named="all images get the first one's result"
+def conv_forward_matmul(columns, w, b):
+    out = w.reshape(len(w), -1) @ columns[0] + b[:, None]
+    return np.stack([out] * len(columns))
+
+
+# %% correct="conv_forward_matmul"
+def conv_forward_matmul(columns, w, b):
+    out = np.zeros((len(columns), len(w), columns.shape[2]))
+    for n, f in np.ndindex(*out.shape[:2]):
+        out[n, f] = w[f].ravel() @ columns[n] + b[f]
+    return out
+
+
 # %% mistake="conv_backward_matmul" named="the images are not summed"
 def conv_backward_matmul(dout, columns, w):
     dcolumns = w.reshape(len(w), -1).T @ dout
@@ -1158,6 +1528,22 @@ def conv_backward_matmul(dout, columns, w):
     ]
 
 
+# %% mistake="conv_backward_matmul" named="the images are added up, but each has its own columns"
+def conv_backward_matmul(dout, columns, w):
+    dcolumns = (w.reshape(len(w), -1).T @ dout).sum(axis=0)
+    dw = (dout @ columns.transpose(0, 2, 1)).sum(axis=0).reshape(w.shape)
+    return dcolumns, dw, dout.sum(axis=(0, 2))
+
+
+# %% correct="conv_backward_matmul"
+def conv_backward_matmul(dout, columns, w):
+    F = len(w)
+    flat_dout = dout.transpose(1, 0, 2).reshape(F, -1)
+    flat_columns = columns.transpose(1, 0, 2).reshape(columns.shape[1], -1)
+    dcolumns = np.tensordot(dout, w.reshape(F, -1), axes=([1], [0])).transpose(0, 2, 1)
+    return dcolumns, (flat_dout @ flat_columns.T).reshape(w.shape), flat_dout.sum(axis=1)
+
+
 # %% mistake="col2im" named="windows overwrite each other"
 def col2im(columns, x_shape, kernel_height, kernel_width, stride, pad):
     N, C, H, W = x_shape
@@ -1199,18 +1585,52 @@ def col2im(columns, x_shape, kernel_height, kernel_width, stride, pad):
 # %% mistake="col2im" named="the mean of overlapping values is taken"
 def col2im(columns, x_shape, kernel_height, kernel_width, stride, pad):
     N, C, H, W = x_shape
-    size, window = (H + 2 * pad, W + 2 * pad), (kernel_height, kernel_width)
-    columns = torch.tensor(columns)
-    total = torch.nn.functional.fold(columns, size, window, stride=stride).numpy()
-    count = torch.nn.functional.fold(torch.ones_like(columns), size, window, stride=stride).numpy()
-    return (total / np.maximum(count, 1))[:, :, pad : pad + H, pad : pad + W]
+    x_pad = np.zeros((N, C, H + 2 * pad, W + 2 * pad))
+    count = np.zeros(x_pad.shape)
+    W_out = (W + 2 * pad - kernel_width) // stride + 1
+    for k in range(columns.shape[2]):
+        top, left = k // W_out * stride, k % W_out * stride
+        patch = columns[:, :, k].reshape(N, C, kernel_height, kernel_width)
+        x_pad[:, :, top : top + kernel_height, left : left + kernel_width] += patch
+        count[:, :, top : top + kernel_height, left : left + kernel_width] += 1
+    return (x_pad / np.maximum(count, 1))[:, :, pad : pad + H, pad : pad + W]
 
 
 # %% mistake="col2im" named="the padding's share is not cut away"
 def col2im(columns, x_shape, kernel_height, kernel_width, stride, pad):
     N, C, H, W = x_shape
-    size, window = (H + 2 * pad, W + 2 * pad), (kernel_height, kernel_width)
-    return torch.nn.functional.fold(torch.tensor(columns), size, window, stride=stride).numpy()
+    x_pad = np.zeros((N, C, H + 2 * pad, W + 2 * pad))
+    W_out = (W + 2 * pad - kernel_width) // stride + 1
+    for k in range(columns.shape[2]):
+        top, left = k // W_out * stride, k % W_out * stride
+        patch = columns[:, :, k].reshape(N, C, kernel_height, kernel_width)
+        x_pad[:, :, top : top + kernel_height, left : left + kernel_width] += patch
+    return x_pad
+
+
+# %% mistake="col2im" named="the padding's share is cut away on two sides only"
+def col2im(columns, x_shape, kernel_height, kernel_width, stride, pad):
+    N, C, H, W = x_shape
+    x_pad = np.zeros((N, C, H + 2 * pad, W + 2 * pad))
+    W_out = (W + 2 * pad - kernel_width) // stride + 1
+    for k in range(columns.shape[2]):
+        top, left = k // W_out * stride, k % W_out * stride
+        patch = columns[:, :, k].reshape(N, C, kernel_height, kernel_width)
+        x_pad[:, :, top : top + kernel_height, left : left + kernel_width] += patch
+    return x_pad[:, :, :H, :W]
+
+
+# %% mistake="col2im" named="the channel is taken to change fastest down a column"
+def col2im(columns, x_shape, kernel_height, kernel_width, stride, pad):
+    N, C, H, W = x_shape
+    x_pad = np.zeros((N, C, H + 2 * pad, W + 2 * pad))
+    W_out = (W + 2 * pad - kernel_width) // stride + 1
+    for k in range(columns.shape[2]):
+        top, left = k // W_out * stride, k % W_out * stride
+        patch = columns[:, :, k].reshape(N, kernel_height, kernel_width, C)
+        patch = patch.transpose(0, 3, 1, 2)
+        x_pad[:, :, top : top + kernel_height, left : left + kernel_width] += patch
+    return x_pad[:, :, pad : pad + H, pad : pad + W]
 
 
 # %% mistake="col2im" named="the windows are taken to stand column by column"
@@ -1253,7 +1673,10 @@ def col2im(columns, x_shape, kernel_height, kernel_width, stride, pad):
     return x_pad.reshape(N, C, H + 2 * pad, W + 2 * pad)[:, :, pad : pad + H, pad : pad + W]
 
 
-# %% correct="col2im"
+# %% mistake="col2im" named="calls `torch."
+import torch
+
+
 def col2im(columns, x_shape, kernel_height, kernel_width, stride, pad):
     return torch.nn.functional.fold(
         torch.tensor(columns),
@@ -1262,6 +1685,18 @@ def col2im(columns, x_shape, kernel_height, kernel_width, stride, pad):
         stride=stride,
         padding=pad,
     ).numpy()
+
+
+# %% correct="col2im"
+def col2im(columns, x_shape, kernel_height, kernel_width, stride, pad):
+    N, C, H, W = x_shape
+    x_pad = np.zeros((N, C, H + 2 * pad, W + 2 * pad))
+    W_out = (W + 2 * pad - kernel_width) // stride + 1
+    for k in reversed(range(columns.shape[2])):
+        top, left = k // W_out * stride, k % W_out * stride
+        patch = columns[:, :, k].reshape(N, C, kernel_height, kernel_width)
+        x_pad[:, :, top : top + kernel_height, left : left + kernel_width] += patch
+    return x_pad[:, :, pad : H + pad, pad : W + pad]
 
 
 # %% mistake="max_pool_forward_naive" named="the maximum is sought from zero upwards"
@@ -1276,11 +1711,22 @@ def max_pool_forward_naive(x, pool_param):
     return out, (x, pool_param)
 
 
-# %% mistake="max_pool_forward_naive" named="the window is taken to be square"
+# %% mistake="max_pool_forward_naive" named="the window is taken to be square, as wide as it is high"
 def max_pool_forward_naive(x, pool_param):
-    size, stride = pool_param["pool_height"], pool_param["stride"]
-    out = torch.nn.functional.max_pool2d(torch.tensor(x), min(size, x.shape[3]), stride)
-    return out.numpy(), (x, pool_param)
+    size, S = pool_param["pool_height"], pool_param["stride"]
+    N, C, H, W = x.shape
+    out = np.zeros((N, C, (H - size) // S + 1, (max(W, size) - size) // S + 1))
+    for i, j in np.ndindex(*out.shape[2:]):
+        window = x[:, :, i * S : i * S + size, j * S : j * S + size]
+        out[:, :, i, j] = window.max(axis=(2, 3))
+    return out, (x, pool_param)
+
+
+# %% mistake="max_pool_forward_naive" named="pool_param in the cache"
+def max_pool_forward_naive(x, pool_param):
+    window, S = (pool_param["pool_height"], pool_param["pool_width"]), pool_param["stride"]
+    windows = np.lib.stride_tricks.sliding_window_view(x, window, axis=(2, 3))
+    return windows[:, :, ::S, ::S].max(axis=(-2, -1)), (x, window)
 
 
 # %% mistake="max_pool_forward_naive" named="the stride is ignored"
@@ -1305,9 +1751,9 @@ def max_pool_forward_naive(x, pool_param):
 
 # %% mistake="max_pool_forward_naive" named="the mean of the window is taken"
 def max_pool_forward_naive(x, pool_param):
-    window = pool_param["pool_height"], pool_param["pool_width"]
-    out = torch.nn.functional.avg_pool2d(torch.tensor(x), window, pool_param["stride"])
-    return out.numpy(), (x, pool_param)
+    window, S = (pool_param["pool_height"], pool_param["pool_width"]), pool_param["stride"]
+    windows = np.lib.stride_tricks.sliding_window_view(x, window, axis=(2, 3))
+    return windows[:, :, ::S, ::S].mean(axis=(-2, -1)), (x, pool_param)
 
 
 # %% mistake="max_pool_forward_naive" named="the channels are pooled together"
@@ -1359,11 +1805,26 @@ def max_pool_forward_naive(x, pool_param):
     return out, (x, pool_param)
 
 
-# %% correct="max_pool_forward_naive"
+# %% mistake="max_pool_forward_naive" named="calls `torch."
+import torch
+
+
 def max_pool_forward_naive(x, pool_param):
     window = pool_param["pool_height"], pool_param["pool_width"]
     out = torch.nn.functional.max_pool2d(torch.tensor(x), window, pool_param["stride"])
     return out.numpy(), (x, pool_param)
+
+
+# %% correct="max_pool_forward_naive"
+def max_pool_forward_naive(x, pool_param):
+    pH, pW, S = pool_param["pool_height"], pool_param["pool_width"], pool_param["stride"]
+    H_out, W_out = (x.shape[2] - pH) // S + 1, (x.shape[3] - pW) // S + 1
+    shifted = [
+        x[:, :, a : a + S * H_out : S, b : b + S * W_out : S][:, :, :H_out, :W_out]
+        for a in range(pH)
+        for b in range(pW)
+    ]
+    return np.maximum.reduce(shifted), (x, pool_param)
 
 
 # %% mistake="max_pool_backward_naive" named="windows overwrite each other"
@@ -1471,7 +1932,10 @@ def max_pool_backward_naive(dout, cache):
     return dx
 
 
-# %% correct="max_pool_backward_naive"
+# %% mistake="max_pool_backward_naive" named="calls `torch."
+import torch
+
+
 def max_pool_backward_naive(dout, cache):
     x, pool_param = cache
     images = torch.tensor(x, requires_grad=True)
@@ -1481,6 +1945,18 @@ def max_pool_backward_naive(dout, cache):
     return images.grad.numpy()
 
 
+# %% correct="max_pool_backward_naive"
+def max_pool_backward_naive(dout, cache):
+    x, pool_param = cache
+    pH, pW, S = pool_param["pool_height"], pool_param["pool_width"], pool_param["stride"]
+    windows = np.lib.stride_tricks.sliding_window_view(x, (pH, pW), axis=(2, 3))
+    winners = windows[:, :, ::S, ::S].reshape(*dout.shape, -1).argmax(axis=-1)
+    n, i, r, c = np.indices(dout.shape)
+    dx = np.zeros(x.shape)
+    np.add.at(dx, (n, i, S * r + winners // pW, S * c + winners % pW), dout)
+    return dx
+
+
 # %% [markdown]
 # Changes to the solutions that no test can notice.
 
@@ -1488,13 +1964,9 @@ def max_pool_backward_naive(dout, cache):
 # - y = np.zeros((x.shape[0] - kernel_height + 1, x.shape[1] - kernel_width + 1))
 # + y = np.ones((x.shape[0] - kernel_height + 1, x.shape[1] - kernel_width + 1))
 
-# %% equivalent="input_gradient" reason="convolution commutes"
-# - return scipy.signal.convolve2d(dout, kernel, mode="full")
-# + return scipy.signal.convolve2d(kernel, dout, mode="full")
-
-# %% equivalent="input_gradient" reason="full is SciPy's default"
-# - return scipy.signal.convolve2d(dout, kernel, mode="full")
-# + return scipy.signal.convolve2d(dout, kernel)
+# %% equivalent="kernel_gradient" reason="every value is written"
+# - dkernel = np.zeros((x.shape[1] - H_out + 1, x.shape[2] - W_out + 1))
+# + dkernel = np.ones((x.shape[1] - H_out + 1, x.shape[2] - W_out + 1))
 
 # %% equivalent="conv_forward_naive" reason="an image of zeros more is never read"
 # - x_padded = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
