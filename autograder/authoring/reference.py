@@ -1,7 +1,8 @@
 """The reference implementations: a lab's own solution cells, run as a namespace."""
 
+import functools
 import sys
-from types import ModuleType, SimpleNamespace
+from types import CodeType, ModuleType, SimpleNamespace
 
 from autograder.authoring.lab import Lab, find_lab
 
@@ -19,13 +20,19 @@ def run_reference(lab: Lab, seed: int = 0) -> tuple[dict, SimpleNamespace]:
     sys.modules[MODULE] = module
     given, reference = module.__dict__, {"__name__": MODULE}
     for cell in lab.having("given", "exercise"):
-        code = compile(cell.source, f"{lab.solution_path.name}:{cell.line}", "exec")
+        code = compiled(cell.source, f"{lab.solution_path.name}:{cell.line}")
         if cell.role == "given":
             exec(code, given)
             reference.update(given)
         else:
             exec(code, reference)
     return given, SimpleNamespace(**reference | {"seed": seed})
+
+
+@functools.cache
+def compiled(source: str, name: str) -> CodeType:
+    """A cell's code, each compiled once in a process and in those that are forked from it."""
+    return compile(source, name, "exec")
 
 
 def load_reference(lab: str) -> SimpleNamespace:

@@ -27,6 +27,10 @@ MOST_KEYS = 10_000  # of one dict
 MOST_RANK = 32
 MOST_DEPTH = 32
 LARGEST_KEY = 2**53  # Larger integers can be made to collide, which makes a dict quadratic.
+ARRAY_DTYPES = {
+    *(torch.float32, torch.float64, torch.float16, torch.bool, torch.uint8),
+    *(torch.int8, torch.int16, torch.int32, torch.int64),
+}
 
 
 class ChannelError(Exception):
@@ -174,6 +178,25 @@ def _key(key: Any) -> Any:
     if not _is_key(key) or (type(key) is int and abs(key) > LARGEST_KEY):
         raise ChannelError("a dict whose keys aren't numbers or strings")
     return key
+
+
+def reduce_tensor(item: Any) -> tuple | None:
+    """How a request's pickle holds a tensor that is nothing but numbers: as a NumPy array, which
+    takes a tenth of the time of PyTorch's own way. None for what that way has to take."""
+    if type(item) not in (torch.Tensor, torch.nn.Parameter) or item.layout != torch.strided:
+        return None
+    if item.device.type != "cpu" or item.dtype not in ARRAY_DTYPES or not item.is_contiguous():
+        return None
+    if item.is_neg() or item.is_conj() or item._backward_hooks or item.__dict__:
+        return None
+    return _rebuilt, (type(item), item.detach().numpy(), item.requires_grad)
+
+
+def _rebuilt(kind: type, array: np.ndarray, requires_grad: bool) -> torch.Tensor:
+    tensor = torch.from_numpy(array).clone()  # into memory that is aligned as PyTorch's own
+    if kind is torch.nn.Parameter:
+        return torch.nn.Parameter(tensor, requires_grad)
+    return tensor.requires_grad_(requires_grad)
 
 
 def send_request(connection: socket.socket, request: bytes, deadline: float) -> None:

@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import functools
+import gc
 import hashlib
 import importlib
 import os
@@ -48,23 +49,28 @@ _warmed: "dict[tuple[Path, Isolation], tuple[Lab, ReleasedLab, Sandbox]]" = {}
 
 
 def _warm(job: Job) -> "tuple[Lab, ReleasedLab, Sandbox]":
-    """What a job needs, made ready so that a fork of this process finds all of it: imported
-    modules, and what the lab's given cells load. Nothing is differentiated here: where there is a
-    graphics card, PyTorch couldn't do it again in a fork."""
+    """What a job needs, made ready so that a fork of this process, and a worker, find all of it:
+    imported modules, compiled cells, and what PyTorch sets up when it is first used."""
     import torch
 
-    from autograder.authoring.reference import run_reference
     from autograder.grading.sandbox import Sandbox
+    from autograder.grading.tester import dry_run
 
     key = job.lab_path, job.isolation
     if key not in _warmed:
         torch.set_num_threads(1)  # Several graders share the machine; and sums keep their order.
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # A process that has used a GPU can't fork.
         lab = read_lab(job.lab_path)
         released = ReleasedLab(lab, released_notebook(lab))
+        normalise(lab.released_path.read_bytes(), released)
         modules = imported_modules(lab)
-        for name in ("autograder.grading.tester", *modules):
+        for name in modules:
             importlib.import_module(name)
-        run_reference(lab, job.seed)
+        before = set(sys.modules)
+        dry_run(lab)
+        modules += [name for name in sorted(set(sys.modules) - before) if _is_installed(name)]
+        gc.collect()
+        gc.freeze()  # No fork need copy what is only looked at.
         _warmed[key] = lab, released, Sandbox(modules, job.isolation)
     return _warmed[key]
 
@@ -80,11 +86,17 @@ def released_notebook(lab: Lab) -> nbformat.NotebookNode:
     return nbformat.read(lab.released_path, as_version=4)
 
 
+def _is_installed(name: str) -> bool:
+    """Whether a module that was imported here can be imported in a sandbox, which has Python's
+    library, packages and utils."""
+    spec = getattr(sys.modules[name], "__spec__", None)
+    own = name.partition(".")[0] in ("autograder", "lab", "__main__", "__mp_main__")
+    return not own and spec is not None and spec.has_location
+
+
 def imported_modules(lab: Lab) -> list[str]:
-    """The modules that a lab's given and exercise cells import, and what PyTorch imports later."""
-    # NumPy and PyTorch import these where they are first used: for a seed, a masked array, the
-    # first optimiser or the first gradient of what isn't a scalar. The last takes a second.
-    modules = {"torch", "numpy.random", "numpy.ma", "torch._dynamo"}
+    """The modules that a lab's given and exercise cells import."""
+    modules = {"torch"}  # It sets up what no lab imports by name.
     for cell in lab.having("given", "exercise"):
         for node in ast.walk(ast.parse(cell.source)):
             if isinstance(node, ast.Import):

@@ -196,6 +196,9 @@ class _Pickler(pickle.Pickler):
     def persistent_id(self, item: Any) -> tuple[str, Any] | None:
         return item._key if type(item) is RemoteObject else None
 
+    def reducer_override(self, item: Any) -> Any:
+        return channel.reduce_tensor(item) or NotImplemented
+
 
 class _Helper:
     """A function of the tests on its way to the worker: by value, with all of the lab's and of

@@ -8,6 +8,7 @@ what may pass between the two.
 
 import contextlib
 import enum
+import gc
 import importlib
 import io
 import os
@@ -370,6 +371,8 @@ def main() -> None:
         importlib.import_module(name)
     # Hooks are told apart by numbers, and those on a tester's module come with the tester's.
     torch.utils.hooks.RemovableHandle.next_id = 10**9
+    gc.collect()
+    gc.freeze()  # No fork need copy what is only looked at.
     control.send(b"ready")
     serve(control, isolation=sys.argv[2])
 

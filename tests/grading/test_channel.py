@@ -1,7 +1,9 @@
 """Whatever a worker sends, it is data or an error: nothing runs, hangs or fills the memory."""
 
 import contextlib
+import io
 import json
+import pickle
 import struct
 import time
 import tracemalloc
@@ -14,7 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autograder.grading import channel
+from autograder.grading import channel, sandbox
 from autograder.grading.channel import ChannelError, Encoder, Handle, decode
 from autograder.grading.sandbox import ERRORS, StudentError, Worker
 
@@ -183,3 +185,40 @@ def test_listed_errors_are_exceptions_with_a_message(kind: str) -> None:
     assert issubclass(type(error), Exception)
     assert error.args == ("said",)
     assert error.student_place == ""
+
+
+TENSORS = {
+    "plain": torch.arange(6.0).reshape(2, 3),
+    "no axes": torch.tensor(2.5),
+    "no values": torch.ones(0, 3),
+    "needs a gradient": torch.ones(2, requires_grad=True),
+    "parameter": torch.nn.Parameter(torch.ones(2, 2)),
+    "frozen parameter": torch.nn.Parameter(torch.ones(2), requires_grad=False),
+    "integers": torch.tensor([2**40]),
+    "bits": torch.tensor([True, False]),
+    "transposed": torch.arange(6.0).reshape(2, 3).T,
+    "expanded": torch.ones(1, 3).expand(4, 3),
+    "channels last": torch.rand(2, 3, 4, 5).to(memory_format=torch.channels_last),
+    "a part": torch.arange(10)[3:7],
+    "bfloat16": torch.ones(2, dtype=torch.bfloat16),
+    "complex": torch.ones(2, dtype=torch.complex64),
+    "no data": torch.ones(2, device="meta"),
+}
+
+
+@pytest.mark.parametrize("what", TENSORS)
+def test_a_request_carries_a_tensor_as_it_is(what: str) -> None:
+    tensor = TENSORS[what]
+    pickled = io.BytesIO()
+    sandbox._Pickler(pickled, protocol=pickle.HIGHEST_PROTOCOL).dump([tensor, tensor])
+    first, again = pickle.loads(pickled.getvalue())
+    assert first is again
+    for property in ("dtype", "device", "shape", "requires_grad", "is_leaf"):
+        assert getattr(first, property) == getattr(tensor, property)
+    assert type(first) is type(tensor)
+    assert first.stride() == tensor.stride()
+    assert first.is_meta or torch.equal(first, tensor)
+    if not first.is_meta and first.is_contiguous():
+        before = tensor.detach().clone()
+        first.data.logical_not_() if first.dtype == torch.bool else first.data.add_(1)
+        assert torch.equal(tensor, before)  # The copy has memory of its own, and can be written to.
