@@ -1,9 +1,11 @@
-"""Our grading and stock `nbgrader autograde` on the same submissions, in one run.
+"""What grading costs: the floor, our grader and stock `nbgrader autograde`, by turns in one run.
 
-Prints seconds per submission, their ratio, and what each spends its time on.
+The floor is the same functions and the same tests in one warm process, without any isolation. Run
+it on an idle machine.
 """
 
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -15,19 +17,23 @@ from functools import partial
 from pathlib import Path
 
 import nbformat
-from nbclient import NotebookClient
+import psutil
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from autograder.authoring.lab import find_lab
-from autograder.authoring.release import release, source_notebook
-from autograder.grading import grade, normalise, tester
+from autograder.authoring.lab import Lab, find_lab
+from autograder.authoring.release import release
+from autograder.grading import grade
 from autograder.grading.job import Job
-from autograder.rehearsal.rehearse import answered_notebook, known_answers, solution_answers
+from autograder.rehearsal.known_answers import answered_notebook, solution_answers
+from autograder.rehearsal.screening import Screen
 
-SUBMISSIONS = 20
-ROUNDS = 1  # Stock nbgrader takes minutes for a round: it runs every cell, figures included.
+LABS = ("01", "02", "07", "10")
+ROUNDS = 3
+STOCK = 2  # Stock nbgrader takes most of a minute for one: it runs every cell, figures included.
+CLASS = 200  # submissions, with one process and with two
+GROWTH = (10, 100, 1000)  # submissions in one process
 
 
 def seconds(function: Callable[[], object]) -> float:
@@ -36,79 +42,94 @@ def seconds(function: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def stock_class(course: Path) -> None:
-    """Stock nbgrader on the whole course; it exits with 1 where it lost a submission."""
-    command = [Path(sys.executable).with_name("nbgrader"), "autograde", LAB.name, "--force"]
+def floor(lab: Lab) -> float:
+    """Seconds for the solution's cells and all tests, in one warm process."""
+    screen = Screen(lab)
+    return statistics.median(
+        seconds(lambda: screen.verdicts_here({}, set(lab.exercises), 0, True))
+        for _ in range(2 * ROUNDS)
+    )
+
+
+def handed_in(lab: Lab, course: Path, count: int) -> list[Job]:
+    """A class that hands in the solution, as many times."""
+    release(lab, course)
+    notebook = answered_notebook(lab, solution_answers(lab))
+    jobs = []
+    for number in range(count):
+        path = course / "submitted" / f"student{number:04}" / lab.name / f"{lab.name}.ipynb"
+        path.parent.mkdir(parents=True)
+        nbformat.write(notebook, path)
+        jobs.append(Job(f"student{number:04}", path, lab.solution_path, seed=0))
+    return jobs
+
+
+def stock(course: Path, lab: Lab) -> None:
+    """Stock nbgrader on a whole course; it exits with 1 where it lost a submission."""
+    command = [Path(sys.executable).with_name("nbgrader"), "autograde", lab.name, "--force"]
     command.append("--ExecutePreprocessor.timeout=300")
     subprocess.run(command, cwd=course, check=False, capture_output=True)
 
 
-def only_given_cells() -> nbformat.NotebookNode:
-    """The lab's notebook without exercises and tests: what a kernel does before any grading."""
-    notebook = source_notebook(LAB)
-    notebook.cells = [
-        cell
-        for cell in notebook.cells
-        if cell.metadata.get("nbgrader", {}).get("locked") and not cell.metadata.nbgrader["grade"]
+def whole(jobs: list[Job], results: Path, workers: int) -> float:
+    """Seconds for a class, start-up included."""
+    shutil.rmtree(results, ignore_errors=True)
+    return seconds(partial(grade.grade_class, jobs, results, workers))
+
+
+def compare_labs(console: Console, folder: Path) -> None:
+    """One row per lab, with what one submission of its solution costs, warm."""
+    table = Table("lab", "floor", "ours", "overhead", "stock", "stock / ours", title="seconds each")
+    for name in track(LABS, "labs", console=console):
+        lab = find_lab(name)
+        course = folder / name
+        jobs = handed_in(lab, course, STOCK)
+        grade.grade(jobs[0])  # starts everything
+        ours, lowest, theirs = [], [], []
+        for _ in range(ROUNDS):
+            ours += [seconds(partial(grade.grade, jobs[0])) for _ in range(3)]
+            lowest.append(floor(lab))
+        theirs = seconds(partial(stock, course, lab)) / STOCK
+        low, own = statistics.median(lowest), statistics.median(ours)
+        row = (low, own, own - low, theirs, theirs / own)
+        table.add_row(name, *(f"{value:.2f}" for value in row[:-1]), f"{row[-1]:.0f}")
+    console.print(table)
+
+
+def compare_processes(console: Console, folder: Path) -> None:
+    """A class of lab 01, with one process and with two, by turns."""
+    jobs = handed_in(find_lab("01"), folder / "class", CLASS)
+    rounds = [
+        {workers: whole(jobs, folder / "results", workers) for workers in (1, 2)}
+        for _ in track(range(ROUNDS), f"{CLASS} submissions", console=console)
     ]
-    return notebook
+    one, two = (statistics.median(times[workers] for times in rounds) for workers in (1, 2))
+    ratio = statistics.median(times[1] / times[2] for times in rounds)
+    console.print(
+        f"{CLASS} submissions of lab 01, start-up included: {one:.0f} s with one process,"
+        f" {two:.0f} s with two; {ratio:.2f} times as fast"
+    )
 
 
-LAB = find_lab(sys.argv[1] if len(sys.argv) > 1 else "01")
+def growth(console: Console, folder: Path) -> None:
+    """Time and memory of the parent with ever larger classes."""
+    table = Table("submissions", "seconds each", "memory of the parent (MiB)", title="growth")
+    for count in track(GROWTH, "growth", console=console):
+        jobs = handed_in(find_lab("11"), folder / f"growth-{count}", count)
+        took = whole(jobs, folder / "results", 2) / count
+        held = psutil.Process().memory_info().rss / 2**20
+        table.add_row(str(count), f"{took:.2f}", f"{held:.0f}")
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    console.print(table, f"at most {most:.0f} MiB")
 
 
 def main() -> None:
-    """Makes a class of mistakes, correct variants and solutions, grades it by turns, and tells."""
+    """Prints three tables."""
     console = Console()
-    solution = solution_answers(LAB)
-    answers = known_answers(LAB)
-    step = max(1, len(answers) // (SUBMISSIONS - 2))
-    notebooks = [answered_notebook(LAB, solution)] * 2
-    for answer in answers[::step]:
-        notebooks.append(answered_notebook(LAB, solution | {answer.exercise: answer.source}))
     os.environ["JUPYTER_LOG_LEVEL"] = "ERROR"
     with tempfile.TemporaryDirectory() as folder:
-        course = Path(folder, "course")
-        release(LAB, course)
-        jobs = []
-        for number, notebook in enumerate(notebooks):
-            path = course / "submitted" / f"student{number:02}" / LAB.name / f"{LAB.name}.ipynb"
-            path.parent.mkdir(parents=True)
-            nbformat.write(notebook, path)
-            jobs.append(Job(f"student{number:02}", path, LAB.solution_path, seed=0))
-        times: dict[str, list[float]] = {"ours": [], "ours, two processes": [], "stock": []}
-        results = Path(folder, "results")
-        for _ in track(range(ROUNDS), "grading by turns", console=console):
-            for name, workers in (("ours", 1), ("ours, two processes", 2)):
-                shutil.rmtree(results, ignore_errors=True)
-                times[name].append(seconds(partial(grade.grade_class, jobs, results, workers)))
-            times["stock"].append(seconds(lambda: stock_class(course)))
-
-        table = Table(
-            "", "seconds per submission", "stock / this", title=f"{len(jobs)} submissions"
-        )
-        medians = {name: statistics.median(values) / len(jobs) for name, values in times.items()}
-        for name, median in medians.items():
-            table.add_row(name, f"{median:.2f}", f"{medians['stock'] / median:.1f}")
-        console.print(table)
-
-        # Where the time goes, on one correct submission, warm.
-        start_up = seconds(lambda: grade.grade(jobs[0]))
-        warm = statistics.median(seconds(lambda: grade.grade(jobs[0])) for _ in range(5))
-        lab, released, sandbox = grade._warm(LAB.solution_path, "bubblewrap")
-        content = jobs[0].path.read_bytes()
-        read = seconds(lambda: normalise.normalise(content, released))
-        submission = normalise.normalise(content, released)
-        empty = seconds(lambda: tester.run_tests(lab, submission, sandbox, 0, exercises=()))
-        kernel = seconds(lambda: NotebookClient(only_given_cells()).execute())
-        console.print(
-            f"ours: {start_up:.2f} s for the first submission of a process (imports, a warm"
-            f" sandbox), then {warm:.2f} s each: {read:.3f} s to normalise, {empty:.3f} s for the"
-            " given cells and the reference, the rest for a worker, the tests and the student's"
-            " own code\n"
-            f"stock: {medians['stock']:.2f} s each, {kernel:.2f} s of it to start a kernel, run"
-            " the given cells (imports) and stop it"
-        )
+        for table in (growth, compare_processes, compare_labs):  # Memory is told before it's used.
+            table(console, Path(folder))
 
 
 if __name__ == "__main__":

@@ -112,7 +112,7 @@ class Screen:
         self._seconds: dict[str, float] = {}
         for exercise in [*lab.exercises, *lab.exercises]:
             start = time.process_time()
-            self._try({}, {exercise}, 0, True)
+            self.verdicts_here({}, {exercise}, 0, True)
             self._seconds[exercise] = time.process_time() - start
         gc.freeze()
 
@@ -133,7 +133,7 @@ class Screen:
         Returns:
             by the tests' grade ids, "" for one that passed, otherwise why it didn't.
         """
-        task = functools.partial(self._try, answers, exercises, seed, to_the_end)
+        task = functools.partial(self.verdicts_here, answers, exercises, seed, to_the_end)
         seconds = 1 + 5 * sum(self._seconds[exercise] for exercise in exercises)
         try:
             return in_fork(task, seconds)
@@ -141,9 +141,10 @@ class Screen:
             cells = [cell for cell in self.lab.having("test") if cell.name in exercises]
             return {cell.grade_id: str(lost) for cell in cells}
 
-    def _try(
+    def verdicts_here(
         self, answers: Mapping[str, object], exercises: Collection[str], seed: int, to_the_end: bool
     ) -> dict[str, str]:
+        """What `verdicts` gives, in this process, on which the answers may leave their traces."""
         names, errors = self.namespace(answers)
         verdicts = {}
         for cell, code in self.tests:
