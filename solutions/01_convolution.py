@@ -22,6 +22,7 @@
 # %% given=true
 import numpy as np
 import scipy.signal
+import torch
 
 from utils.checks import check_close, check_tuple, eval_numerical_gradient_array, rel_error
 from utils.guard import check_without
@@ -2064,7 +2065,6 @@ def conv_forward_im2col(x, w, b, conv_param):
 # %%
 import timeit
 
-import torch
 from threadpoolctl import threadpool_limits
 
 rng = np.random.default_rng(16)
