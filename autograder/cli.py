@@ -357,6 +357,37 @@ def chosen(found: dict[str, Path], students: list[str] | None) -> dict[str, Path
 
 
 @app.command()
+def check(
+    notebook: Annotated[Path, typer.Argument(help="A student's notebook; it stays as it is.")],
+    lab: Annotated[
+        str | None, typer.Option(help="The lab's name or number; told from the notebook if none.")
+    ] = None,
+    isolation: IsolationOption = "bubblewrap",
+) -> None:
+    """Say of one notebook what is done, what isn't right yet, and what to do next."""
+    from autograder.course import check as checking
+    from autograder.grading.handed_in import Refused
+    from autograder.grading.job import GraderFailed, SandboxUnavailable
+
+    kind = checked_isolation(isolation)
+    try:
+        the_lab = find_lab(lab or checking.lab_in(notebook))
+        with console.status("running the tests that students see"):
+            found = checking.check(the_lab, notebook, kind)
+    except (LabError, Refused, GraderFailed, FileNotFoundError, SandboxUnavailable) as error:
+        raise fail(str(error)) from None
+    table = Table(
+        "", "state", "tests that students see", "left for the grading", title=the_lab.name
+    )
+    for row in found.rows:
+        table.add_row(*(Text(cell) for cell in row), end_section=True)
+    console.print(table)
+    for note in found.notes:
+        console.print(note, markup=False)
+    console.print(f"next: {found.next}", markup=False)
+
+
+@app.command()
 def regrade(
     lab: Annotated[str, typer.Argument(help="The lab's name or number.")],
     apply: Annotated[

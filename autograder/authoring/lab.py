@@ -4,7 +4,7 @@ import ast
 import hashlib
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -94,6 +94,12 @@ class Lab:
     def having(self, *roles: str) -> list[Cell]:
         """The cells with one of these roles, in order."""
         return [cell for cell in self.cells if cell.role in roles]
+
+    def as_shown(self) -> "Lab":
+        """The lab with what students see of its tests."""
+        shown = (replace(c, source=c.visible) if c.role == "test" else c for c in self.cells)
+        cells = tuple(c for c in shown if c.role != "test" or has_statements(c.source))
+        return replace(self, cells=cells)
 
     @cached_property
     def exercises(self) -> dict[str, frozenset[str]]:

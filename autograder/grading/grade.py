@@ -106,7 +106,12 @@ def imported_modules(lab: Lab) -> list[str]:
     return sorted(modules)
 
 
-def grade(job: Job, exercises: Collection[str] | None = None, last_attempt: bool = True) -> Result:
+def grade(
+    job: Job,
+    exercises: Collection[str] | None = None,
+    last_attempt: bool = True,
+    hidden: bool = True,
+) -> Result:
     """Grades one submission: a function of the job, and of nothing else.
 
     It happens in a fork of this process, so that nothing is left of it but the result, and a
@@ -115,6 +120,7 @@ def grade(job: Job, exercises: Collection[str] | None = None, last_attempt: bool
     Args:
         exercises: the exercises to test; all of them if None.
         last_attempt: whether a submission that fails isn't tried again; see Sandbox.
+        hidden: whether hidden tests run too.
 
     Raises:
         SandboxUnavailable: submissions can't be isolated on this machine.
@@ -124,6 +130,8 @@ def grade(job: Job, exercises: Collection[str] | None = None, last_attempt: bool
 
     start = time.monotonic()
     lab, released, sandbox = _warm(job)
+    if not hidden:
+        lab = lab.as_shown()
     sandbox.last_attempt = last_attempt
     deadline = start + SECONDS_PER_SUBMISSION
 
