@@ -116,9 +116,9 @@ def handout(
     if not given.new:
         console.print(f"{folder}: nothing is new since {given.version}", markup=False)
         return
+    held = ", ".join(given.labs)
     console.print(
-        f"{folder}: {given.version}, with {len(given.labs)} labs; students get it from {given.url}",
-        markup=False,
+        f"{folder}: {given.version} holds {held}; students get it from {given.url}", markup=False
     )
     console.print(f"next: git -C {folder} push --follow-tags origin {given.branch}", markup=False)
 

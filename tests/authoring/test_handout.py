@@ -319,7 +319,7 @@ def test_the_command(grader: Grader, tmp_path, monkeypatch) -> None:
     assert run("01", "--url", URL, "--hub", hub) == (
         0,
         textwrap.dedent(f"""\
-            {folder}: v1, with 1 labs; students get it from {URL}
+            {folder}: v1 holds 01_mini; students get it from {URL}
             next: git -C {folder} push --follow-tags origin main
             """),
     )
