@@ -1318,8 +1318,8 @@ recognised = np.zeros((4, 4))
 for row, ten in enumerate(pictures.values()):
     for column, model in enumerate(networks.values()):
         recognised[row, column] = (model(ten).argmax(1) == everything).sum().item()
-figure, ax = plt.subplots(figsize=(5.2, 4.2), layout="constrained")
-figure.suptitle("base and robust recognise most of each other's pictures, biased only its own")
+figure, ax = plt.subplots(figsize=(6, 4.2), layout="constrained")
+figure.suptitle("base and robust recognise most of each other's pictures")
 ax.imshow(recognised, cmap="Blues", vmin=0, vmax=14)
 for (row, column), value in np.ndenumerate(recognised):
     ax.text(column, row, f"{value:.0f} of 10", ha="center", va="center")

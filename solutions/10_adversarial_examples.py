@@ -1,10 +1,11 @@
 # %% [markdown]
 # # Lab 10: Adversarial examples
 #
-# Take a picture of a star that a network gets right with 99% confidence. Change it so little that
-# you need a magnifying glass to see it. Now the network says *fish*, with 99% confidence. In this
-# lab you make such pictures in half a dozen ways, find out why they exist at all (a straight line
-# is enough), and then change sides: you defend a network, and break your own defences.
+# Take a picture of a ring that a network gets right with full confidence. Change it so little that
+# you need a magnifying glass to see it. Now the network says *fish*, and is sure of that as well.
+# Szegedy et al. (2014) found such pictures, and called them *adversarial examples*. In this lab you
+# make them in half a dozen ways, find out why they exist at all (a straight line is enough), and
+# then change sides: you defend a network, and break your own defences.
 #
 # | section | what you write | minutes |
 # |---|---|---|
@@ -79,9 +80,9 @@ names = ("base", "shape", "robust")
 networks = {name: load_model(name).to(device, memory_format=torch.channels_last) for name in names}
 base = networks["base"]
 class_names = base.class_names
-images, labels = (
-    tensor.to(device) for tensor in make_scenes(1500, np.random.default_rng(10)).tensors()
-)
+scenes = make_scenes(1500, np.random.default_rng(10))
+images, labels = (tensor.to(device) for tensor in scenes.tensors())
+masks = torch.from_numpy(scenes.masks).to(device)
 X, y = images[:48], labels[:48]
 
 
@@ -396,7 +397,8 @@ plt.show()
 # 88%. On the right the weights are random, one for each pixel: what you can gain grows with the
 # number of pixels, $\varepsilon \lVert w\rVert_1$, while random signs mostly cancel and gain only
 # its square root. At the size of a photograph the ratio is in the hundreds. So noise of the same
-# size is harmless, and a *large* image is easier to attack than a small one.
+# size is harmless. And a *large* image is easier to attack than a small one, unless the margin by
+# which the right class leads grows with the number of pixels, too.
 #
 # Does it happen to a trained classifier? Here is logistic regression on handwritten digits, all of
 # 8 × 8 pixels. To turn class $a$ into class $b$, the score to raise is the difference $s_b - s_a$,
@@ -454,7 +456,9 @@ plt.show()
 # still see how: 64 pixels are few, so each has to change by a lot. This is the argument of
 # Goodfellow et al. (2015): it isn't that networks are too crooked. Piece by piece, between the
 # kinks of its ReLUs, a network is *linear*, and there are thousands of pixels whose small changes
-# add up.
+# add up. It isn't the last word. Ilyas et al. (2019) trained new networks on adversarial examples
+# with their wrong labels, and these were right about many *untouched* pictures: so what an attack
+# changes isn't mere noise, it is a pattern that does predict the class, and that people don't see.
 #
 # ### Question: why linear?
 # ★★☆ · 10 minutes
@@ -600,9 +604,10 @@ def show_attack(axes, number, levels):
     probabilities = scores_of(base, attacked).softmax(1)[0].cpu().numpy()
     show_image(axes[0], attacked[0])
     axes[0].set_title(f"ε = {levels}/255")
-    change = 255 * (attacked - image)[0].mean(0).cpu().numpy()
-    shown = axes[1].imshow(change, cmap="RdBu_r", vmin=-16, vmax=16)
-    axes[1].set_title("perturbation, mean of colours")
+    change = 255 * (attacked - image)[0, 0].cpu().numpy()
+    limit = max(levels, 1)
+    shown = axes[1].imshow(change, cmap="RdBu_r", vmin=-limit, vmax=limit)
+    axes[1].set_title("perturbation of red")
     axes[1].axis("off")
     axes[1].figure.colorbar(shown, ax=axes[1], label="grey levels")
     colours = ["#0072B2" if k == label.item() else "#E69F00" for k in range(10)]
@@ -633,8 +638,9 @@ explore(
 
 
 # %% [markdown]
-# A step of 2/255 is enough for this scene. The perturbation has full strength everywhere, on the
-# sky as on the object: under this bound a pixel costs nothing, so all of them are used. Try other
+# A step of 2/255 is enough for this scene. (The colour bars differ: each reaches to ε.) The
+# perturbation has full strength everywhere, on the sky as on the object, except where a pixel is
+# black or white already: under this bound a pixel costs nothing, so all of them are used. Try other
 # scenes: for some the answer flips and flips back as ε grows, and for some one step never does it,
 # because the gradient is only a promise about the near neighbourhood. To see how often it works,
 # one scene won't do.
@@ -1024,10 +1030,17 @@ lengths = [
 print(
     f"Euclidean length: {lengths[0]:.2f} at 4/255 in the maximum norm, {lengths[1]:.2f} at radius 1"
 )
+for name, changed in (("maximum", attacked["base", 4]), ("Euclidean", euclidean["base", 1])):
+    energy = (changed[:24] - few).square().sum(1)
+    share = ((energy * masks[:24]).sum((1, 2)) / energy.sum((1, 2))).mean()
+    print(f"{name} norm: {share:.0%} of the squared change falls on the object", end=" ")
+    print(f"({masks[:24].float().mean():.0%} of the picture)")
 
 # %% [markdown]
-# The attack that is bounded in length leaves the background alone and works on the object, with
-# single pixels changed by far more than 4/255. Though it is shorter, it does as much harm.
+# The attack that is bounded in length spends most of it on few pixels, many of them on the object
+# or near it, and changes single ones by far more than 4/255. It doesn't leave the background alone
+# altogether: the lines printed say how much of the squared change falls on the object. Though it
+# is shorter, it does as much harm.
 # `robust`, which was trained in the maximum norm, holds out better here as well, but not as much
 # better as in its own. So say of a network that it is robust only together with a norm and a
 # radius. And don't take a norm for human eyesight: of two perturbations of equal length, one on the
@@ -1035,10 +1048,12 @@ print(
 #
 # ## 5. One pixel
 #
-# Now the other extreme: change a *single* pixel, but change it as you like (Su et al. 2019). No
-# gradient will find it, since the question which pixel it should be has none. **Differential
-# evolution** will: it keeps a population of candidates (row, column, red, green, blue), and lets
-# a child that beats its parent take its place. All it needs to know is a number to make small.
+# Now the other extreme: change a *single* pixel, but change it as you like (Su et al. 2019). The
+# gradient is of limited help here. It tells what a *small* change of each pixel does, and one can
+# rank pixels by it (Papernot et al. 2016), but this change is large, and a row or a column of the
+# image has no derivative. **Differential evolution** needs no gradient: it keeps a population of
+# candidates (row, column, red, green, blue), and lets a child that beats its parent take its place.
+# All it needs to know is a number to make small.
 # The right number is the **margin**: by how much the true class leads. (Probabilities won't do: for
 # most images they are all 1.00, and evolution sees no difference between its candidates.)
 #
@@ -1375,7 +1390,7 @@ for (row, column), value in np.ndenumerate(table):
     ax.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour)
 ax.set(xticks=range(3), xticklabels=names, yticks=range(5), yticklabels=sources)
 ax.set(xlabel="the network that is asked", ylabel="who made the image")
-ax.set_title("Images made for one network fool another, less well (ε = 8/255)")
+ax.set_title("Images made for one network fool others too, some of them wholly (ε = 8/255)")
 figure.colorbar(shown, label="accuracy")
 plt.show()
 
@@ -1730,14 +1745,15 @@ plt.show()
 # Adversarial training is slow. How tempting to leave the network alone and clean the *image*: a
 # perturbation of a few grey levels should not survive a little **noise** or a **JPEG** encoding.
 # And it works, against an attacker who doesn't know of it. But they will know. Noise they average
-# away: they attack the *expected* scores, over several draws (expectation over transformation,
-# Athalye et al. 2018):
+# away: they attack the *expected* scores, over several draws (expectation over transformation, EOT;
+# Athalye, Engstrom, Ilyas and Kwok 2018):
 #
 # $$\bar s(x) = \frac{1}{K} \sum_{k=1}^{K} f(t_k(x)),
 #   \qquad t_k \text{ the } k\text{-th draw of the defence}$$
 #
 # And JPEG, through which no gradient flows, they pass **straight through**: forwards they compute
-# $t(x)$, backwards they pretend that it was $x$, for the two look alike:
+# $t(x)$, backwards they pretend that it was $x$, for the two look alike (backward pass
+# differentiable approximation, BPDA; Athalye, Carlini and Wagner 2018):
 #
 # $$\frac{\partial\, t_k(x)}{\partial x} := I \qquad\Rightarrow\qquad
 #   \nabla_x\, \bar s_j(x) = \frac{1}{K} \sum_{k=1}^{K} \nabla s_j \big|_{t_k(x)}$$
@@ -1943,15 +1959,22 @@ plt.show()
 # of the answers. That is the number that hopeful papers report. Against one that knows (blue), much
 # of it is gone: averaging over four draws sees through the noise better than looking at one, and
 # twenty steps straight through find their way past JPEG. Adversarial training is what it says and
-# no more: at 8/255, twice the radius it has seen, it keeps a part. Don't read the blue bars as the
-# last word either. They say what *our* attack achieved; with more draws and steps they sink
-# further.
+# no more: at 8/255, twice the radius it has seen, it keeps a part.
+#
+# Don't rank the defences by the blue bars. They lie close together, and with 32 scenes each is
+# uncertain by about ±0.07. Nor are they the last word: they say what *our* attack achieved, and an
+# attack can only be too weak, never too strong. Straight through is a crude gradient of JPEG, four
+# draws are few, and with more draws and more, smaller steps all of them sink further, that of
+# adversarial training, too. So this figure doesn't show
+# that adversarial training is the better defence. What speaks for it is how it stood up to others:
+# Athalye, Carlini and Wagner (2018) attacked nine new defences. Seven of them only hid the
+# gradient, and six of the seven fell completely; adversarial training kept what it had claimed.
 #
 # ### Question: a claim to review
 # ★★☆ · 15 minutes
 
 # %% [markdown] question="review_a_defence" points=4
-# You review a paper. Its defence turns each image's pixels by random small amounts, and re-encodes
+# You review a paper. Its defence adds small random numbers to each image's pixels, and re-encodes
 # it. Its table: clean accuracy 95%; FGSM at 8/255, 71%; PGD with 10 steps at 8/255, computed on the
 # network without the defence, 88%; PGD with 10 steps at 64/255, 80%; images made on another
 # network, 62%. The abstract says: "88% robust accuracy".
@@ -1965,8 +1988,8 @@ plt.show()
 # than the white-box attack: who has the network has everything that the other has, and more. A
 # radius of 64/255, which is enough to wipe out most of the image, should bring the accuracy near
 # chance; 80% says that the attack fails to find what is there. All are signs of masked gradients
-# (Athalye et al. 2018), or, here, of an attack that wasn't told of the defence. "88% is the
-# accuracy against an attacker who doesn't know the defence" also earns a point.
+# (Athalye, Carlini and Wagner 2018), or, here, of an attack that wasn't told of the defence. "88% is
+# the accuracy against an attacker who doesn't know the defence" also earns a point.
 #
 # 2 (2 points, one for each). An attack that knows the defence: the mean over random draws, as many
 # as it takes until more don't help, and straight through the re-encoding. A check that the attack
@@ -2019,8 +2042,10 @@ else:
 
 # %% [markdown]
 # One or two grey levels are usually enough to fool an ImageNet network that was trained in the
-# ordinary way, where our small one held out up to four: more pixels, more products to add up. See
-# whether your photographs agree, try `vgg16`, or an image of your own with
+# ordinary way; section 4 says how many answers our small one keeps there. Part of that will be
+# section 2's: more pixels, more products to add up. But there are also a thousand classes in place
+# of ten, so a wrong one is nearer, and this comparison can't tell the two apart. See whether your
+# photographs agree, try `vgg16`, or an image of your own with
 # `utils.images.load_image`.
 #
 # ## What to take away
@@ -2030,5 +2055,6 @@ else:
 # - How close an image is to the border is its margin; an attack is a way to spend a budget on it,
 #   many pixels a little or one pixel a lot.
 # - Hiding the gradient protects nobody: images transfer, and answers give the gradient away.
-# - A defence is worth what it does against an attacker who *knows* it. So far only training on
-#   attacks has kept some of its promise, within its radius, at a price. None is universal.
+# - A defence is worth what it does against an attacker who *knows* it, and who tries hard: a weak
+#   attack makes any defence look good. Training on attacks has stood up to others best so far,
+#   within its radius, at a price. None is universal.

@@ -13,9 +13,9 @@
 # | 4. Smoothness | `tv_loss` | 10 |
 # | 5. Colour | `match_colours` | 30 |
 # | 6. The whole | `style_transfer` | 30 |
-# | 7. Sliders, mixtures, and what it is good for | a written question | 10 |
+# | 7. Ratios, mixtures, and what it is good for | a written question | 10 |
 #
-# The method is that of [Gatys, Ecker and Bethge (2016)](https://arxiv.org/abs/1508.06576), the
+# The method is that of [Gatys, Ecker and Bethge (2015)](https://arxiv.org/abs/1508.06576), the
 # names and signatures are CS231n's. Everything is PyTorch, and every loss has to stay
 # differentiable: no NumPy, no `.item()` and no `.detach()` on the way from the image to the loss.
 #
@@ -149,10 +149,12 @@ contact_sheet(
 # %% [markdown]
 # ## 1. Content
 #
-# When do two pictures show the same thing? Pixels are a poor judge: move a picture by two pixels
-# and nearly every one of them differs. A network's features are a better judge. Let
-# $F^\ell$ be what layer $\ell$ makes of the picture that is being painted and $P^\ell$ what it
-# makes of the photograph; $i$ counts channels and $k$ positions. The **content loss** is
+# When do two pictures show the same thing? One could compare pixels. But a picture that has to keep
+# every pixel of a photograph can change nothing at all: colours and brush strokes are pixels, too.
+# We need a measure that holds some things and leaves others free, and the layers of a network offer
+# a choice of such measures. Let $F^\ell$ be what layer $\ell$ makes of the picture that is being
+# painted and $P^\ell$ what it makes of the photograph; $i$ counts channels and $k$ positions. The
+# **content loss** is
 #
 # $$L_{\text{content}} = w_c \sum_{i,k} \left(F^\ell_{ik} - P^\ell_{ik}\right)^2$$
 #
@@ -229,8 +231,9 @@ check_close(
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# How does your loss judge three changes of the pagoda? A loss on its own is just a number, so each
-# is divided by the loss that *another picture*, the dahlia, has at the same layer.
+# How does your loss judge three changes of the pagoda, and how do plain pixels judge them? A loss
+# on its own is just a number, so each is divided by the loss that *another picture*, the dahlia,
+# has at the same layer.
 
 # %%
 changes = {
@@ -238,32 +241,40 @@ changes = {
     "blurred": resize(resize(pagoda, (48, 48)), (SIDE, SIDE)),
     "half as bright": 0.5 * pagoda,
 }
-original, other = extract_features(pagoda, network), extract_features(dahlia, network)
+
+
+def pixels_and_layers(image):
+    """The image itself and its six rectified layers."""
+    features = extract_features(image, network)
+    return [image, *(features[layer] for layer in relus)]
+
+
+original, other = pixels_and_layers(pagoda), pixels_and_layers(dahlia)
 figure, ax = plt.subplots(figsize=(6.5, 3.4), layout="constrained")
 for (change, image), marker in zip(changes.items(), "osD", strict=True):
-    changed = extract_features(image, network)
     shares = [
-        float(
-            content_loss(1.0, changed[layer], original[layer])
-            / content_loss(1.0, other[layer], original[layer])
-        )
-        for layer in relus
+        float(content_loss(1.0, changed, kept) / content_loss(1.0, different, kept))
+        for changed, kept, different in zip(pixels_and_layers(image), original, other, strict=True)
     ]
-    print(f"{change}: " + ", ".join(f"{share:.2f}" for share in shares))
-    ax.plot(range(1, 7), shares, marker=marker, label=change)
+    print(f"{change}: pixels {shares[0]:.2f}, layers", *(f"{share:.2f}" for share in shares[1:]))
+    ax.plot(range(1, 7), shares[1:], marker=marker, label=change)
+    ax.plot(0, shares[0], marker=marker, color=ax.lines[-1].get_color())
 ax.axhline(1, color="black", linestyle=":", label="another picture")
+ax.set_xticks(range(7), ["pixels", *range(1, 7)])
 ax.set(xlabel="rectified layer", ylabel="content loss, relative", ylim=0)
 ax.set_title("What counts as a change of content depends on the layer")
 ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
 plt.show()
 
 # %% [markdown]
-# Read it from shallow to deep. Moving the picture matters less and less: two pixels are a quarter
-# of another picture to layer 2, and next to nothing to layer 6, each of whose values stands for 8 ×
-# 8 pixels. Blur matters *more* to deep layers than to the first, since it takes the texture away
-# that this network goes by. And don't take "content" for what you would call it: to the deep
-# layers, half the light is as great a change as another picture. The network was never asked to
-# ignore that.
+# Features aren't simply the better judge: most layers mind all three changes more than the pixels
+# do. (The two photographs are so different in their pixels that any small change looks small beside
+# it.) They judge by *other* things. Read them from shallow to deep. From layer 2 on, moving the
+# picture matters less and less: two pixels are a quarter of another picture to layer 2, and next to
+# nothing to layer 6, each of whose values stands for 8 × 8 pixels. Blur matters *more* to deep
+# layers than to the first, since it takes the texture away that this network goes by. And don't
+# take "content" for what you would call it: to the deep layers, half the light is as great a change
+# as another picture. The network was never asked to ignore that.
 #
 # ## 2. The image is the parameter
 #
@@ -831,14 +842,15 @@ contact_sheet(
     titles,
     columns=5,
     inches=1.9,
-    heading="Texture from noise: deeper layers turn specks into strokes and panes",
+    heading="Texture from noise: layer 2 gives the glass its panes; the strokes lose their curl",
 )
 
 # %% [markdown]
 # Pixels alone give a rough palette: their Gram matrix mixes spread and mean in one number, so that
-# pale colours can meet it too. Layer 1 adds specks, layer 2 panes with lead around them, though no
-# two lie where they lie in the style; after that there is less to gain. The strokes have lost their
-# curl: it is about as long as the windows of layer 4 are wide, 26 pixels, and nobody asks for more.
+# pale colours can meet it too. Layer 1 adds specks. For the glass, layer 2 adds panes with lead
+# around them, though no two lie where they lie in the style; after that there is less to gain. For
+# the brush strokes, the specks turn into short streaks and patches, and no layer brings the curl
+# back: it is about as long as the windows of layer 4 are wide, 26 pixels, and nobody asks for more.
 # (The image is painted at half the size first, then enlarged; section 6 says why.)
 #
 # ### Question: what the Gram matrix keeps
@@ -1453,10 +1465,10 @@ contact_sheet(
 # at full size is no lower, and the content moves further away: at a quarter of the size, the pagoda
 # had 48 × 48 pixels. The choice is one of taste again.
 #
-# ## 7. Sliders, mixtures, and what it is good for
+# ## 7. Ratios, mixtures, and what it is good for
 #
 # **α against β.** Multiply all weights by ten, and the same image is best: only ratios matter. No
-# ratio is the right one; it is the painter's choice. To see the whole slider at once:
+# ratio is the right one; it is the painter's choice. Five of them, from little content to much:
 
 # %%
 content, style = resize(pagoda, (128, 128)), resize(glass, (128, 128))
