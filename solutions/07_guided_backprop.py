@@ -16,15 +16,13 @@
 # | 6. What does the map know? | a verdict in writing | 30 |
 # | 7. With an ImageNet network | nothing: you look | 10 |
 #
-# The cell beneath each exercise is its test: **if it says nothing, your code is right so far**;
-# otherwise it says in one sentence what is wrong. When your work is graded, other networks, shapes
-# and classes are tried as well. No exercise needs one that you wrote before, so a slip costs you
-# only once.
+# The cells beneath each exercise are its tests. Each answers **right so far**, or says in one
+# sentence what is wrong. When your work is graded, other networks, shapes and classes are tried as
+# well. No exercise needs one that you wrote before, so a slip costs you only once.
 
 # %% given=true
 import copy
 from collections import OrderedDict
-from contextlib import suppress
 from functools import partial
 
 import numpy as np
@@ -34,13 +32,14 @@ from torch import nn
 
 from utils.checks import (
     check_close,
-    count_hooks,
     eval_numerical_gradient_array,
+    hooks_left,
     random_images,
     run_beside,
     vector_jacobian_product,
 )
 from utils.guard import check_without
+from utils.testing_networks import awkward_network
 
 device = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -192,57 +191,49 @@ def relu_backward(dout, x, rule):
     ### END SOLUTION
 
 
-# %% test="relu_backward" points=4
+# %% test="relu_backward" points=2 aspect="the lecture's example"
 lecture_x = torch.tensor([[1.0, -1, 5], [2, -5, -7], [-3, 2, 4]])
 lecture_dout = torch.tensor([[-2.0, 3, -1], [6, -3, 1], [2, -1, 3]])
-lecture_dx = {
-    "backprop": torch.tensor([[-2.0, 0, -1], [6, 0, 0], [0, -1, 3]]),
-    "deconvnet": torch.tensor([[0.0, 3, 0], [6, 0, 1], [2, 0, 3]]),
-    "guided": torch.tensor([[0.0, 0, 0], [6, 0, 0], [0, 0, 3]]),
-}
-random_x, random_dout = (
-    random_tensor(0, 3, 2, 4, 5),
-    random_tensor(1, 5, 4, 3, 2).reshape(3, 2, 4, 5),
-)
-random_x[0, 0], random_dout[0, 0, 0] = 0, 1
 for rule in ("backprop", "deconvnet", "guided"):
-    for x, dout in [(lecture_x, lecture_dout), (random_x, random_dout)]:
-        values = {
-            "backprop": torch.where(x > 0, dout, 0),
-            "deconvnet": dout.clamp(min=0),
-            "guided": torch.where(x > 0, dout, 0).clamp(min=0),
-        }
-        expected = lecture_dx[rule] if x is lecture_x else values[rule]
-        dx = relu_backward(dout, x, rule)
-        check_close(
-            dx,
-            expected,
-            f"relu_backward(dout, x, {rule!r}) for x {tuple(x.shape)}",
-            mistakes={
-                "where x is exactly 0, dout passes: x has to be positive": (
-                    torch.where(x >= 0, values["deconvnet"] if rule == "guided" else dout, 0)
-                ),
-                "dout passes as it is": dout,
-                "the ReLU of x is passed back, not the gradient": x.clamp(min=0),
-                "dout is multiplied by ReLU(x): only whether x is positive counts": (
-                    values[rule] * x.clamp(min=0)
-                ),
-                "only the mask is passed back, of zeros and ones": (values[rule] != 0).double(),
-                "negative values pass, and positive ones are stopped": dout.clamp(max=0),
-                **{
-                    f"it is the rule of {other}": values[other] for other in values if other != rule
-                },
-            },
+    ### BEGIN EXPECTED
+    rules = ("backprop", "deconvnet", "guided")
+    values = {one: reference.relu_backward(lecture_dout, lecture_x, one) for one in rules}
+    expected = values[rule]
+    mistakes = {
+        "dout passes as it is": lecture_dout,
+        "the ReLU of x is passed back, not the gradient": lecture_x.clamp(min=0),
+        "dout is multiplied by ReLU(x): only whether x is positive counts": (
+            expected * lecture_x.clamp(min=0)
+        ),
+        "only the mask is passed back, of zeros and ones": (expected != 0).double(),
+        "negative values pass, and positive ones are stopped": lecture_dout.clamp(max=0),
+        **{f"it is the rule of {one}": values[one] for one in rules if one != rule},
+    }
+    ### END EXPECTED
+    dx = relu_backward(lecture_dout, lecture_x, rule)
+    check_close(dx, expected, f"relu_backward(dout, x, {rule!r})", mistakes=mistakes)
+
+# %% test="relu_backward" points=2 aspect="zeros, and any shape"
+x, dout = random_tensor(0, 3, 2, 4, 5), random_tensor(1, 5, 4, 3, 2).reshape(3, 2, 4, 5)
+x[0, 0], dout[0, 0, 0] = 0, 1
+for rule in ("backprop", "deconvnet", "guided"):
+    ### BEGIN EXPECTED
+    expected = reference.relu_backward(dout, x, rule)
+    mistakes = {}
+    if rule != "deconvnet":
+        mistakes["where x is exactly 0, dout passes: x has to be positive"] = torch.where(
+            x == 0, dout.clamp(min=0) if rule == "guided" else dout, expected
         )
+    ### END EXPECTED
+    name = f"relu_backward(dout, x, {rule!r}) for x {tuple(x.shape)}"
+    check_close(relu_backward(dout, x, rule), expected, name, mistakes=mistakes)
 ### BEGIN HIDDEN TESTS
 for seed, shape in enumerate([(7,), (2, 9), (1, 3, 5, 2)]):
     x, dout = (random_tensor(reference.seed + 2 * seed + one, *shape) for one in (0, 1))
     for rule in ("backprop", "deconvnet", "guided"):
-        check_close(
-            relu_backward(dout.clone(), x.clone(), rule),
-            reference.relu_backward(dout, x, rule),
-            f"relu_backward by the rule {rule!r} for x {shape}",
-        )
+        expected = reference.relu_backward(dout, x, rule)
+        name = f"relu_backward by the rule {rule!r} for x {shape}"
+        check_close(relu_backward(dout, x, rule), expected, name)
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -316,38 +307,33 @@ class DeconvReLU(torch.autograd.Function):
         ### END SOLUTION
 
 
-# %% test="DeconvReLU" points=3
+# %% test="DeconvReLU" points=3 aspect="both ways"
 x, upstream = random_tensor(2, 3, 2, 4, 5), random_tensor(3, 3, 2, 4, 5) + 0.1
-y = DeconvReLU.apply(x)
+### BEGIN EXPECTED
+expected = torch.where(x > 0, x, 0)
+mistakes = {
+    "forward returns x as it is: the way forward is an ordinary ReLU": x,
+    "forward takes the absolute value": x.abs(),
+    "forward returns a mask of zeros and ones": (x > 0).double(),
+}
+expected_back = torch.where(upstream > 0, upstream, 0)
+mistakes_back = {
+    "it is the ordinary gradient: x, not dout, decides what passes": (
+        torch.where(x > 0, upstream, 0)
+    ),
+    "both x and dout decide what passes, which is guided backprop": (
+        torch.where((x > 0) & (upstream > 0), upstream, 0)
+    ),
+    "dout passes as it is": upstream,
+    "only the mask is passed back, of zeros and ones": (upstream > 0).double(),
+    "the absolute value of dout is passed back": upstream.abs(),
+    "positive values are stopped, and negative ones pass": upstream.clamp(max=0),
+    "the ReLU of x is passed back, not of dout": torch.where(x > 0, x, 0),
+}
+### END EXPECTED
+check_close(DeconvReLU.apply(x), expected, "DeconvReLU.apply(x)", mistakes=mistakes)
 (dx,) = vector_jacobian_product(DeconvReLU.apply, [x], upstream)
-check_close(
-    y,
-    torch.where(x > 0, x, 0),
-    "DeconvReLU.apply(x)",
-    mistakes={
-        "forward returns x as it is: the way forward is an ordinary ReLU": x,
-        "forward takes the absolute value": x.abs(),
-        "forward returns a mask of zeros and ones": (x > 0).double(),
-    },
-)
-check_close(
-    dx,
-    torch.where(upstream > 0, upstream, 0),
-    "the gradient through DeconvReLU",
-    mistakes={
-        "it is the ordinary gradient: x, not dout, decides what passes": (
-            torch.where(x > 0, upstream, 0)
-        ),
-        "both x and dout decide what passes, which is guided backprop": (
-            torch.where((x > 0) & (upstream > 0), upstream, 0)
-        ),
-        "dout passes as it is": upstream,
-        "only the mask is passed back, of zeros and ones": (upstream > 0).double(),
-        "the absolute value of dout is passed back": upstream.abs(),
-        "positive values are stopped, and negative ones pass": upstream.clamp(max=0),
-        "the ReLU of x is passed back, not of dout": torch.where(x > 0, x, 0),
-    },
-)
+check_close(dx, expected_back, "the gradient through DeconvReLU", mistakes=mistakes_back)
 ### BEGIN HIDDEN TESTS
 for seed, shape in enumerate([(6,), (4, 7), (1, 2, 3, 5)]):
     x, upstream = (random_tensor(reference.seed + 2 * seed + one, *shape) for one in (0, 1))
@@ -391,42 +377,37 @@ class GuidedReLU(torch.autograd.Function):
         ### END SOLUTION
 
 
-# %% test="GuidedReLU" points=3
+# %% test="GuidedReLU" points=3 aspect="both ways"
 x, upstream = random_tensor(4, 3, 2, 4, 5), random_tensor(5, 3, 2, 4, 5) + 0.1
-y = GuidedReLU.apply(x)
+### BEGIN EXPECTED
+expected = torch.where(x > 0, x, 0)
+mistakes = {
+    "forward returns x as it is: the way forward is an ordinary ReLU": x,
+    "forward takes the absolute value": x.abs(),
+    "forward returns a mask of zeros and ones": (x > 0).double(),
+}
+expected_back = torch.where((x > 0) & (upstream > 0), upstream, 0)
+mistakes_back = {
+    "where x is exactly 0, dout passes: x has to be positive": (
+        torch.where((x >= 0) & (upstream > 0), upstream, 0)
+    ),
+    "it is the ordinary gradient: negative values of dout have to stop": (
+        torch.where(x > 0, upstream, 0)
+    ),
+    "x doesn't matter, which is the deconvnet's rule": upstream.clamp(min=0),
+    "dout passes as it is": upstream,
+    "only the mask is passed back, of zeros and ones": ((x > 0) & (upstream > 0)).double(),
+    "dout is multiplied by ReLU(x): only whether x is positive counts": (
+        torch.where(x > 0, x, 0) * upstream.clamp(min=0)
+    ),
+    "the absolute value of dout is passed back where x is positive": (
+        torch.where(x > 0, upstream.abs(), 0)
+    ),
+}
+### END EXPECTED
+check_close(GuidedReLU.apply(x), expected, "GuidedReLU.apply(x)", mistakes=mistakes)
 (dx,) = vector_jacobian_product(GuidedReLU.apply, [x], upstream)
-check_close(
-    y,
-    torch.where(x > 0, x, 0),
-    "GuidedReLU.apply(x)",
-    mistakes={
-        "forward returns x as it is: the way forward is an ordinary ReLU": x,
-        "forward takes the absolute value": x.abs(),
-        "forward returns a mask of zeros and ones": (x > 0).double(),
-    },
-)
-check_close(
-    dx,
-    torch.where((x > 0) & (upstream > 0), upstream, 0),
-    "the gradient through GuidedReLU",
-    mistakes={
-        "where x is exactly 0, dout passes: x has to be positive": (
-            torch.where((x >= 0) & (upstream > 0), upstream, 0)
-        ),
-        "it is the ordinary gradient: negative values of dout have to stop": (
-            torch.where(x > 0, upstream, 0)
-        ),
-        "x doesn't matter, which is the deconvnet's rule": upstream.clamp(min=0),
-        "dout passes as it is": upstream,
-        "only the mask is passed back, of zeros and ones": ((x > 0) & (upstream > 0)).double(),
-        "dout is multiplied by ReLU(x): only whether x is positive counts": (
-            torch.where(x > 0, x, 0) * upstream.clamp(min=0)
-        ),
-        "the absolute value of dout is passed back where x is positive": (
-            torch.where(x > 0, upstream.abs(), 0)
-        ),
-    },
-)
+check_close(dx, expected_back, "the gradient through GuidedReLU", mistakes=mistakes_back)
 ### BEGIN HIDDEN TESTS
 for seed, shape in enumerate([(6,), (4, 7), (1, 2, 3, 5)]):
     x, upstream = (random_tensor(reference.seed + 2 * seed + one, *shape) for one in (0, 1))
@@ -583,38 +564,32 @@ def replace_relus(model, function):
     ### END SOLUTION
 
 
-# %% test="replace_relus" points=4
+# %% test="replace_relus" points=4 aspect="every ReLU"
 X, model = random_images(6, 2, 3, 6, 9), tiny_network(6, shared=True)
 upstream = random_tensor(7, 2, 4)
+### BEGIN EXPECTED
 tenfold = partial(tenfold_gradient, model, X, upstream)
+expected = model(X).detach()
+without = [
+    layer for layer in (*model.features, *model.classifier) if not isinstance(layer, nn.ReLU)
+]
+mistakes = {
+    "the ReLUs are left out, not replaced": nn.Sequential(*without)(X).detach(),
+}
+expected_back = tenfold({0, 1, 2})
+mistakes_back = {
+    "no ReLU is replaced: they are deeper inside the model than its children": tenfold({}),
+    "a ReLU that stands at two places is replaced at one of them only": tenfold({0, 2}),
+    "only the first ReLU is replaced": tenfold({0}),
+    "only the last ReLU is replaced": tenfold({2}),
+    "the last ReLU is left as it is": tenfold({0, 1}),
+}
+### END EXPECTED
 copied = replace_relus(model, TenfoldReLU)
 assert callable(copied), "replace_relus returns nothing to call; is a `return` missing?"
-check_close(
-    copied(X),
-    model(X),
-    "the scores of the copy",
-    mistakes={
-        "the ReLUs are left out, not replaced": lambda: model.classifier.linear(
-            model.classifier.hidden(
-                model.classifier[:2](
-                    model.features[4:6](model.features.pool(model.features[:2](X)))
-                )
-            )
-        )
-    },
-)
-check_close(
-    vector_jacobian_product(copied, [X], upstream)[0],
-    tenfold({0, 1, 2}),
-    "the gradient through the copy",
-    mistakes={
-        "no ReLU is replaced: they are deeper inside the model than its children": tenfold({}),
-        "a ReLU that stands at two places is replaced at one of them only": lambda: tenfold({0, 2}),
-        "only the first ReLU is replaced": lambda: tenfold({0}),
-        "only the last ReLU is replaced": lambda: tenfold({2}),
-        "the last ReLU is left as it is": lambda: tenfold({0, 1}),
-    },
-)
+check_close(copied(X), expected, "the scores of the copy", mistakes=mistakes)
+(gradient,) = vector_jacobian_product(copied, [X], upstream)
+check_close(gradient, expected_back, "the gradient through the copy", mistakes=mistakes_back)
 ### BEGIN HIDDEN TESTS
 for seed, shape, shared in [(0, (3, 3, 4, 6), False), (1, (1, 3, 8, 7), True)]:
     X, model = (
@@ -623,31 +598,27 @@ for seed, shape, shared in [(0, (3, 3, 4, 6), False), (1, (1, 3, 8, 7), True)]:
     )
     upstream = random_tensor(reference.seed + seed, shape[0], 4)
     for function in (BackpropReLU, TenfoldReLU):
-        copied, expected = (
-            replace(model, function) for replace in (replace_relus, reference.replace_relus)
-        )
-        check_close(copied(X), expected(X), f"the scores of the copy for images {shape}")
-        check_close(
-            vector_jacobian_product(copied, [X], upstream)[0],
-            vector_jacobian_product(expected, [X], upstream)[0],
-            f"the gradient through the copy for images {shape}",
-        )
+        truth = reference.replace_relus(model, function)
+        scores, (expected,) = truth(X), vector_jacobian_product(truth, [X], upstream)
+        copied = replace_relus(model, function)
+        check_close(copied(X), scores, f"the scores of the copy for images {shape}")
+        (gradient,) = vector_jacobian_product(copied, [X], upstream)
+        check_close(gradient, expected, f"the gradient through the copy for images {shape}")
 ### END HIDDEN TESTS
 
-# %% test="replace_relus" points=4
+# %% test="replace_relus" points=4 aspect="a copy, and ReLUs in place"
 X, model, upstream = random_images(8, 2, 3, 6, 9), tiny_network(8), random_tensor(9, 2, 4)
-replace_relus(model, TenfoldReLU)  # the model stays as it is
 in_place = tiny_network(8, inplace=True)
+### BEGIN EXPECTED
+expected = tenfold_gradient(model, X, upstream, {0, 1, 2})
+mistakes = {"no ReLU is replaced": tenfold_gradient(model, X, upstream, {})}
+### END EXPECTED
 try:
-    gradient = vector_jacobian_product(replace_relus(in_place, TenfoldReLU), [X], upstream)[0]
+    (gradient,) = vector_jacobian_product(replace_relus(in_place, TenfoldReLU), [X], upstream)
 except RuntimeError as error:
     raise AssertionError(f"the copy of a network with in-place ReLUs fails: {error}") from error
-check_close(
-    gradient,
-    tenfold_gradient(model, X, upstream, {0, 1, 2}),
-    "the gradient through a copy of a network with in-place ReLUs",
-    mistakes={"no ReLU is replaced": tenfold_gradient(model, X, upstream, {})},
-)
+name = "the gradient through a copy of a network with in-place ReLUs"
+check_close(gradient, expected, name, mistakes=mistakes)
 ### BEGIN HIDDEN TESTS
 model = tiny_network(reference.seed, shared=True)
 expected = reference.replace_relus(model, TenfoldReLU)
@@ -661,6 +632,16 @@ check_close(
     expected(X),
     "the scores of the copy after the model's weights have changed",
 )
+for parts in (False, True):
+    options = {"parts": parts, "inplace": True, "hooks": True, "mixed": True}
+    model = awkward_network(reference.seed, **options)
+    X, upstream = random_images(reference.seed, 2, 3, 9, 8), random_tensor(reference.seed, 2, 5)
+    truth = reference.replace_relus(model, TenfoldReLU)
+    scores, (expected,) = truth(X), vector_jacobian_product(truth, [X], upstream)
+    copied = replace_relus(model, TenfoldReLU)
+    check_close(copied(X), scores, "the scores of the copy of another network")
+    (gradient,) = vector_jacobian_product(copied, [X], upstream)
+    check_close(gradient, expected, "the gradient through the copy of another network")
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -785,10 +766,11 @@ def guided_backprop(X, y, model):
 
 
 # %% [markdown]
-# **The values**, against a walk through the layers one by one.
+# **The values.**
 
-# %% test="guided_backprop" points=5
+# %% test="guided_backprop" points=5 aspect="the values"
 X, y, model = random_images(13, 3, 3, 6, 9), torch.tensor([3, 0, 1]), tiny_network(13)
+### BEGIN EXPECTED
 each, layers = torch.arange(3), [*model.features, *model.classifier]
 with torch.no_grad():
     inputs = [X]
@@ -814,59 +796,56 @@ def walk_back(target=lambda scores: scores[each, y], rule="guided", ruled=(0, 1,
 
 
 expected = walk_back()
+mistakes = {
+    "it is the plain gradient: no ReLU goes back by the guided rule": lambda: walk_back(ruled=()),
+    "x doesn't matter in the ReLUs, which is the deconvnet's rule": (
+        lambda: walk_back(rule="deconvnet")
+    ),
+    "only the last ReLU goes back by the guided rule": lambda: walk_back(ruled=(2,)),
+    "only the first ReLU goes back by the guided rule": lambda: walk_back(ruled=(0,)),
+    "negative values are set to zero once, in the image, and not in every ReLU": (
+        lambda: walk_back(ruled=()).clamp(min=0)
+    ),
+    "negative values of the result are set to zero: it is signed": expected.clamp(min=0),
+    "the absolute value is taken: the result is signed": expected.abs(),
+    "the result is multiplied by the image": expected * X,
+    "the colour channels are summed": expected.sum(1),
+    "the maximum over the colour channels is taken": expected.abs().amax(1),
+    "each result is divided by its largest value: leave it as it is": (
+        expected / expected.abs().amax((1, 2, 3), keepdim=True)
+    ),
+    "y is ignored: the predicted class is asked for": (
+        lambda: walk_back(lambda scores: scores[each, scores.argmax(1)])
+    ),
+    "the scores of all classes are summed: each image is asked for its own": (
+        lambda: walk_back(lambda scores: scores)
+    ),
+    "every image is asked for all classes in y: scores[:, y] has shape (N, N)": (
+        lambda: walk_back(lambda scores: scores[:, y])
+    ),
+    "every image is asked for the first image's class": (
+        lambda: walk_back(lambda scores: scores[:, y[0]])
+    ),
+    "the mean over the images' scores is taken, which divides by N": expected / 3,
+    "the gradient of the loss is taken instead of the score's": (
+        lambda: walk_back(lambda scores: F.cross_entropy(scores, y, reduction="sum"))
+    ),
+    "the gradient of the mean loss is taken instead of the score's": (
+        lambda: walk_back(lambda scores: F.cross_entropy(scores, y))
+    ),
+    "the gradient of the softmax probability is taken instead of the score's": (
+        lambda: walk_back(lambda scores: scores.softmax(1)[each, y])
+    ),
+    "the gradient of the log-probability is taken instead of the score's": (
+        lambda: walk_back(lambda scores: scores.log_softmax(1)[each, y])
+    ),
+    "the model runs in training mode: BatchNorm must not use the batch's statistics": (
+        lambda: reference.guided_backprop(X, y, tiny_network(13).train())
+    ),
+}
+### END EXPECTED
 check_close(
-    guided_backprop(X.clone(), y.clone(), model),
-    expected,
-    "guided_backprop(X, y, model)",
-    mistakes={
-        "it is the plain gradient: no ReLU goes back by the guided rule": lambda: walk_back(
-            ruled=()
-        ),
-        "x doesn't matter in the ReLUs, which is the deconvnet's rule": (
-            lambda: walk_back(rule="deconvnet")
-        ),
-        "only the last ReLU goes back by the guided rule": lambda: walk_back(ruled=(2,)),
-        "only the first ReLU goes back by the guided rule": lambda: walk_back(ruled=(0,)),
-        "negative values are set to zero once, in the image, and not in every ReLU": (
-            lambda: walk_back(ruled=()).clamp(min=0)
-        ),
-        "negative values of the result are set to zero: it is signed": expected.clamp(min=0),
-        "the absolute value is taken: the result is signed": expected.abs(),
-        "the result is multiplied by the image": expected * X,
-        "the colour channels are summed": expected.sum(1),
-        "the maximum over the colour channels is taken": expected.abs().amax(1),
-        "each result is divided by its largest value: leave it as it is": (
-            expected / expected.abs().amax((1, 2, 3), keepdim=True)
-        ),
-        "y is ignored: the predicted class is asked for": (
-            lambda: walk_back(lambda scores: scores[each, scores.argmax(1)])
-        ),
-        "the scores of all classes are summed: each image is asked for its own": (
-            lambda: walk_back(lambda scores: scores)
-        ),
-        "every image is asked for all classes in y: scores[:, y] has shape (N, N)": (
-            lambda: walk_back(lambda scores: scores[:, y])
-        ),
-        "every image is asked for the first image's class": (
-            lambda: walk_back(lambda scores: scores[:, y[0]])
-        ),
-        "the mean over the images' scores is taken, which divides by N": expected / 3,
-        "the gradient of the loss is taken instead of the score's": (
-            lambda: walk_back(lambda scores: F.cross_entropy(scores, y, reduction="sum"))
-        ),
-        "the gradient of the mean loss is taken instead of the score's": (
-            lambda: walk_back(lambda scores: F.cross_entropy(scores, y))
-        ),
-        "the gradient of the softmax probability is taken instead of the score's": (
-            lambda: walk_back(lambda scores: scores.softmax(1)[each, y])
-        ),
-        "the gradient of the log-probability is taken instead of the score's": (
-            lambda: walk_back(lambda scores: scores.log_softmax(1)[each, y])
-        ),
-        "the model runs in training mode: BatchNorm must not use the batch's statistics": (
-            lambda: guided_backprop(X, y, tiny_network(13).train())
-        ),
-    },
+    guided_backprop(X, y, model), expected, "guided_backprop(X, y, model)", mistakes=mistakes
 )
 ### BEGIN HIDDEN TESTS
 for seed, shape, shared in [
@@ -877,41 +856,44 @@ for seed, shape, shared in [
     seed += reference.seed
     X, model = random_images(seed, *shape), tiny_network(seed, shared=shared)
     y = torch.randint(4, shape[:1], generator=torch.Generator().manual_seed(seed))
+    expected = reference.guided_backprop(X, y, model)
+    check_close(guided_backprop(X, y, model), expected, f"guided_backprop for images {shape}")
+for parts in (False, True):
+    model = awkward_network(reference.seed, parts=parts, hooks=True, mixed=True, gradients=True)
+    X, y = random_images(reference.seed, 2, 3, 9, 8), torch.tensor([4, 1])
+    expected = reference.guided_backprop(X, y, model)
     check_close(
-        guided_backprop(X.clone(), y.clone(), model),
-        reference.guided_backprop(X, y, model),
-        f"guided_backprop for images {shape}",
+        guided_backprop(X, y, model),
+        expected,
+        "guided_backprop for a network with a forward of its own",
     )
 ### END HIDDEN TESTS
 
 # %% [markdown]
 # **A network that calls F.relu.** Either raise a `ValueError`, or get it right all the same.
 
-# %% test="guided_backprop" points=2
+# %% test="guided_backprop" points=2 aspect="calls of F.relu"
 X, y = random_images(14, 2, 3, 5, 6), torch.tensor([2, 0])
-### BEGIN EXPECTED
-expected = reference.guided_backprop(X, y, tiny_network(14))
-### END EXPECTED
-check_close(guided_backprop(X.clone(), y.clone(), tiny_network(14)), expected, "guided_backprop")
 model = randomised(FunctionalNetwork(), 14)
+### BEGIN EXPECTED
+with_modules = reference.guided_backprop(X, y, tiny_network(14))
 differentiable = X.clone().requires_grad_()
 middle = F.relu(model.conv1(differentiable))
 deep = model.conv2(middle)
 upstream = F.one_hot(y, 4).double()[:, :, None, None].expand(deep.shape) / deep[0, 0].numel()
 (plain,) = torch.autograd.grad(deep, differentiable, upstream * (deep > 0), retain_graph=True)
 (at_middle,) = torch.autograd.grad(deep, middle, upstream * (deep > 0), retain_graph=True)
-(guided,) = torch.autograd.grad(middle, differentiable, at_middle.clamp(min=0))
+(expected,) = torch.autograd.grad(middle, differentiable, at_middle.clamp(min=0))
+mistakes = {"it is the plain gradient, and nobody is told: raise a ValueError": plain}
+### END EXPECTED
+check_close(guided_backprop(X, y, tiny_network(14)), with_modules, "guided_backprop")
 try:
-    result = guided_backprop(X.clone(), y.clone(), model)
+    result = guided_backprop(X, y, model)
 except ValueError:
     pass
 else:
-    check_close(
-        result,
-        guided,
-        "guided_backprop for a network that calls F.relu",
-        mistakes={"it is the plain gradient, and nobody is told: raise a ValueError": plain},
-    )
+    name = "guided_backprop for a network that calls F.relu"
+    check_close(result, expected, name, mistakes=mistakes)
 
 # %% [markdown]
 # **Everything as it was.**
@@ -924,43 +906,28 @@ expected = reference.guided_backprop(X, y, model)
 check_close(guided_backprop(X, y, model), expected, "guided_backprop(X, y, model)")
 check_without(guided_backprop)
 
-# %% test="guided_backprop" points=3
+# %% test="guided_backprop" points=3 aspect="everything as it was"
 X, y, model = random_images(15, 2, 3, 6, 9), torch.tensor([2, 0]), tiny_network(15)
 upstream = random_tensor(15, 2, 4)
-values = {name: value.clone() for name, value in model.state_dict().items()}
-before = vector_jacobian_product(model, [X], upstream)[0]
 ### BEGIN EXPECTED
 expected = reference.guided_backprop(X, y, model)
 ### END EXPECTED
 check_close(guided_backprop(X, y, model), expected, "guided_backprop(X, y, model)")
-assert count_hooks(model) == 0, "guided_backprop leaves a hook behind on the model: remove it."
-with suppress(Exception):
-    guided_backprop(X[:, :2].clone(), y, model)  # two colour channels: conv1 refuses
-assert count_hooks(model) == 0, "guided_backprop leaves a hook behind after an exception."
-after = gradient_afterwards(guided_backprop, (X.clone(), y, model), model, X, upstream)
+assert hooks_left(guided_backprop, X[:, :2], y, model) == 0, (
+    # Two colour channels: conv1 refuses.
+    "guided_backprop leaves a hook behind after an exception in the model."
+)
+before = vector_jacobian_product(model, [X], upstream)[0]
+after = gradient_afterwards(guided_backprop, (X, y, model), model, X, upstream)
 assert torch.equal(before, after), (
     "guided_backprop changes the model, whose plain gradient is another one afterwards."
 )
-assert not any(module.training for module in model.modules()), (
-    "guided_backprop leaves a model in training mode that was in eval mode."
-)
-for name, value in model.state_dict().items():
-    check_close(value, values[name], f"the model's {name} after guided_backprop")
-model = tiny_network(15).train()
-guided_backprop(X.clone(), y, model)
-assert all(module.training for module in model.modules()), (
-    "guided_backprop leaves a model in eval mode that was in training mode."
-)
+guided_backprop(X, y, tiny_network(15).train())
 ### BEGIN HIDDEN TESTS
 model = tiny_network(reference.seed)
-check_close(
-    guided_backprop(X.clone(), y, model),
-    reference.guided_backprop(X, y, model),
-    "guided_backprop for another network",
-)
-with suppress(Exception):
-    guided_backprop(X.clone(), y + 4, model)  # there are no such classes
-assert count_hooks(model) == 0, (
+expected = reference.guided_backprop(X, y, model)
+check_close(guided_backprop(X, y, model), expected, "guided_backprop for another network")
+assert hooks_left(guided_backprop, X, y + 4, model) == 0, (
     "guided_backprop leaves a hook behind after an exception that a wrong class raises."
 )
 ### END HIDDEN TESTS
@@ -1113,62 +1080,57 @@ def max_unpool(z, switches, size):
     ### END SOLUTION
 
 
-# %% test="max_unpool" points=4
-def put_back(z, places, size):
-    """Add up values at places, which are counted row by row."""
-    values, places = (tensor.expand(2, 3, -1, -1).flatten(2) for tensor in (z, places))
-    empty = torch.zeros(2, 3, size[0] * size[1], dtype=torch.float64)
-    return empty.scatter_add(2, places, values).reshape(2, 3, *size)
-
-
+# %% test="max_unpool" points=4 aspect="side by side, and overlapping"
 for window, stride, size in [((2, 3), (2, 3), (4, 9)), ((2, 3), (1, 2), (4, 7))]:
     x = random_images(20, 2, 3, *size)
     pooled, switches = F.max_pool2d(x, window, stride, return_indices=True)
     z = random_images(21, *pooled.shape) - 0.3
+
+    ### BEGIN EXPECTED
+    def put_back(z, places, size):
+        """Add up values at places, which are counted row by row."""
+        values, places = (tensor.expand(2, 3, -1, -1).flatten(2) for tensor in (z, places))
+        empty = torch.zeros(2, 3, size[0] * size[1], dtype=torch.float64)
+        return empty.scatter_add(2, places, values).reshape(2, 3, *size)
+
     (expected,) = vector_jacobian_product(F.max_pool2d, [x, window, stride], z)
     H, W = size
     first = torch.arange(H * W).reshape(1, 1, H, W)[..., :: stride[0], :: stride[1]]
     first = first[..., : z.shape[2], : z.shape[3]]
-    unpooled = max_unpool(z, switches, size)
-    check_close(
-        unpooled,
-        expected,
-        f"max_unpool for windows of {window}, {stride} apart",
-        mistakes={
-            "values overwrite each other where windows overlap: they have to add up": (
-                F.max_unpool2d(z, switches, window, stride, output_size=size)
-            ),
-            "the switches aren't used: each value is in its window's first place": (
-                put_back(z, first, size)
-            ),
-            "the switches aren't used: each value fills a whole window": (
-                F.interpolate(z, size, mode="nearest")
-            ),
-            "places are counted column by column: they are row · W + column": (
-                put_back(z, switches, (W, H)).transpose(2, 3)
-            ),
-            "switches are divided by H: they are row · W + column": put_back(
-                z, ((switches // H).clamp(max=H - 1) * W + switches % H), size
-            ),
-            "the first channel's switches are used for all": put_back(z, switches[:, :1], size),
-            "the first image's switches are used for all": put_back(z, switches[:1], size),
-            "negative values are left out: unpooling isn't a ReLU": (
-                put_back(z.clamp(min=0), switches, size)
-            ),
-            "the maxima themselves are put back, not z": put_back(pooled, switches, size),
-            "ones are put back, not z": put_back(torch.ones_like(z), switches, size),
-        },
-    )
+    mistakes = {
+        "values overwrite each other where windows overlap: they have to add up": (
+            F.max_unpool2d(z, switches, window, stride, output_size=size)
+        ),
+        "the switches aren't used: each value is in its window's first place": (
+            put_back(z, first, size)
+        ),
+        "the switches aren't used: each value fills a whole window": (
+            F.interpolate(z, size, mode="nearest")
+        ),
+        "places are counted column by column: they are row · W + column": (
+            put_back(z, switches, (W, H)).transpose(2, 3)
+        ),
+        "switches are divided by H: they are row · W + column": put_back(
+            z, ((switches // H).clamp(max=H - 1) * W + switches % H), size
+        ),
+        "the first channel's switches are used for all": put_back(z, switches[:, :1], size),
+        "the first image's switches are used for all": put_back(z, switches[:1], size),
+        "negative values are left out: unpooling isn't a ReLU": (
+            put_back(z.clamp(min=0), switches, size)
+        ),
+        "the maxima themselves are put back, not z": put_back(pooled, switches, size),
+        "ones are put back, not z": put_back(torch.ones_like(z), switches, size),
+    }
+    ### END EXPECTED
+    name = f"max_unpool for windows of {window}, {stride} apart"
+    check_close(max_unpool(z, switches, size), expected, name, mistakes=mistakes)
 ### BEGIN HIDDEN TESTS
 for seed, size, window, stride in [(0, (5, 8), 3, 2), (1, (7, 4), 2, 2), (2, (3, 9), (3, 1), 1)]:
     x = random_images(reference.seed + seed, 3, 2, *size)
     pooled, switches = F.max_pool2d(x, window, stride, return_indices=True)
     z = random_tensor(reference.seed + seed, *pooled.shape)
-    check_close(
-        max_unpool(z.clone(), switches.clone(), size),
-        reference.max_unpool(z, switches, size),
-        f"max_unpool for a map of {size}",
-    )
+    expected = reference.max_unpool(z, switches, size)
+    check_close(max_unpool(z, switches, size), expected, f"max_unpool for a map of {size}")
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -1282,12 +1244,7 @@ def deconvnet(X, y, model):
     ### END SOLUTION
 
 
-# %% [markdown]
-# The test compares with another way down, by autograd: the gradient of each layer on its own, with
-# ReLU as the only exception. Why that comes to the same is what the figure after it is about.
-
-
-# %% test="deconvnet" points=6
+# %% test="deconvnet" points=6 aspect="a whole network"
 X, y = random_images(30, 3, 2, 7, 12), torch.tensor([4, 0, 2])
 model = randomised(
     nn.Sequential(
@@ -1302,6 +1259,7 @@ model = randomised(
     ),
     30,
 )
+### BEGIN EXPECTED
 with torch.no_grad():
     inputs = [X]
     for layer in model:
@@ -1329,60 +1287,55 @@ def into_the_first_place(z, x, layer):
     return F.max_unpool2d(z, places, size, output_size=x.shape[2:])
 
 
-z = deconvnet(X, y, model)
-check_close(
-    z,
-    walk_down(),
-    "deconvnet(X, y, model)",
-    mistakes={
-        "the ReLU's input decides what passes, which is the plain gradient": (
-            lambda: walk_down(ReLU=lambda z, x, layer: z * (x > 0))
-        ),
-        "both ways decide what passes in the ReLUs, which is guided backprop": (
-            lambda: walk_down(ReLU=lambda z, x, layer: z.clamp(min=0) * (x > 0))
-        ),
-        "there is no ReLU on the way down": lambda: walk_down(ReLU=lambda z, x, layer: z),
-        "pooling is undone without its switches: each value is in its window's first place": (
-            lambda: walk_down(MaxPool2d=into_the_first_place)
-        ),
-        "pooling is undone without its switches, by enlarging": (
-            lambda: walk_down(MaxPool2d=lambda z, x, layer: F.interpolate(z, x.shape[2:]))
-        ),
-        "the kernels aren't flipped on the way down: a cross-correlation where a convolution is": (
-            lambda: walk_down(
-                Conv2d=lambda z, x, layer: F.conv2d(
-                    z, layer.weight.transpose(0, 1), padding=layer.padding
-                )
+expected = walk_down()
+mistakes = {
+    "the ReLU's input decides what passes, which is the plain gradient": (
+        lambda: walk_down(ReLU=lambda z, x, layer: z * (x > 0))
+    ),
+    "both ways decide what passes in the ReLUs, which is guided backprop": (
+        lambda: walk_down(ReLU=lambda z, x, layer: z.clamp(min=0) * (x > 0))
+    ),
+    "there is no ReLU on the way down": lambda: walk_down(ReLU=lambda z, x, layer: z),
+    "pooling is undone without its switches: each value is in its window's first place": (
+        lambda: walk_down(MaxPool2d=into_the_first_place)
+    ),
+    "pooling is undone without its switches, by enlarging": (
+        lambda: walk_down(MaxPool2d=lambda z, x, layer: F.interpolate(z, x.shape[2:]))
+    ),
+    "the kernels aren't flipped on the way down: a cross-correlation where a convolution is": (
+        lambda: walk_down(
+            Conv2d=lambda z, x, layer: F.conv2d(
+                z, layer.weight.transpose(0, 1), padding=layer.padding
             )
-        ),
-        "the biases of the convolutions are taken off on the way down: they play no part": (
-            lambda: walk_down(
-                Conv2d=lambda z, x, layer: F.conv_transpose2d(
-                    z - layer.bias.detach()[:, None, None],
-                    layer.weight.detach(),
-                    None,
-                    1,
-                    layer.padding,
-                )
+        )
+    ),
+    "the biases of the convolutions are taken off on the way down: they play no part": (
+        lambda: walk_down(
+            Conv2d=lambda z, x, layer: F.conv_transpose2d(
+                z - layer.bias.detach()[:, None, None],
+                layer.weight.detach(),
+                None,
+                1,
+                layer.padding,
             )
-        ),
-        "the signal starts from the score, not from 1": lambda: walk_down(one * inputs[-1]),
-        "the signal starts from all the scores, not from one class": lambda: walk_down(inputs[-1]),
-        "the signal starts from the softmax probability, not from 1": (
-            lambda: walk_down(one * inputs[-1].softmax(1))
-        ),
-        "the signal starts from 1 in every class": lambda: walk_down(torch.ones_like(one)),
-        "y is ignored: the predicted class is asked for": (
-            lambda: walk_down(F.one_hot(inputs[-1].argmax(1), 5).double())
-        ),
-        "every image is asked for the first image's class": (
-            lambda: walk_down(one[:1].expand_as(one))
-        ),
-        "negative values of the result are set to zero: there is no ReLU below the first layer": (
-            lambda: walk_down().clamp(min=0)
-        ),
-    },
-)
+        )
+    ),
+    "the signal starts from the score, not from 1": lambda: walk_down(one * inputs[-1]),
+    "the signal starts from all the scores, not from one class": lambda: walk_down(inputs[-1]),
+    "the signal starts from the softmax probability, not from 1": (
+        lambda: walk_down(one * inputs[-1].softmax(1))
+    ),
+    "the signal starts from 1 in every class": lambda: walk_down(torch.ones_like(one)),
+    "y is ignored: the predicted class is asked for": (
+        lambda: walk_down(F.one_hot(inputs[-1].argmax(1), 5).double())
+    ),
+    "every image is asked for the first image's class": (lambda: walk_down(one[:1].expand_as(one))),
+    "negative values of the result are set to zero: there is no ReLU below the first layer": (
+        lambda: walk_down().clamp(min=0)
+    ),
+}
+### END EXPECTED
+check_close(deconvnet(X, y, model), expected, "deconvnet(X, y, model)", mistakes=mistakes)
 ### BEGIN HIDDEN TESTS
 for seed, channels, size, places, layers in [
     (0, 3, (6, 5), 6, [nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, (1, 2), padding=(0, 1))]),
@@ -1395,9 +1348,10 @@ for seed, channels, size, places, layers in [
     head = [nn.Flatten(), nn.Linear(flat, places), nn.ReLU(), nn.Linear(places, 3)]
     model = randomised(nn.Sequential(*layers, *head), seed)
     y = torch.randint(3, (4,), generator=torch.Generator().manual_seed(seed))
+    expected = reference.deconvnet(X, y, model)
     check_close(
-        deconvnet(X.clone(), y.clone(), model),
-        reference.deconvnet(X, y, model),
+        deconvnet(X, y, model),
+        expected,
         f"deconvnet for images {tuple(X.shape)} and a network of {len(model)} layers",
     )
 ### END HIDDEN TESTS
@@ -1428,13 +1382,19 @@ normalised = layers["normalize"](images[:4])
 with torch.no_grad():
     print(f"scores differ by at most {(sequence(normalised) - base(images[:4])).abs().max():.0e}")
 by_hand = deconvnet(normalised, labels[:4], sequence)
-by_autograd = gradient_of_score(normalised, labels[:4], replace_relus(sequence, DeconvReLU))
+by_autograd = {
+    rule: gradient_of_score(normalised, labels[:4], replace_relus(sequence, function))
+    for rule, function in rules.items()
+}
 
 figure, axes = plt.subplots(3, 4, figsize=(9, 6.4), layout="constrained")
-difference = (by_hand - by_autograd).abs().max() / by_autograd.abs().max()
-print(f"by hand and by autograd differ by at most {difference:.0e} of the largest value")
+for rule, gradients in by_autograd.items():
+    difference = (by_hand - gradients).abs().max() / gradients.abs().max()
+    print(
+        f"by hand, and {rule} by autograd: differ by at most {difference:.0e} of the largest value"
+    )
 figure.suptitle("The deconvnet by hand and by autograd: the same pictures")
-rows = {"scene": images[:4], "by hand": by_hand, "by autograd": by_autograd}
+rows = {"scene": images[:4], "by hand": by_hand, "by autograd": by_autograd["deconvnet"]}
 for row, (name, pictures) in zip(axes, rows.items(), strict=True):
     row[0].set_ylabel(name)
     for ax, picture in zip(row, pictures.permute(0, 2, 3, 1).cpu().detach(), strict=True):
@@ -1474,7 +1434,7 @@ plt.show()
 # </details>
 
 
-# %% exercise="neuron_gradient" changes="X.grad, X.requires_grad, model.grad, model.statistics"
+# %% exercise="neuron_gradient" changes="X.grad, X.requires_grad, model.grad, model.statistics, layer.grad, layer.statistics"
 def neuron_gradient(X, model, layer, channel, row, column):
     """The gradient of one neuron's activation with respect to each image.
 
@@ -1508,9 +1468,10 @@ def neuron_gradient(X, model, layer, channel, row, column):
 # %% [markdown]
 # **The values**, against central differences: every pixel is nudged up and down.
 
-# %% test="neuron_gradient" points=5
+# %% test="neuron_gradient" points=5 aspect="the values"
 X, model = random_images(40, 2, 3, 6, 9), tiny_network(40)
-channel, row, column = 4, 2, 1
+channel, row, column = 1, 1, 2
+### BEGIN EXPECTED
 lower = model.features[:5]  # up to conv2
 
 
@@ -1525,41 +1486,41 @@ def by_nudging(target, upto=lower):
 
 
 expected = by_nudging(lambda A: A[:, channel, row, column])
+mistakes = {
+    "row and column are exchanged": lambda: by_nudging(lambda A: A[:, channel, column, row]),
+    "the whole channel is added up: one place of it is asked for": (
+        lambda: by_nudging(lambda A: A[:, channel])
+    ),
+    "the whole channel is averaged: one place of it is asked for": (
+        lambda: by_nudging(lambda A: A[:, channel].mean((1, 2)))
+    ),
+    "all channels are added up at that place": lambda: by_nudging(lambda A: A[:, :, row, column]),
+    "the layer's whole output is added up": lambda: by_nudging(lambda A: A),
+    "only the first image's neuron is asked for": (
+        lambda: by_nudging(lambda A: A[0, channel, row, column])
+    ),
+    "the mean over the images is taken, which divides by N": expected / 2,
+    "the neuron's square is differentiated, or the gradient multiplied by the activation": (
+        lambda: by_nudging(lambda A: A[:, channel, row, column] ** 2 / 2)
+    ),
+    "the layer's input is asked, not its output": (
+        lambda: by_nudging(lambda A: A[:, channel, row, column], model.features[:4])
+    ),
+    "the activation goes through a ReLU first": (
+        lambda: by_nudging(lambda A: A[:, channel, row, column].relu())
+    ),
+    "the sign is lost: the gradient is signed": expected.abs(),
+    "negative values are set to zero: the gradient is signed": expected.clamp(min=0),
+    "the colour channels are summed": expected.sum(1),
+    "only the image of the first axis is returned": expected[0],
+}
+### END EXPECTED
 check_close(
-    neuron_gradient(X.clone(), model, model.features.conv2, channel, row, column),
+    neuron_gradient(X, model, model.features.conv2, channel, row, column),
     expected,
     "neuron_gradient of model.features.conv2",
     tolerance=1e-6,
-    mistakes={
-        "row and column are exchanged": lambda: by_nudging(lambda A: A[:, channel, column, row]),
-        "the whole channel is added up: one place of it is asked for": (
-            lambda: by_nudging(lambda A: A[:, channel])
-        ),
-        "the whole channel is averaged: one place of it is asked for": (
-            lambda: by_nudging(lambda A: A[:, channel].mean((1, 2)))
-        ),
-        "all channels are added up at that place": lambda: by_nudging(
-            lambda A: A[:, :, row, column]
-        ),
-        "the layer's whole output is added up": lambda: by_nudging(lambda A: A),
-        "only the first image's neuron is asked for": (
-            lambda: by_nudging(lambda A: A[0, channel, row, column])
-        ),
-        "the mean over the images is taken, which divides by N": expected / 2,
-        "the neuron's square is differentiated, or the gradient multiplied by the activation": (
-            lambda: by_nudging(lambda A: A[:, channel, row, column] ** 2 / 2)
-        ),
-        "the layer's input is asked, not its output": (
-            lambda: by_nudging(lambda A: A[:, channel, row, column], model.features[:4])
-        ),
-        "the activation goes through a ReLU first": (
-            lambda: by_nudging(lambda A: A[:, channel, row, column].relu())
-        ),
-        "the sign is lost: the gradient is signed": expected.abs(),
-        "negative values are set to zero: the gradient is signed": expected.clamp(min=0),
-        "the colour channels are summed": expected.sum(1),
-        "only the image of the first axis is returned": expected[0],
-    },
+    mistakes=mistakes,
 )
 ### BEGIN HIDDEN TESTS
 for seed, shape, name, neuron in [
@@ -1571,48 +1532,52 @@ for seed, shape, name, neuron in [
     seed += reference.seed
     X, model = random_images(seed, *shape), tiny_network(seed)
     layer = model.features.get_submodule(name)
+    expected = reference.neuron_gradient(X, model, layer, *neuron)
     check_close(
-        neuron_gradient(X.clone(), model, layer, *neuron),
-        reference.neuron_gradient(X, model, layer, *neuron),
+        neuron_gradient(X, model, layer, *neuron),
+        expected,
         f"neuron_gradient of neuron {neuron} of {name} for images {shape}",
     )
+for parts in (False, True):
+    options = {"parts": parts, "functional": True, "hooks": True, "mixed": True}
+    model = awkward_network(reference.seed, **options)
+    X = random_images(reference.seed, 2, 3, 9, 8)
+    for path in (*model.maps, *model.blocks):
+        layer = model.get_submodule(path)
+        expected = reference.neuron_gradient(X, model, layer, 1, 2, 0)
+        check_close(
+            neuron_gradient(X, model, layer, 1, 2, 0),
+            expected,
+            f"neuron_gradient of {path} of a network with a forward of its own",
+        )
 ### END HIDDEN TESTS
 
 # %% [markdown]
 # **Everything as it was.**
 
-# %% test="neuron_gradient" points=3
+# %% test="neuron_gradient" points=3 aspect="everything as it was"
 X, model = random_images(41, 2, 3, 6, 9), tiny_network(41)
-values = {name: value.clone() for name, value in model.state_dict().items()}
-layer = model.features.relu2
 ### BEGIN EXPECTED
-expected = reference.neuron_gradient(X, model, layer, 1, 0, 2)
+expected = reference.neuron_gradient(X, model, model.features.relu2, 1, 0, 2)
 ### END EXPECTED
-check_close(neuron_gradient(X, model, layer, 1, 0, 2), expected, "neuron_gradient")
-assert count_hooks(model) == 0, "neuron_gradient leaves a hook behind on the model: remove it."
-with suppress(Exception):
-    neuron_gradient(X[:, :2].clone(), model, layer, 1, 0, 2)  # two colour channels: conv1 refuses
-assert count_hooks(model) == 0, "neuron_gradient leaves its hook behind after an exception."
-assert not any(module.training for module in model.modules()), (
-    "neuron_gradient leaves a model in training mode that was in eval mode."
+gradient = neuron_gradient(X, model, model.features.relu2, 1, 0, 2)
+check_close(gradient, expected, "neuron_gradient of model.features.relu2")
+assert hooks_left(neuron_gradient, X[:, :2], model, model.features.relu2, 1, 0, 2) == 0, (
+    # Two colour channels: conv1 refuses.
+    "neuron_gradient leaves its hook behind after an exception in the model."
 )
-for name, value in model.state_dict().items():
-    check_close(value, values[name], f"the model's {name} after neuron_gradient")
-model = tiny_network(41).train()
-neuron_gradient(X.clone(), model, model.features.relu2, 1, 0, 2)
-assert all(module.training for module in model.modules()), (
-    "neuron_gradient leaves a model in eval mode that was in training mode."
-)
+training = tiny_network(41).train()
+neuron_gradient(X, training, training.features.relu2, 1, 0, 2)
 ### BEGIN HIDDEN TESTS
 model = tiny_network(reference.seed)
+layer = model.features.relu2
+expected = reference.neuron_gradient(X, model, layer, 1, 0, 2)
 check_close(
-    neuron_gradient(X.clone(), model, model.features.relu2, 1, 0, 2),
-    reference.neuron_gradient(X, model, model.features.relu2, 1, 0, 2),
-    "neuron_gradient for another network",
+    neuron_gradient(X, model, layer, 1, 0, 2), expected, "neuron_gradient for another network"
 )
-with suppress(Exception):
-    neuron_gradient(X.clone(), model, model.features.relu2, 99, 0, 2)  # no such channel
-assert count_hooks(model) == 0, "neuron_gradient leaves its hook behind after an exception."
+assert hooks_left(neuron_gradient, X, model, layer, 99, 0, 2) == 0, (
+    "neuron_gradient leaves its hook behind after an exception that a wrong channel raises."
+)
 ### END HIDDEN TESTS
 
 # %% [markdown]

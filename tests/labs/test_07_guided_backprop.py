@@ -10,6 +10,7 @@ import torchvision
 from torch import nn
 
 from autograder.authoring.reference import load_reference
+from utils.checks import count_hooks
 from utils.models import load_model
 from utils.scenes import CLASS_NAMES
 
@@ -158,12 +159,12 @@ def test_neuron_gradient_stays_in_the_receptive_field(base, images):
 
 
 def test_everything_is_left_as_it_was(base, images, labels):
-    hooks = reference.count_hooks(base)
+    hooks = count_hooks(base)
     before = OrderedDict((name, value.clone()) for name, value in base.state_dict().items())
     reference.guided_backprop(images, labels, base)
     reference.neuron_gradient(images, base, base.features.relu4, 0, 1, 2)
     reference.replace_relus(base, reference.GuidedReLU)
-    assert reference.count_hooks(base) == hooks == 0
+    assert count_hooks(base) == hooks == 0
     assert sum(isinstance(module, nn.ReLU) for module in base.modules()) == 6
     assert all(torch.equal(value, before[name]) for name, value in base.state_dict().items())
     assert all(parameter.grad is None for parameter in base.parameters())

@@ -221,6 +221,18 @@ class DeconvReLU(torch.autograd.Function):
         return torch.where(dout > 0, dout, torch.zeros_like(dout))
 
 
+# %% correct="DeconvReLU"
+class DeconvReLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return torch.maximum(x, torch.zeros_like(x))
+
+    @staticmethod
+    def backward(ctx, dout):
+        print("deconvnet", dout.shape)
+        return (dout + dout.abs()) / 2
+
+
 # %% mistake="GuidedReLU" named="where x is exactly 0, dout passes"
 class GuidedReLU(torch.autograd.Function):
     @staticmethod
@@ -297,6 +309,19 @@ class GuidedReLU(torch.autograd.Function):
     def backward(ctx, dout):
         (x,) = ctx.saved_tensors
         return ((x > 0) & (dout > 0)).to(dout.dtype)
+
+
+# %% mistake="GuidedReLU" named="the absolute value of dout is passed back where x is positive"
+class GuidedReLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.clamp(min=0)
+
+    @staticmethod
+    def backward(ctx, dout):
+        (x,) = ctx.saved_tensors
+        return dout.abs() * (x > 0)
 
 
 # %% mistake="GuidedReLU" named="was modified in place"
@@ -423,7 +448,7 @@ def replace_relus(model, function):
     return copied
 
 
-# %% mistake="replace_relus" named="in-place ReLUs"
+# %% mistake="replace_relus" named="the copy of a network with in-place ReLUs fails"
 def replace_relus(model, function):
     copied = copy.deepcopy(model)
     places = [
@@ -482,6 +507,8 @@ def replace_relus(model, function):
 
 # %% mistake="guided_backprop" named="it is the plain gradient: no ReLU goes back by the guided rule"
 def guided_backprop(X, y, model):
+    if not any(isinstance(module, nn.ReLU) for module in model.modules()):
+        raise ValueError("no nn.ReLU")
     X = X.clone().requires_grad_()
     score = model(X).gather(1, y[:, None]).sum()
     return torch.autograd.grad(score, X)[0]
@@ -508,6 +535,8 @@ def guided_backprop(X, y, model):
 
 # %% mistake="guided_backprop" named="set to zero once, in the image"
 def guided_backprop(X, y, model):
+    if not any(isinstance(module, nn.ReLU) for module in model.modules()):
+        raise ValueError("no nn.ReLU")
     X = X.clone().requires_grad_()
     score = model(X).gather(1, y[:, None]).sum()
     return torch.autograd.grad(score, X)[0].clamp(min=0)
@@ -540,7 +569,7 @@ def guided_backprop(X, y, model):
     return torch.autograd.grad(model(X).gather(1, y[:, None]).sum(), X)[0]
 
 
-# %% mistake="guided_backprop" named="was left with other hooks"
+# %% mistake="guided_backprop" named="after an exception in the model"
 def guided_backprop(X, y, model):
     relus = [module for module in model.modules() if isinstance(module, nn.ReLU)]
     if not relus:
@@ -555,7 +584,7 @@ def guided_backprop(X, y, model):
     return guided
 
 
-# %% mistake="guided_backprop" named="guided_backprop changes the model"
+# %% mistake="guided_backprop" named="was left with other attributes"
 class MyGuidedReLU(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
@@ -574,6 +603,34 @@ def guided_backprop(X, y, model):
         raise ValueError("no nn.ReLU")
     for relu in relus:
         relu.forward = MyGuidedReLU.apply
+    X = X.clone().requires_grad_()
+    return torch.autograd.grad(model(X).gather(1, y[:, None]).sum(), X)[0]
+
+
+# %% mistake="guided_backprop" named="guided_backprop changes the model"
+class MyGuidedFunction(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.clamp(min=0)
+
+    @staticmethod
+    def backward(ctx, dout):
+        (x,) = ctx.saved_tensors
+        return dout.clamp(min=0) * (x > 0)
+
+
+class MyGuidedReLU(nn.ReLU):
+    def forward(self, x):
+        return MyGuidedFunction.apply(x)
+
+
+def guided_backprop(X, y, model):
+    relus = [module for module in model.modules() if isinstance(module, nn.ReLU)]
+    if not relus:
+        raise ValueError("no nn.ReLU")
+    for relu in relus:
+        relu.__class__ = MyGuidedReLU
     X = X.clone().requires_grad_()
     return torch.autograd.grad(model(X).gather(1, y[:, None]).sum(), X)[0]
 
@@ -649,12 +706,13 @@ def guided_backprop(X, y, model):
             handle.remove()
 
 
-# %% mistake="guided_backprop" named="training mode"
+# %% mistake="guided_backprop" named="the model runs in training mode"
 def guided_backprop(X, y, model):
     relus = [module for module in model.modules() if isinstance(module, nn.ReLU)]
     if not relus:
         raise ValueError("no nn.ReLU")
     handles = [r.register_full_backward_hook(lambda m, dx, dout: (dx[0].relu(),)) for r in relus]
+    modes = [(module, module.training) for module in model.modules()]
     model.train()
     try:
         X = X.clone().requires_grad_()
@@ -662,9 +720,11 @@ def guided_backprop(X, y, model):
     finally:
         for handle in handles:
             handle.remove()
+        for module, mode in modes:
+            module.training = mode
 
 
-# %% mistake="guided_backprop" named="leaves a model in eval mode"
+# %% mistake="guided_backprop" named="was left in another mode"
 def guided_backprop(X, y, model):
     relus = [module for module in model.modules() if isinstance(module, nn.ReLU)]
     if not relus:
@@ -807,6 +867,16 @@ def max_unpool(z, switches, size):
     out = torch.zeros(N, K, size[0] * size[1], dtype=z.dtype)
     out.scatter_add_(2, switches[:, :1].expand(-1, K, -1, -1).flatten(2), z.flatten(2))
     return out.reshape(N, K, *size)
+
+
+# %% mistake="max_unpool" named="the first image's switches are used for all"
+def max_unpool(z, switches, size):
+    N, K, H, W = *z.shape[:2], *size
+    out = torch.zeros(N, K, H * W, dtype=z.dtype)
+    for k in range(K):
+        for place in range(switches[0, k].numel()):
+            out[:, k, switches[0, k].flatten()[place]] += z[:, k].flatten(1)[:, place]
+    return out.reshape(N, K, H, W)
 
 
 # %% mistake="max_unpool" named="negative values are left out"
@@ -1064,6 +1134,27 @@ def deconvnet(X, y, model):
     return torch.cat(results)
 
 
+# %% correct="deconvnet"
+def deconvnet(X, y, model):
+    """Each layer's own backward pass, but for the ReLUs."""
+    inputs = [X]
+    for layer in model:
+        inputs.append(layer(inputs[-1]).detach())
+    z = torch.eye(inputs[-1].shape[1], dtype=X.dtype)[y]
+    for layer, x in zip(list(model)[::-1], inputs[-2::-1]):
+        if isinstance(layer, nn.ReLU):
+            z = z * (z > 0)
+        else:
+            _, back = torch.func.vjp(layer, x)
+            (z,) = back(z)
+    return z
+
+
+# %% equivalent="deconvnet" reason="windows lie side by side: their stride is their size"
+# - z, switches, layer.kernel_size, layer.stride, output_size=shape[2:]
+# + z, switches, layer.stride, layer.kernel_size, output_size=shape[2:]
+
+
 # %% mistake="neuron_gradient" named="row and column are exchanged"
 def neuron_gradient(X, model, layer, channel, row, column):
     X = X.clone().requires_grad_()
@@ -1146,7 +1237,7 @@ def neuron_gradient(X, model, layer, channel, row, column):
     return torch.autograd.grad(outputs[-1][:, channel, row, column].sum(), X)[0]
 
 
-# %% mistake="neuron_gradient" named="was left with other hooks"
+# %% mistake="neuron_gradient" named="after an exception in the model"
 def neuron_gradient(X, model, layer, channel, row, column):
     X = X.clone().requires_grad_()
     outputs = []
@@ -1156,7 +1247,7 @@ def neuron_gradient(X, model, layer, channel, row, column):
     return torch.autograd.grad(outputs[0][:, channel, row, column].sum(), X)[0]
 
 
-# %% mistake="neuron_gradient" named="leaves a model in eval mode"
+# %% mistake="neuron_gradient" named="was left in another mode"
 def neuron_gradient(X, model, layer, channel, row, column):
     model.eval()
     X = X.clone().requires_grad_()
@@ -1211,3 +1302,21 @@ def neuron_gradient(X, model, layer, channel, row, column):
     upstream[:, channel, row, column] = 1
     outputs[0].backward(upstream)
     return X.grad.clone()
+
+
+# %% correct="neuron_gradient"
+def neuron_gradient(X, model, layer, channel, row, column):
+    """One neuron for each image, and gradients left on X and on the parameters."""
+    X.requires_grad_()
+    kept = {}
+    handle = layer.register_forward_hook(lambda m, inputs, output: kept.update(A=output))
+    try:
+        model(X)
+    except Exception:
+        handle.remove()
+        raise
+    handle.remove()
+    X.grad = None
+    for n in range(len(X)):
+        kept["A"][n, channel, row, column].backward(retain_graph=True)
+    return X.grad
