@@ -277,6 +277,27 @@ plt.show()
 # *difference* of brightness, not brightness, and that the outputs are a little smaller than the
 # photograph (by the kernel's size less one), which you can't see at this scale.
 #
+# Your turn: change the kernel, or take a photograph of your own, and run the next cell again.
+
+# %% fold=false
+from utils.images import load_image
+
+kernel = np.array([[-2, -1, 0], [-1, 0, 1], [0, 1, 2]]) / 4
+mine = None  # the name of an image file of yours, such as "mine.jpg"
+
+picture = photograph if mine is None else load_image(mine, 240).mean(axis=2) / 255
+result = cross_correlate2d(picture, kernel)
+limit = np.abs(result).max()
+figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
+figure.suptitle("What your kernel answers")
+axes[0].imshow(picture, **grey)
+response = axes[1].imshow(result, cmap="RdBu_r", vmin=-limit, vmax=limit)
+figure.colorbar(response, ax=axes[1], shrink=0.8, label="response")
+for ax in axes:
+    ax.axis("off")
+plt.show()
+
+# %% [markdown]
 # ### Exercise: `convolve2d`
 # ★★☆ · 20 minutes
 #
@@ -2103,11 +2124,12 @@ print("loops / im2col:", ", ".join(f"{r:.0f} at {s}²" for r, s in zip(ratios, s
 
 # %% [markdown]
 # Both axes are logarithmic, so a straight line is a power law, and a fixed distance between two
-# lines a fixed ratio. All three compute the same sums; what differs is what one of them costs. The
-# loops' line is straight from the start: one step of Python's interpreter per output value. The
-# other two start flat, where fixed costs of a call outweigh the arithmetic, and rise once there is
-# work. The figure says nothing about memory: the columns hold every pixel $k_H k_W$ times (at
-# stride 1), which is what im2col pays. And its seconds are your machine's.
+# lines a fixed ratio. All three compute the same sums (PyTorch's layer with random weights of its
+# own); what differs is what one of them costs. The loops' line is straight from the start: one step
+# of Python's interpreter per output value. The other two start flat, where fixed costs of a call
+# outweigh the arithmetic, and rise once there is work. The line beneath the figure says how many
+# times as long the loops take. The figure says nothing about memory: the columns hold every pixel
+# $k_H k_W$ times (at stride 1), which is what im2col pays. And its seconds are your machine's.
 #
 # ## 5. Max pooling
 #
