@@ -1646,8 +1646,8 @@ for _ in range(80):
     expected = reference.low_label_setting(sources, target)
     setting = low_label_setting(copy.deepcopy(sources), copy.deepcopy(target))
     assert setting == expected, (
-        f"low_label_setting says {setting!r}, and not {expected!r}, for the sources {sources} and"
-        f" the target {target}."
+        f"low_label_setting doesn't say {expected!r} for the sources {sources} and the target"
+        f" {target}."
     )
 ### END HIDDEN TESTS
 

@@ -287,8 +287,13 @@ class Worker:
         return _result(reply), changes
 
     def beside(self, helper: Callable, *arguments: Any) -> Any:
-        """Calls a helper of the tests over there, itself sent along; raises as `call` does."""
-        return _result(self._request(("beside", _Helper(helper), arguments)))
+        """Calls a helper of the tests over there, itself sent along; raises as `call` does, and the
+        exception's `sentences` are those that the helper can say."""
+        reply = self._request(("beside", _Helper(helper), arguments))
+        if reply["error"]:
+            code = getattr(helper, "__code__", None)
+            reply["error"].sentences = getattr(code, "co_consts", ())
+        return _result(reply)
 
     def _request(self, request: tuple) -> dict[str, Any]:
         if self.lost:

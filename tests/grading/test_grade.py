@@ -260,6 +260,8 @@ def test_hidden_inputs_depend_on_the_seed(grader: Grader) -> None:
         "def double(x):\n    return {str(x): 1}[0]",
         "def double(x):\n    return type(str(x), (), {})()",
         "def double(x):\n    exec(compile('1/0', '<' + str(x) + '>', 'exec'))",
+        'def double(x):\n    exec("raise AssertionError(str(x))", {"x": x})',
+        'exec(compile("def double(x):\\n    raise AssertionError(str(x))", "mine", "exec"))',
     ],
 )
 def test_hidden_inputs_come_back_in_no_message(grader: Grader, source: str) -> None:
@@ -271,6 +273,14 @@ def test_hidden_inputs_come_back_in_no_message(grader: Grader, source: str) -> N
         assert result.tests[1].message == (
             "your code raised ValueError, on inputs that aren't shown (line 2 of double)"
         )
+
+
+def test_hidden_inputs_come_back_in_no_later_test(grader: Grader) -> None:
+    kept = "kept = []\ndef double(x):\n    kept.append(x)\n    return 2 * x"
+    tell = "def score(model, images):\n    raise ValueError(f'secret {[len(x) for x in kept]}')"
+    result = grader(grader.notebook(double=kept, score=tell))
+    assert points(result) == {"double": 5, "score": 0, "answer": 1}
+    assert "secret []" in message(result, "score")
 
 
 def test_class_is_graded_resumed_and_written(grader: Grader, tmp_path) -> None:
