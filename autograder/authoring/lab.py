@@ -327,10 +327,19 @@ def _mistakes_in_code(cells: list[Cell]) -> list[tuple[int, str]]:
             for found in findings(sources, cell.name, cell.without)
         ]
         tests = [test for test in cells if test.role == "test" and test.name == cell.name]
-        if not any(f"check_without({cell.name})" in test.visible for test in tests):
+        rules = [test for test in tests if f"check_without({cell.name})" in test.visible]
+        if not rules:
             mistakes.append(
                 (cell.line, f"`without` needs a test that calls check_without({cell.name})")
             )
+        mistakes += [
+            (
+                rule.line,
+                f"what does nothing calls nothing: ask for a right value of {cell.name}, too",
+            )
+            for rule in rules
+            if f"{cell.name}(" not in rule.visible
+        ]
     return mistakes
 
 

@@ -48,7 +48,8 @@ def with_rules(text: str) -> str:
     text = text.replace(
         "import check_close", "import check_close\nfrom utils.guard import check_without"
     )
-    rule = '# %% test="double" points=1 aspect="by hand"\ncheck_without(double)\n\n'
+    rule = '# %% test="double" points=1 aspect="by hand"\nassert double(2) == 4\n'
+    rule += "check_without(double)\n\n"
     return text.replace('# %% test="double" points=3', rule + '# %% test="double" points=3')
 
 
@@ -222,6 +223,7 @@ def test_what_counts_as_work(mini: Lab, tmp_path, old: str, new: str, work: bool
             'exercise="double"',
             "needs a test that calls check_w",
         ),
+        ("assert double(2) == 4\n", "", 'aspect="by hand"', "what does nothing calls nothing"),
         (
             "twice = x + x",
             "twice = torch.add(x, x)",
