@@ -1,17 +1,31 @@
-"""What a notebook says when a cell fails: one line where that is all there is to say."""
+"""What a notebook says when a cell fails, one line where that is all there is to say, and in its
+last cell: how far it is."""
 
+import json
+import re
 import sys
 import traceback
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
 UTILS = Path(__file__).resolve().parent
+_TEST = re.compile(r"# @title Check `(\w+)`(?:: (.*))?\n")
+# What a cell gives a meaning; not the frame of a hidden test, where stock nbgrader runs it.
+_DEFINITION = re.compile(
+    r"^(?:(?:def|class)[ \t]+(\w+)|(\w+)[ \t]*=(?!=)(?! (?:un)?checked\())", re.M
+)
+
+# What came of each test cell, by its exercise and aspect, then by its source: "" where it passed.
+# What was run before the exercise's last definition doesn't count.
+_outcomes: dict[str, dict[str, dict[str, str]]] = {}
 
 
 def explain_errors() -> None:
     """Has this notebook show a stub that isn't written yet, and a test's answer, as one line, and
-    an exception in a student's function that a test called with the call, without the test's code.
+    an exception in a student's function that a test called with the call, without the test's code;
+    and has it remember, for `sum_up`, what its tests said.
 
     The cell still fails: Run All stops there, and nbgrader takes it for an error. Outside of a
     notebook, nothing happens.
@@ -19,6 +33,56 @@ def explain_errors() -> None:
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     if shell is not None:
         shell.set_custom_exc((Exception,), _show)
+        shell.events.register("post_run_cell", _remember)
+
+
+def _remember(result: Any) -> None:
+    """Notes what came of a cell; `result` is IPython's ExecutionResult."""
+    source = result.info.raw_cell
+    if test := _TEST.match(source):
+        error = result.error_before_exec or result.error_in_exec
+        said = "" if error is None else str(error) or type(error).__name__
+        if isinstance(error, NotImplementedError) and not str(error):
+            said = "not written yet"
+        aspects = _outcomes.setdefault(test[1], {})
+        aspects.setdefault(test[2] or "", {})[source] = " ".join(said.split())
+    else:
+        for names in _DEFINITION.findall(source):
+            _outcomes.pop(names[0] or names[1], None)
+
+
+def sum_up(lab: str, tests: Mapping[str, Sequence[str]], questions: Sequence[str]) -> None:
+    """Prints what the tests said of each exercise since it was last defined; on Colab, also writes
+    the notebook out under the lab's name and has the browser download it.
+
+    Args:
+        tests: by exercise, the aspects of its test cells; "" where a cell has none.
+        questions: what is answered in words.
+    """
+    right = 0
+    width = max(map(len, tests), default=0)
+    for exercise, aspects in tests.items():
+        found = _outcomes.get(exercise, {})
+        said = [f"{a}: {m}" if a else m for a in found for m in found[a].values() if m]
+        ran = sum(min(aspects.count(a), len(found.get(a, ()))) for a in dict.fromkeys(aspects))
+        if not said and ran < len(aspects):
+            said = [f"{len(aspects) - ran} of {len(aspects)} tests still to be run"]
+        right += not said
+        print(f"{exercise:{width}}  {said[0] if said else 'right so far'}")
+    print(f"\n{right} of {len(tests)} exercises are right so far.", end=" ")
+    if questions:
+        print(f"To be answered in words: {', '.join(questions)}.", end=" ")
+    print("When your work is graded, other inputs are tried as well.")
+    if "google.colab" not in sys.modules:
+        print(f"Save this notebook, and hand it in as {lab}.ipynb.")
+        return
+    from google.colab import _message, files
+
+    path = Path(f"{lab}.ipynb").resolve()
+    content = _message.blocking_request("get_ipynb", timeout_sec=60)["ipynb"]
+    path.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", "utf-8")
+    files.download(str(path))
+    print(f"Your browser downloads {path.name}: hand that in. It also lies here: {path}")
 
 
 def _show(

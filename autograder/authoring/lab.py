@@ -29,7 +29,7 @@ HIDDEN = re.compile(
 )
 MARKER = re.compile(r"#+ (?:BEGIN|END) (SOLUTION|HIDDEN TESTS|EXPECTED)")
 # What the lines that release adds to a notebook need.
-RESERVED = {"checked", "recorded", "unchecked", "Recorded", "explain_errors"}
+RESERVED = {"checked", "recorded", "unchecked", "Recorded", "explain_errors", "sum_up"}
 
 
 class LabError(Exception):

@@ -58,11 +58,27 @@ def setup_cell(lab: Lab) -> Cell:
     return Cell("given", source, line=0, grade_id="setup", fold="Set-up")
 
 
+def last_cell(lab: Lab) -> Cell:
+    """The cell that says how far the notebook is, and on Colab writes it out."""
+    tests: dict[str, list[str]] = {}
+    for cell in lab.having("test"):
+        if has_statements(cell.visible):
+            tests.setdefault(cell.name, []).append(cell.aspect)
+    lines = [f"    {json.dumps(lab.name)},", "    {"]
+    for name, aspects in tests.items():
+        lines.append(f"        {json.dumps(name)}: {json.dumps(aspects, ensure_ascii=False)},")
+    lines += ["    },", f"    {json.dumps([cell.name for cell in lab.having('question')])},"]
+    template = Path(__file__).with_name("last_cell.py").read_text().rstrip()
+    source = re.sub(r"\(lab=.*\)$", lambda _: "\n".join(["(", *lines, ")"]), template)
+    return Cell("given", source, line=0, grade_id="hand_in", fold="How far am I? Hand in")
+
+
 def source_notebook(lab: Lab) -> nbformat.NotebookNode:
     """nbgrader's source notebook of a lab: solutions and hidden tests included."""
     numbered = list(enumerate(lab.cells, 1))
     title_first = bool(lab.cells) and lab.cells[0].markdown
     numbered.insert(1 if title_first else 0, (0, setup_cell(lab)))
+    numbered.append((0, last_cell(lab)))
     cells = []
     for number, cell in numbered:
         source = test_source(lab, cell) if cell.role == "test" else cell.source

@@ -72,6 +72,25 @@ def test_title_first_and_set_up_second(lab: Lab) -> None:
     assert released[1].source.startswith("# @title Set-up\n")
 
 
+def test_how_far_it_is_last(lab: Lab) -> None:
+    last = list(cells(lab).values())[-1]
+    assert last.id == "hand_in"
+    assert last.source == textwrap.dedent("""\
+        # @title How far am I? Hand in
+        # Says how far this notebook is; on Colab, also writes it out to hand in.
+        from utils.notebook import sum_up
+
+        sum_up(
+            "01_mini",
+            {
+                "double": ["two numbers", "by hand"],
+                "score": [""],
+                "answer": [""],
+            },
+            ["why"],
+        )""")
+
+
 def test_a_test_is_one_line_without_its_answer(lab: Lab) -> None:
     version = lab.version(lab.having("test")[0])
     assert cells(lab)["test_double"].source.splitlines() == [
@@ -103,7 +122,8 @@ def test_rules_hold_in_hidden_tests_too(lab: Lab) -> None:
 def test_what_is_folded(lab: Lab) -> None:
     folded = {key for key, cell in cells(lab).items() if cell.metadata.get("jupyter")}
     assert folded == {
-        *("setup", "given_1", "test_double", "test_double_2", "test_score", "test_answer")
+        *("setup", "given_1", "test_double", "test_double_2", "test_score", "test_answer"),
+        "hand_in",
     }
     for key in folded:
         cell = cells(lab)[key]

@@ -98,6 +98,11 @@ def comments(course: Path, student: str) -> tuple[str | None, str | None]:
         return comment.auto_comment, comment.manual_comment
 
 
+def why(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The cell with the question `why`."""
+    return next(cell for cell in notebook.cells if cell.get("id") == "why")
+
+
 def notebook(course: Path, student: str) -> nbformat.NotebookNode:
     path = course / "autograded" / folder_name(student) / LAB / f"{LAB}.ipynb"
     return nbformat.read(path, as_version=4)
@@ -245,10 +250,10 @@ def test_a_picture_in_the_middle_of_the_class_harms_nobody(grader: Grader, cours
             why="See ![this](attachment:a.png), ![that](attachment:no.png)."
         )
         if name == "bob":
-            submitted.cells[-1].attachments = {"a.png": {"image/png": PIXEL}}
+            why(submitted).attachments = {"a.png": {"image/png": PIXEL}}
         results.append(grader(submitted, name))
     assert record(grader.lab, results, course) == {}
-    sources = [notebook(course, name).cells[-1].source for name in names]
+    sources = [why(notebook(course, name)).source for name in names]
     assert ["<img" in source for source in sources] == [False, True, False]
     assert all("[that, not shown: attachment:no.png]" in source for source in sources)
 
@@ -258,7 +263,7 @@ def test_no_answer_is_too_odd_to_record(mini: Lab, course: Path, answer: str) ->
     odd = result(mini, "bob", answer, double=answer)
     assert record(mini, [odd, result(mini, "cleo")], course) == {}
     assert grades(course, "bob")["why"] == (None, None, True)
-    assert notebook(course, "bob").cells[-1].source
+    assert why(notebook(course, "bob")).source
 
 
 def test_recording_that_fails_costs_one_student_his_grade(
@@ -298,7 +303,7 @@ def test_killed_half_way_and_run_again(mini: Lab, course: Path, monkeypatch) -> 
     monkeypatch.setattr(gradebook, "autograded_notebook", real)
     record(mini, later, course)
     assert grades(course, "ada")["why"] == (None, 2, True)
-    assert "second" in notebook(course, "ada").cells[-2].source
+    assert "second" in why(notebook(course, "ada")).source
     assert grades(course, "bob")["test_double"] == (0, None, False)
 
 

@@ -1,11 +1,15 @@
 """What a notebook says when a cell fails, and that the cell fails all the same."""
 
+import json
 import re
+import sys
 from collections.abc import Iterator
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
+from utils import notebook
 from utils.notebook import explain_errors
 
 
@@ -24,6 +28,7 @@ class Shell(InteractiveShell):
 @pytest.fixture
 def shell(monkeypatch) -> Iterator[Shell]:
     monkeypatch.setattr("IPython.core.history.HistoryManager.enabled", False)
+    monkeypatch.setattr(notebook, "_outcomes", {})
     shell = Shell.instance()
     explain_errors()
     shell.run("from utils.guard import checked\nfrom utils.checks import check_close")
@@ -83,3 +88,83 @@ def test_everything_else_is_shown_whole(shell: Shell, cell: str) -> None:
 
 def test_outside_of_a_notebook_nothing_happens() -> None:
     explain_errors()
+
+
+LAST = 'from utils.notebook import sum_up\nsum_up("01_mini", {tests}, {questions})'
+TESTS = {"double": ["one", "two"], "answer": [""], "other": ["", ""]}
+
+
+def summed_up(shell: Shell, capsys, questions: list[str]) -> list[str]:
+    """What the last cell prints."""
+    capsys.readouterr()
+    assert shell.run(LAST.format(tests=TESTS, questions=questions)) == (None, "")
+    return capsys.readouterr().out.splitlines()
+
+
+def check(shell: Shell, name: str, aspect: str, code: str) -> None:
+    shell.run(f"# @title Check `{name}`{aspect and f': {aspect}'}\n{code}")
+
+
+def test_the_last_cell_says_what_the_tests_said(shell: Shell, capsys) -> None:
+    assert summed_up(shell, capsys, []) == [
+        "double  2 of 2 tests still to be run",
+        "answer  1 of 1 tests still to be run",
+        "other   2 of 2 tests still to be run",
+        "",
+        "0 of 3 exercises are right so far. When your work is graded, other inputs are tried as"
+        " well.",
+        "Save this notebook, and hand it in as 01_mini.ipynb.",
+    ]
+    check(shell, "double", "one", "x = 1")
+    check(shell, "double", "two", "assert 1 == 2, 'double(x):\\nwrong'")
+    check(shell, "answer", "", "raise NotImplementedError")
+    check(shell, "other", "", "a = 1")
+    said = summed_up(shell, capsys, ["why", "what"])
+    assert said[:3] == [
+        "double  two: double(x): wrong",
+        "answer  not written yet",
+        "other   1 of 2 tests still to be run",
+    ]
+    assert said[4].startswith("0 of 3 exercises are right so far. To be answered in words: why, w")
+
+
+def test_what_was_tested_before_a_change_does_not_count(shell: Shell, capsys) -> None:
+    for name, aspects in TESTS.items():
+        for number, aspect in enumerate(aspects):
+            check(shell, name, aspect, f"x = {number}")
+    # A hidden test's frame, where nbgrader runs it, defines nothing.
+    shell.run("double = checked(double)\ndouble = unchecked(double)")
+    said = summed_up(shell, capsys, [])
+    assert [line.split(None, 1)[1] for line in said[:3]] == ["right so far"] * 3
+    assert said[4].startswith("3 of 3 exercises are right so far.")
+    shell.run("import numpy as np\n\ndef double(x):\n    return x")
+    shell.run("answer = 42")
+    shell.run("assert answer == 42\nother == 3 if False else None")
+    said = summed_up(shell, capsys, [])
+    assert said[:3] == [
+        "double  2 of 2 tests still to be run",
+        "answer  1 of 1 tests still to be run",
+        "other   right so far",
+    ]
+
+
+def test_on_colab_the_last_cell_writes_the_notebook_out(
+    shell: Shell, capsys, monkeypatch, tmp_path
+) -> None:
+    google, colab = ModuleType("google"), ModuleType("google.colab")
+    content = {"cells": [{"source": "é"}], "metadata": {"colab": {}}}
+    downloaded = []
+    colab._message = SimpleNamespace(
+        blocking_request=lambda what, timeout_sec: {what.removeprefix("get_"): content}
+    )
+    colab.files = SimpleNamespace(download=downloaded.append)
+    monkeypatch.setitem(sys.modules, "google", google)
+    monkeypatch.setitem(sys.modules, "google.colab", colab)
+    monkeypatch.chdir(tmp_path)
+    said = summed_up(shell, capsys, [])
+    path = tmp_path / "01_mini.ipynb"
+    assert said[-1] == (
+        f"Your browser downloads 01_mini.ipynb: hand that in. It also lies here: {path}"
+    )
+    assert downloaded == [str(path)]
+    assert json.loads(path.read_text("utf-8")) == content
