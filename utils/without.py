@@ -2,20 +2,29 @@
 function that it is about.
 
 The function's own cell is read, and whatever it uses from the notebook's other cells: helpers,
-lambdas, aliases, tables of functions. A name means what the last cell that binds it says. Code that
-chooses what to call by a computed name can't be followed, which is a finding as well.
+lambdas, aliases, tables of functions. A name means what the last cell that binds it says, and all
+that this cell binds it to. Code that chooses what to call by a computed name can't be followed,
+which is a finding as well.
 """
 
 import ast
 import sys
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
 # Ways to reach anything at all.
-UNREADABLE = ("eval", "exec", "compile", "globals", "vars", "sys.modules", "__builtins__")
+UNREADABLE = (
+    *("eval", "exec", "compile", "globals", "locals", "vars", "sys.modules", "__builtins__"),
+    *("sys._getframe", "inspect.currentframe", "gc.get_objects", "importlib.reload"),
+    *("pickle.loads", "pkgutil.resolve_name", "pydoc.locate"),
+)
+UNREADABLE_ATTRIBUTES = (
+    *("__dict__", "__globals__", "__builtins__", "__getattribute__", "__subclasses__"),
+    *("f_globals", "f_builtins", "f_locals"),
+)
 IMPORTERS = ("__import__", "importlib.import_module", "importlib.__import__")
 
 
@@ -45,13 +54,23 @@ class Finding:
     sentence: str
 
 
-def forbidden_calls(sources: Mapping[str, str], function: str, without: Sequence[str]) -> list[str]:
+def forbidden_calls(
+    sources: Mapping[str, str],
+    function: str,
+    without: Sequence[str],
+    unfinished: Collection[str] = (),
+) -> list[str]:
     """Where a function calls, itself or by what it uses, what it must not: one sentence each. Takes
     the arguments of `findings`."""
-    return [finding.sentence for finding in findings(sources, function, without)]
+    return [finding.sentence for finding in findings(sources, function, without, unfinished)]
 
 
-def findings(sources: Mapping[str, str], function: str, without: Sequence[str]) -> list[Finding]:
+def findings(
+    sources: Mapping[str, str],
+    function: str,
+    without: Sequence[str],
+    unfinished: Collection[str] = (),
+) -> list[Finding]:
     """Where a function calls, itself or by what it uses, what it must not.
 
     Args:
@@ -59,12 +78,14 @@ def findings(sources: Mapping[str, str], function: str, without: Sequence[str]) 
         function: the name of the function or class.
         without: dotted names, each forbidding itself and everything below it ("torch",
             "scipy.signal", "numpy.convolve"), or a method's name with a dot before it (".unfold").
+        unfinished: the titles of cells that ended by an exception: what they bind, they may not
+            have come to.
 
     Returns:
         Those in the function's own cell first, in the order of the lines, which are counted in
         their cell.
     """
-    reader = _Reader(sources, without)
+    reader = _Reader(sources, without, unfinished)
     waiting = deque(code for code in reader.scope.get(function, []) if isinstance(code, _Code))
     home = waiting[0].cell if waiting else ""
     read: set[ast.AST] = set()
@@ -101,7 +122,9 @@ def notebook_sources() -> dict[str, str]:
 class _Reader:
     """Reads code in the light of a notebook's names."""
 
-    def __init__(self, sources: Mapping[str, str], without: Sequence[str]) -> None:
+    def __init__(
+        self, sources: Mapping[str, str], without: Sequence[str], unfinished: Collection[str]
+    ) -> None:
         self.without = without
         self.scope: _Scope = {}
         self.stars: list[str] = []
@@ -110,14 +133,29 @@ class _Reader:
                 tree = ast.parse(source)
             except (SyntaxError, ValueError, RecursionError, MemoryError):
                 continue  # It didn't run either.
+            here: set[str] = set()  # names that this cell has bound
             for statement in tree.body:
-                names = self._bindings([statement], cell)
-                conditional = isinstance(statement, ast.If | ast.Try | ast.For | ast.While)
-                for name, bindings in names.items():
-                    if _is_guard(statement, name):
+                for name, bindings in self._bindings([statement], cell).items():
+                    if self._is_guard(statement, name):
                         continue
-                    earlier = self.scope.get(name, []) if conditional else []
+                    certain = cell not in unfinished and isinstance(statement, _BINDING)
+                    earlier = [] if certain and name not in here else self.scope.get(name, [])
                     self.scope[name] = earlier + bindings
+                    here.add(name)
+                for name, binding in _changed(statement, cell):
+                    if any(not isinstance(known, str) for known in self.scope.get(name, [])):
+                        self.scope[name].append(binding)
+
+    def _is_guard(self, statement: ast.stmt, name: str) -> bool:
+        """Whether a statement is a test cell's `name = checked(name)`, or `unchecked`, by the
+        functions of utils.guard."""
+        return (
+            isinstance(statement, ast.Assign)
+            and isinstance(statement.value, ast.Call)
+            and (guard := _name(statement.value.func)) in ("checked", "unchecked")
+            and all(isinstance(bound, str) for bound in self.scope.get(guard, []))
+            and any(_name(argument) == name for argument in statement.value.args)
+        )
 
     def uses(self, code: _Code, waiting: deque[_Code]) -> Iterator[_Use]:
         """What a piece of code uses that is forbidden, or can't be read; the notebook's other code
@@ -132,6 +170,7 @@ class _Reader:
             body: Sequence[ast.AST] = [node.body] if isinstance(node, ast.Lambda) else node.body
             outer: list[ast.expr] = [] if isinstance(node, ast.Lambda) else node.decorator_list
             for part in (*outer, *node.args.defaults, *filter(None, node.args.kw_defaults)):
+                yield from self._passed_on(node, part, scopes)
                 yield from self._walk(part, scopes, cell, waiting)
             inner: _Scope = {a.arg: [None] for a in ast.walk(node.args) if isinstance(a, ast.arg)}
             for name, bindings in self._bindings(body, cell).items():
@@ -150,14 +189,38 @@ class _Reader:
         elif isinstance(node, ast.AnnAssign):
             parts = [node.value] if node.value else []
         for child in parts:
+            if not isinstance(node, ast.Attribute | ast.Assign | ast.AnnAssign | ast.NamedExpr):
+                yield from self._passed_on(node, child, scopes)
             yield from self._walk(child, scopes, cell, waiting)
+
+    def _passed_on(self, node: ast.AST, part: ast.AST, scopes: list[_Scope]) -> Iterator[_Use]:
+        """A module that is forbidden, or holds what is, where it goes on as a value."""
+        if not isinstance(part, ast.Name | ast.Attribute):
+            return
+        if (
+            isinstance(node, ast.Call)
+            and part in node.args[:1]
+            and "getattr" in self._resolve(node.func, scopes)
+        ):
+            return  # `_chooses` looks at that.
+        for meaning in self._resolve(part, scopes):
+            name = _own_name(meaning) if isinstance(meaning, str) else ""
+            if isinstance(_object(name), ModuleType) and any(
+                f"{name}.".startswith(f"{entry}.") or entry.startswith(f"{name}.")
+                for entry in self.without
+            ):
+                yield part.lineno, ast.unparse(part), False
 
     def _judge(self, node: ast.expr, scopes: list[_Scope], waiting: deque[_Code]) -> Iterator[_Use]:
         """What is wrong with one expression, the parts of it left aside."""
         for meaning in self._resolve(node, scopes):
+            if isinstance(meaning, str):
+                meaning = _own_name(meaning)
             if isinstance(meaning, _Code):
                 waiting.append(meaning)
-            elif meaning in UNREADABLE:
+            elif meaning in UNREADABLE or (
+                meaning is not None and meaning.rsplit(".", 1)[-1] in UNREADABLE_ATTRIBUTES
+            ):
                 yield node.lineno, meaning, False
             elif meaning is not None and any(_forbids(entry, meaning) for entry in self.without):
                 yield node.lineno, meaning.lstrip("?"), True
@@ -267,14 +330,33 @@ class _Reader:
         return {name: bindings for name, bindings in scope.items() if name not in elsewhere}
 
 
-def _is_guard(statement: ast.stmt, name: str) -> bool:
-    """Whether a statement is a test cell's `name = checked(name)`, or `unchecked`."""
-    return (
-        isinstance(statement, ast.Assign)
-        and isinstance(statement.value, ast.Call)
-        and _name(statement.value.func) in ("checked", "unchecked")
-        and any(_name(argument) == name for argument in statement.value.args)
-    )
+# What binds its names in any case.
+_BINDING = (
+    *(ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom),
+    *(ast.Assign, ast.AnnAssign),
+)
+
+
+def _changed(statement: ast.stmt, cell: str) -> Iterator[tuple[str, _Code]]:
+    """The names whose parts a cell's statement sets, each with what it puts there; and those that a
+    function in it declares global, each with the function."""
+    for node in ast.walk(statement):
+        if isinstance(node, ast.FunctionDef):
+            for inner in ast.walk(node):
+                if isinstance(inner, ast.Global):
+                    yield from ((name, _Code(node, cell, node.name)) for name in inner.names)
+    targets: list[ast.expr] = []
+    value: ast.expr | None = None
+    if isinstance(statement, ast.Assign):
+        targets, value = statement.targets, statement.value
+    elif isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
+        targets, value = [statement.value.func], statement.value  # table.update(…)
+    for target in targets:
+        owner = target
+        while isinstance(owner, ast.Attribute | ast.Subscript):
+            owner = owner.value
+        if isinstance(owner, ast.Name) and owner is not target and value is not None:
+            yield owner.id, _Code(value, cell, owner.id)
 
 
 def _pairs(target: ast.expr, value: ast.expr | None) -> Iterator[tuple[str, ast.expr | None]]:
@@ -312,6 +394,20 @@ def _forbids(entry: str, name: str) -> bool:
         thing = _object(name)
         return callable(thing) and thing is _object(entry)
     return False
+
+
+def _own_name(name: str) -> str:
+    """A dotted name with the module that it leads to by that module's own name, "torch" for
+    "utils.checks.torch"; what Python provides, by its name alone."""
+    parts = name.split(".")
+    own, place = parts[0], 1
+    thing: Any = sys.modules.get(own)
+    for number, part in enumerate(parts[1:], 2):
+        thing = getattr(thing, part, None)
+        if not isinstance(thing, ModuleType):
+            break
+        own, place = thing.__name__, number
+    return ".".join([own, *parts[place:]]).removeprefix("builtins.")
 
 
 def _object(name: str) -> Any:

@@ -47,7 +47,10 @@ class _Session:
         self._stand_ins: dict[str, Any] = {}
         self._data: dict[str, Any] = {}  # by name, what the worker of the moment has
         self._data_names: list[str] = []
-        sources = {title: source for title, source, _ in submission.steps}
+        self._unfinished: set[str] = set()  # titles of cells that ended by an exception
+        sources: dict[str, str] = {}
+        for title, source, _ in submission.steps:  # Several may come of one cell.
+            sources[title] = f"{sources[title]}\n{source}" if title in sources else source
         for cell in lab.having("exercise"):
             for name in lab.exercises[cell.name]:
                 solution = getattr(reference, name)
@@ -56,7 +59,7 @@ class _Session:
                     ("name", name),
                     _parameters(solution),
                     cell.changes,
-                    partial(forbidden_calls, sources, name, cell.without),
+                    partial(forbidden_calls, sources, name, cell.without, self._unfinished),
                 )
                 if not callable(solution):
                     self._data_names.append(name)
@@ -75,12 +78,14 @@ class _Session:
                 try:
                     self._worker.run(title, source)
                 except WorkerLost as lost:
+                    self._unfinished.add(title)
                     if time.monotonic() > self._deadline:
                         raise
                     self._steps.remove(step)
                     self.errors[exercise or title] = f"running the cell {title}: {lost}"
                     break
                 except Exception as error:
+                    self._unfinished.add(title)
                     self.errors[exercise or title] = describe(error)
         return self._worker
 

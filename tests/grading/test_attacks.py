@@ -13,10 +13,12 @@ import pytest
 from conftest import Grader, message, points
 from nbformat.v4 import new_code_cell, new_output
 
-from autograder.authoring.lab import ROOT
+from autograder.authoring.lab import ROOT, read_lab
 from autograder.authoring.release import release
 from autograder.course import feedback, gradebook
 from autograder.grading import sandbox, worker
+from autograder.grading.grade import grade
+from autograder.grading.job import Job
 
 WRONG = "def double(x):\n    return 0.0 * x\n"
 FAKED = {"double": 0, "score": 4, "answer": 1}
@@ -386,3 +388,28 @@ def test_odd_names_are_recorded_as_they_are(grader: Grader, tmp_path, student: s
     assert nbformat.read(
         course / "autograded" / gradebook.folder_name(student) / "01_mini" / "01_mini.ipynb", 4
     )
+
+
+def test_two_functions_of_one_cell_hide_no_forbidden_call(tmp_path) -> None:
+    grader = Grader(read_lab(ROOT / "solutions" / "01_convolution.py"), tmp_path)
+    answer = """
+def cross_correlate2d(image, kernel):
+    return second(first(image, kernel))
+"""
+    added = """
+def first(image, kernel):
+    image, kernel = torch.from_numpy(image)[None, None], torch.from_numpy(kernel)[None, None]
+    return torch.nn.functional.conv2d(image.double(), kernel.double())[0, 0].numpy()
+
+def second(result):
+    return result
+"""
+    notebook = grader.notebook(cross_correlate2d=answer)
+    test = next(cell for cell in notebook.cells if cell.id == "test_cross_correlate2d")
+    test.source = test.source.replace("check_close", "print", 1) + "\n" + added
+    path = tmp_path / "01_convolution.ipynb"
+    path.write_text(json.dumps(notebook))
+    job = Job("student", path, grader.lab.solution_path, 0)
+    result = grade(job, ["cross_correlate2d"])
+    assert points(result)["cross_correlate2d"] > 0
+    assert any("`torch" in test.message for test in result.tests), result

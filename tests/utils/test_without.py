@@ -79,6 +79,18 @@ def called(body: str, without: tuple[str, ...] = ("torch", "scipy"), after: str 
         ("import sys\nreturn sys.modules['torch']", "sys.modules"),
         ("return getattr(G, 'conv' + '2d')(x)", "getattr(G, 'conv' + '2d')"),
         ("return __import__('tor' + 'ch')", "__import__('tor' + 'ch')"),
+        ("import utils.checks as c\nreturn c.torch.conv2d(x)", "torch.conv2d"),
+        ("from utils.checks import torch as t\nreturn t.conv2d(x)", "torch.conv2d"),
+        ("return importlib.sys.modules['torch'].conv2d(x)", "sys.modules"),
+        ("import builtins\nreturn builtins.eval('G.conv2d')(x)", "eval"),
+        ("return np.__builtins__['__import__']('torch')", "numpy.__builtins__"),
+        ("return G.__dict__['conv2d'](x)", "torch.nn.functional.__dict__"),
+        ("return wraps.__globals__['G'].conv2d(x)", "?.__globals__"),
+        ("import operator\nreturn operator.attrgetter('conv2d')(G)(x)", "G"),
+        ("return object.__getattribute__(G, 'conv2d')(x)", "object.__getattribute__"),
+        ("def g(y=G):\n    return y.conv2d(x)\nreturn g()", "G"),
+        ("for y in [G]:\n    return y.conv2d(x)", "G"),
+        ("return {'G': G}['G'].conv2d(x)", "G"),
     ],
 )
 def test_forbidden(body: str, what: str) -> None:
@@ -119,6 +131,29 @@ def test_a_name_means_what_the_last_cell_says() -> None:
     assert called("return conv(x)", after="def conv(x):\n    return x") == []
     assert called("return first(x)", after="first = conv")[0] == CONV
     assert called("return conv(x)", after="if 1:\n    conv = None")[0] == CONV
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "def f(x):\n    return G.conv2d(x)\nraise ValueError\ndef f(x):\n    return x",
+        "def f(x):\n    return G.conv2d(x)\nwith a:\n    def f(x):\n        return x",
+        "def f(x):\n    return x\ndef g():\n    global f\n    f = lambda x: G.conv2d(x)\ng()",
+        "def f(x):\n    return f.c(x)\nf.c = G.conv2d",
+        "t = {}\ndef f(x):\n    return t['c'](x)\nt['c'] = G.conv2d",
+        "t = []\ndef f(x):\n    return t[0](x)\nt.append(G.conv2d)",
+        "def checked(f):\n    return G.conv2d\ndef f(x):\n    return x\nf = checked(f)",
+    ],
+)
+def test_a_decoy_hides_nothing(cell: str) -> None:
+    found = forbidden_calls({"given": GIVEN, "cell": cell}, "f", ("torch",))
+    assert CONV in found[0]
+
+
+def test_a_cell_that_ended_early_hides_nothing() -> None:
+    cells = {"given": GIVEN, "one": "f = conv", "two": "raise ValueError\ndef f(x):\n    return x"}
+    assert forbidden_calls(cells, "f", ("torch",)) == []
+    assert CONV in forbidden_calls(cells, "f", ("torch",), unfinished=["two"])[0]
 
 
 def test_the_lines_a_guard_leaves_in_tests_change_nothing() -> None:
