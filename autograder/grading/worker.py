@@ -111,6 +111,8 @@ def _supervise(channel_fd: int, lifeline: int, isolation: str) -> None:
         supervisor, folder = os.getpid(), tempfile.mkdtemp(prefix="autograder-")
         if uid is not None:
             os.chown(folder, uid, uid)
+        # Whose parent ends becomes a child of this process, and still counts.
+        kernel.system("prctl", kernel.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     child = os.fork()
     if child == 0:
         os.setsid()
@@ -128,11 +130,25 @@ def _supervise(channel_fd: int, lifeline: int, isolation: str) -> None:
     _, status = os.waitpid(child, 0)
     if isolation == "user" and uid is not None:
         _end_user(uid)
+    elif isolation != "bubblewrap":
+        _end_orphans()
     with contextlib.suppress(OSError):
         os.write(lifeline, ENDING.pack(ending, status))
     if isolation != "bubblewrap":
         shutil.rmtree(folder, ignore_errors=True)
     os._exit(0)
+
+
+def _end_orphans() -> None:
+    """Kills what a worker left behind, of which this process is the parent now."""
+    deadline = time.monotonic() + SECONDS_TO_KILL
+    while (left := psutil.Process().children(recursive=True)) and time.monotonic() < deadline:
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
 
 
 def _end_user(uid: int) -> None:
@@ -183,8 +199,8 @@ def _watch(child: int, lifeline: int) -> Ending:
             (allowance,) = ALLOWANCE.unpack(message[-ALLOWANCE.size :])
             most_seconds = 0.0  # to be set at the next look
         if time.monotonic() >= due:
-            held, seconds = _usage(child)
-            if held > TOTAL_MEMORY_BYTES and _held_once(child) > TOTAL_MEMORY_BYTES:
+            held, seconds = _usage()
+            if held > TOTAL_MEMORY_BYTES and _held_once() > TOTAL_MEMORY_BYTES:
                 return Ending.MEMORY
             most_seconds = most_seconds or seconds + allowance
             if seconds > most_seconds:
@@ -192,13 +208,12 @@ def _watch(child: int, lifeline: int) -> Ending:
             due = time.monotonic() + SECONDS_PER_CHECK
 
 
-def _usage(process: int) -> tuple[int, float]:
-    """The memory in bytes and the processor time in seconds of a process and its descendants; what
+def _usage() -> tuple[int, float]:
+    """The memory in bytes and the processor time in seconds of this process's descendants; what
     several of them share, as forks do, counts for each."""
     held, seconds = 0, 0.0
     with contextlib.suppress(psutil.NoSuchProcess):
-        root = psutil.Process(process)
-        for member in (root, *root.children(recursive=True)):
+        for member in psutil.Process().children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess, OSError):
                 # As bytes: a process may call itself what is no text.
                 with open(f"/proc/{member.pid}/status", "rb") as status:
@@ -208,19 +223,18 @@ def _usage(process: int) -> tuple[int, float]:
     return held, seconds
 
 
-def _held_once(process: int) -> int:
-    """The memory in bytes of a process and its descendants, where what n processes share counts 1/n
+def _held_once() -> int:
+    """The memory in bytes of this process's descendants, where what n processes share counts 1/n
     for each of them; it takes the kernel far longer to tell than what _usage asks for, and where
     it refuses, that has to do."""
     held = 0
     with contextlib.suppress(psutil.NoSuchProcess):
-        root = psutil.Process(process)
-        for member in (root, *root.children(recursive=True)):
+        for member in psutil.Process().children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
                 try:
                     memory = member.memory_full_info()
                 except psutil.AccessDenied:
-                    return _usage(process)[0]
+                    return _usage()[0]
                 with open(f"/proc/{member.pid}/status", "rb") as status:
                     tables = [line.split()[1] for line in status if line.startswith(b"VmPTE:")]
                 held += memory.pss + memory.swap + 1024 * sum(map(int, tables))

@@ -6,10 +6,10 @@ from pathlib import Path
 import nbformat
 import psutil
 import pytest
-from conftest import Grader, points
+from conftest import Grader, message, points
 from test_attacks import FAKED, TRICKS, WRONG
 
-from autograder.grading import job, worker
+from autograder.grading import job, sandbox, worker
 from autograder.grading.grade import grade
 from autograder.grading.job import Result
 from autograder.grading.sandbox import Sandbox
@@ -77,3 +77,39 @@ def test_no_process_outlives_its_user(grader: Grader, tmp_path) -> None:
 def test_only_root_can_change_the_user() -> None:
     with pytest.raises(job.SandboxUnavailable, match="only root"):
         Sandbox(["torch"], "user")
+
+
+@needs_root
+def test_orphans_count_too(grader: Grader, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(sandbox, "SECONDS_PER_CALL", 1.0)
+    monkeypatch.setattr(sandbox, "WALL_SECONDS_PER_CALL", 20.0)
+    orphan = """
+import os, time
+def double(x):
+    if os.fork() == 0:
+        if os.fork() == 0:
+            os.setsid()
+            while True: pass
+        os._exit(0)
+    time.sleep(1000)
+"""
+    result = graded_as_user(grader, tmp_path / "orphan.ipynb", grader.notebook(double=orphan))
+    assert points(result) == FAKED
+    assert "of processor time" in message(result, "double")
+
+
+def test_no_orphan_outlives_the_grading_without_a_sandbox(grader: Grader, tmp_path) -> None:
+    orphan = f"""
+import os, time
+if os.fork() == 0:
+    if os.fork() == 0:
+        os.setsid()
+        open({str(tmp_path / "pid")!r}, "w").write(str(os.getpid()))
+        time.sleep(1000)
+    os._exit(0)
+time.sleep(1)
+"""
+    path = tmp_path / "orphan.ipynb"
+    nbformat.write(grader.notebook(double=orphan + grader.solution["double"]), path)
+    assert grade(job.Job("student", path, grader.lab.solution_path, 0, "process")).score == 10
+    assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))
