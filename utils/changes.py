@@ -246,6 +246,10 @@ def apply(changes: Iterable[Change], arguments: Mapping[str, Any]) -> None:
             item[:] = new
         elif change.aspect in ("attributes", "flag", "buffers", "items"):
             named = _named(item, change.aspect)
+            if change.aspect in ("attributes", "flag"):
+                for key in new["set"]:
+                    if key.startswith("_") or hasattr(type(item), key):
+                        raise ValueError(f"{key} is no attribute of a module's own")
             named.update(new["set"])
             for key in new["gone"]:
                 del named[key]

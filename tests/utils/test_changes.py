@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from utils.changes import ASPECTS, Snapshot, apply, call_on_copies
+from utils.changes import ASPECTS, Change, Snapshot, apply, call_on_copies
 
 
 def network() -> nn.Sequential:
@@ -113,3 +113,10 @@ def test_calls_on_copies_leave_the_arguments_alone() -> None:
     x = torch.ones(2)
     result, changed = call_on_copies(lambda value: value.mul_(2).sum(), x)
     assert (x.tolist(), changed.tolist(), result.item()) == ([1, 1], [2, 2], 4)
+
+
+@pytest.mark.parametrize("name", ["forward", "_parameters", "state_dict"])
+def test_no_change_gives_a_module_another_way_to_compute(name: str) -> None:
+    change = Change("model", "attributes", {"set": {name: 1}, "gone": []})
+    with pytest.raises(ValueError, match=name):
+        apply([change], {"model": torch.nn.ReLU()})
