@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 # The grader finds jupyter, alembic and the like beside its own Python.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# As utils/__init__.py does, for those who import PyTorch before.
+export OMP_WAIT_POLICY := PASSIVE
 
 .PHONY: help setup sandbox demo test slow retrain mutants quality lab bench report
 

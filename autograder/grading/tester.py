@@ -171,6 +171,7 @@ def run_tests(
     Returns:
         One outcome for every test cell, in order.
     """
+    seed_everything(seed)
     given, reference = run_reference(lab, seed)
     session = _Session(lab, reference, sandbox, submission, seed, deadline)
     outcomes = []
