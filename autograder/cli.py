@@ -467,6 +467,12 @@ def export(
     canvas: Annotated[
         Path | None, typer.Option(help="Canvas's gradebook, into which a lab's marks go.")
     ] = None,
+    canvas_id: Annotated[
+        int | None,
+        typer.Option(
+            help="Without Canvas's gradebook: the assignment's number there, for a new file.", min=1
+        ),
+    ] = None,
     moodle: Annotated[
         Path | None, typer.Option(help="Moodle's grading worksheet, into which a lab's marks go.")
     ] = None,
@@ -492,8 +498,8 @@ def export(
     from autograder.course.gradebook import GradebookUnavailable, open_gradebook
     from autograder.course.lateness import LateError
 
-    if sum([canvas is not None, moodle is not None, as_csv, as_json]) > 1:
-        raise fail("choose one of --canvas, --moodle, --csv and --json")
+    if sum(place is not None for place in (canvas, canvas_id, moodle)) + as_csv + as_json > 1:
+        raise fail("choose one of --canvas, --canvas-id, --moodle, --csv and --json")
     source = canvas or moodle
     try:
         if labs:
@@ -501,9 +507,17 @@ def export(
         else:
             with open_gradebook(course) as gradebook:
                 names = sorted(assignment.name for assignment in gradebook.assignments)
-        if source is not None and len(names) != 1:
+        if (source is not None or canvas_id is not None) and len(names) != 1:
             raise fail(f"one column takes one lab: name one of {', '.join(names)}")
         found = exporting.marks(names, course)
+        if canvas_id is not None:
+            content, lines = exporting.new_canvas(names[0], canvas_id, found, provisional)
+            show_plan(lines)
+            path = to or course / f"canvas_{names[0]}.csv"
+            exporting.replace_file(path, content)
+            console.print("what is in Canvas isn't known here: an excuse there is overwritten, too")
+            console.print(f"wrote {path}", markup=False)
+            return
         if source is None:
             path = to or course / Path(exporting.TABLE).with_suffix(".json" if as_json else ".csv")
             (exporting.write_json if as_json else exporting.write_csv)(found, path)
@@ -515,10 +529,7 @@ def export(
         else:
             numbers = participants(names[0], course)
             plan = exporting.plan_moodle(source, names[0], found, column, provisional, numbers)
-        table = Table("who", "now", "then", "why")
-        for line in plan.lines:
-            table.add_row(*(Text(cell) for cell in (line.who, line.now, line.then, line.why)))
-        console.print(table)
+        show_plan(plan.lines)
         for note in plan.notes:
             console.print(note, markup=False)
         console.print(
@@ -529,6 +540,14 @@ def export(
     except (LabError, exporting.ExportError, LateError, GradebookUnavailable) as error:
         raise fail(str(error)) from None
     console.print(f"wrote {path}", markup=False)
+
+
+def show_plan(lines: list) -> None:
+    """Prints what becomes of everybody in an export."""
+    table = Table("who", "now", "then", "why")
+    for line in lines:
+        table.add_row(*(Text(cell) for cell in (line.who, line.now, line.then, line.why)))
+    console.print(table)
 
 
 def show_marks(found: list) -> None:
@@ -652,7 +671,10 @@ def questions(
         server.serve_forever()
     except KeyboardInterrupt:
         server.server_close()
-        lateness.record(the_lab.name, course)
+        try:
+            lateness.record(the_lab.name, course)
+        except (lateness.LateError, GradebookUnavailable) as error:
+            raise fail(f"all marks are in the gradebook, without lateness: {error}") from None
 
 
 @app.command()

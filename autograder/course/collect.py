@@ -619,13 +619,15 @@ def participants(lab: str, course: Path) -> dict[str, str]:
 
 
 def attachments(lab: str, course: Path) -> dict[str, tuple[str, int]]:
-    """Of each student whose hand-in came from Canvas its user id and the id of the attachment that
-    counts: what feedback that goes back there has to be called by."""
+    """Of each student whose hand-in came from Canvas the user id (with anonymous grading
+    "anon_ID") and the id of the attachment that counts: what feedback that goes back there has to
+    be called by."""
     book = Book(course, lab)
     found = {}
     for name, student in book.who.items():
         user = name.removeprefix("user ")
-        if name != user and user.isdigit() and student in book.hand_ins:
+        known = user.isdigit() or user.startswith("anon_")
+        if name != user and known and student in book.hand_ins:
             record, notebook = book._counting(student)
             attachment = record["attachments"].get(notebook, record["order"][0])
             if attachment:

@@ -369,6 +369,35 @@ def plan_canvas(
     return Plan(sheet, head[chosen], lines, notes)
 
 
+def new_canvas(
+    lab: str, assignment: int, found: list[Mark], provisional: bool
+) -> tuple[bytes, list[Line]]:
+    """The least that Canvas imports, where its own gradebook isn't at hand: only those whose mark
+    is written have a row, as an empty cell would take a score away, and there is no row of points
+    possible, which would change the assignment's.
+
+    Args:
+        assignment: its number in Canvas, the last one in its address; without it, Canvas would
+            create an assignment.
+
+    Returns:
+        The file, and everybody with what becomes of them.
+    """
+    rows = [["Student", "ID", "SIS Login ID", "Section", f"{lab} ({assignment})"]]
+    lines = []
+    for mark in found:
+        user, points = mark.student.lms_user_id, f"{mark.points or 0:.2f}"
+        why = _refusal(mark, provisional)
+        if not why and not user.isdigit():
+            why = "has no number of Canvas's: collect once with Canvas's gradebook as --roster"
+        if not why:
+            rows.append([str(_defused(mark.student.name)), user, "", "", points])
+        lines.append(Line(mark.student.student, "", "" if why else points, why or _remark(mark)))
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode(), lines
+
+
 def plan_moodle(
     path: Path,
     lab: str,
@@ -469,6 +498,21 @@ def _check_maximum(place: str, there: float | None, cell: str, ours: float | Non
         )
 
 
+def _refusal(mark: Mark, provisional: bool) -> str:
+    """Why a mark isn't to be written; "" if it is."""
+    if mark.points is None or (not mark.final and not provisional):
+        return "nothing graded, left as it is" if mark.state == "missing" else mark.state
+    if not 0 <= mark.points <= mark.max_score:
+        return f"{mark.points:g} is not between 0 and {mark.max_score:g}: look at the gradebook"
+    return ""
+
+
+def _remark(mark: Mark) -> str:
+    """What to say of a mark that is written: lateness, and why it isn't final."""
+    said = [mark.late.sentence if mark.late else "", "" if mark.final else mark.state]
+    return "; ".join(filter(None, said))
+
+
 def _fill(
     sheet: Sheet,
     column: int,
@@ -495,23 +539,14 @@ def _fill(
             why = "the row ends before this column: export the file again"
         elif now.upper() == "EX":
             why = "excused, left so"
-        elif mark.points is None or (not mark.final and not provisional):
-            why = "nothing graded, left as it is" if mark.state == "missing" else mark.state
-        elif said := unchangeable(row):
+        elif said := _refusal(mark, provisional) or unchangeable(row):
             why = said
-        elif not 0 <= mark.points <= mark.max_score:
-            why = f"{mark.points:g} is not between 0 and {mark.max_score:g}: look at the gradebook"
-        elif value(now) is not None and round(value(now) or 0, 2) == round(mark.points, 2):
+        elif value(now) is not None and round(value(now) or 0, 2) == round(mark.points or 0, 2):
             why = "the same already"
         else:
-            then = sheet.number(mark.points)
+            then = sheet.number(mark.points or 0)
             sheet.changes[row, column] = then
-            why = "; ".join(
-                filter(
-                    None,
-                    [mark.late.sentence if mark.late else "", "" if mark.final else mark.state],
-                )
-            )
+            why = _remark(mark)
         lines.append(Line(person.name, now, then, why))
     present = {person.student for person in who.values() if person}
     for mark in found:

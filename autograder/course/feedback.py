@@ -275,9 +275,11 @@ def canvas_entries(
     lab: str, written: dict[str, Path], attachments: dict[str, tuple[str, int]]
 ) -> dict[str, Path]:
     """What Canvas finds a student by: the first two fields that are numbers, the user's and the
-    attachment's; see formats of Canvas's `MultipleCommentsUploader`."""
+    attachment's; with anonymous grading the two fields after a first one that is `anon`; see
+    `infer_comment_context_from_filename` in Canvas's abstract_assignment.rb."""
     return {
-        f"{_letters(student)}_{user}_{attachment}_{lab}_feedback.html": written[student]
+        f"{_letters(student)}_" * user.isdigit()
+        + f"{user}_{attachment}_{lab}_feedback.html": written[student]
         for student, (user, attachment) in attachments.items()
         if student in written
     }

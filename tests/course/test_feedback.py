@@ -11,12 +11,15 @@ from pathlib import Path
 import pytest
 from browser import MARKDOWN, NAMES, Watch, chromium
 from conftest import Grader
+from courses import LAB, copied
+from downloads import canvas_zip, made_class
 from nbformat import reads, writes
 from nbformat.v4 import new_code_cell, new_output
 from PIL import Image
 
 from autograder.authoring.lab import Lab
 from autograder.course import feedback, gradebook
+from autograder.course.collect import attachments, collect
 from autograder.course.feedback import Mark, Standing, page
 from autograder.grading.grade import released_notebook
 from autograder.grading.job import Result, TestOutcome
@@ -187,6 +190,31 @@ def test_figures_of_what_is_no_notebook(mini: Lab, tmp_path: Path, content: byte
     assert feedback.own_plots(tmp_path, mini) == []
 
 
+def canvas_finds(name: str) -> tuple[str, str]:
+    """Canvas's `infer_comment_context_from_filename`: the user's id and the attachment's."""
+    fields = [field for field in name.split("_") if field != "LATE"]
+    if fields[0] == "anon":
+        return fields[1], fields[2]
+    user, attachment = [field for field in fields if re.fullmatch(r"\d+", field)][:2]
+    return user, attachment
+
+
+def test_canvas_finds_who_was_graded_anonymously(mini: Lab, tmp_path: Path) -> None:
+    course = copied(mini.root / "course", tmp_path)
+    students = made_class(b"{}", LAB, 6)
+    archive = canvas_zip(tmp_path / "anonymous.zip", students, anonymous=True)
+    collect(LAB, [archive], course)
+    known = attachments(LAB, course)
+    written = {student: tmp_path / "page.html" for student in known}
+    names = feedback.canvas_entries(LAB, written, known)
+    found = {canvas_finds(name) for name in names}
+    handed_in = {f"{one.number:02}xYz" for one in students if one.handed_in and one.files}
+    assert {user for user, _ in found} == handed_in
+    with zipfile.ZipFile(archive) as downloaded:
+        there = {canvas_finds(name) for name in downloaded.namelist() if "_text" not in name}
+    assert found <= there
+
+
 def test_zips_for_canvas_and_moodle(tmp_path: Path) -> None:
     path = tmp_path / "ada.html"
     path.write_text("her page")
@@ -194,8 +222,7 @@ def test_zips_for_canvas_and_moodle(tmp_path: Path) -> None:
     canvas = feedback.canvas_entries("01_mini", written, {"ada_2": ("12", 345), "eve": ("1", 2)})
     moodle = feedback.moodle_entries("01_mini", written, {"678": "ada_2", "9": "eve"})
     (name,) = canvas
-    # Canvas drops LATE and takes the first two fields of digits.
-    assert [part for part in name.split("_") if part.isdigit()][:2] == ["12", "345"]
+    assert canvas_finds(name) == ("12", "345")
     (name,) = moodle
     # Moodle: fullname, participant, plugin's type and name, the file's own name.
     assert name.split("_", 4)[1:4] == ["678", "assignfeedback", "file"]

@@ -463,6 +463,26 @@ def test_the_courses_table(course: Path) -> None:
     assert record["labs"][LAB]["points"] == 9.45
 
 
+def test_canvas_takes_a_new_file_for_an_assignment_that_it_has(course: Path) -> None:
+    with open_gradebook(course) as book:
+        book.update_or_create_student("bob", lms_user_id="anon_aB3")
+    content, lines = export.new_canvas(LAB, 45, marks([LAB], course), provisional=False)
+    changes, created = canvas().upload(content)
+    assert created == []
+    assert {user: float(mark) for (user, _), mark in changes.items()} == {
+        11: 12,
+        12: 11,
+        14: 9.45,
+        16: 12,
+    }
+    assert {number for _, number in changes} == {45}
+    why = {line.who: line.why for line in lines}
+    assert why["bob"].startswith("has no number of Canvas's: collect once")
+    assert why["wei2"].startswith("waits for a mark given by hand")
+    assert why["nils"] == "nothing graded, left as it is"
+    assert "1 day late" in why["zoe"]
+
+
 def test_a_lab_that_is_not_in_the_gradebook(course: Path) -> None:
     with pytest.raises(ExportError, match="has no lab 02_other: `autograder release 02_other`"):
         marks(["02_other"], course)

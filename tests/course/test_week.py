@@ -108,7 +108,9 @@ def test_bad_input_gets_one_clear_sentence(run, tmp_path: Path) -> None:
         (("collect", "01", "empty.zip", "--roster", "x.csv"), "x.csv is no roster: give Canvas's"),
         (("collect", "01", "empty.zip", "--course", "other"), "other is no course with the lab"),
         (("export", "--course", "other"), "there is no"),
-        (("export", "01", "--canvas", "x.csv", "--json"), "choose one of --canvas, --moodle"),
+        (("export", "01", "--canvas", "x.csv", "--json"), "choose one of --canvas, --canvas-id"),
+        (("regrade", "01", "--course", "other"), "other is no course with the lab 01_mini; run"),
+        (("regrade", "01"), "holds no results; run `autograder grade` first"),
         (("export", "01", "--canvas", "x.csv"), "x.csv is no gradebook of Canvas's"),
         (("export", "01", "--moodle", "x.csv"), "x.csv is no grading worksheet of Moodle's"),
     ):
