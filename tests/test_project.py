@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import tomllib
+from pathlib import Path
 
 import pytest
 import yaml
@@ -124,6 +125,16 @@ def test_what_a_page_names_is_there(page: str) -> None:
     named = re.findall(r"\b(?:autograder|benchmarks|docs|tests|utils)/[\w/.]+\w", code)
     for path in [(ROOT / page).parent / link for link in links] + [ROOT / path for path in named]:
         assert path.exists() or re.search("NN_|13_", path.name), path
+
+
+def test_the_tables_of_the_week_have_the_headings_that_are_printed() -> None:
+    calls = [node for node in ast.walk(ast.parse(Path(cli.__file__).read_text()))
+             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Table"]  # fmt: skip
+    printed = {tuple(ast.literal_eval(heading) for heading in call.args) for call in calls}
+    lines = re.findall("^┃ (.+?) +┃$", (ROOT / "docs" / "week.md").read_text(), re.M)
+    shown = {tuple(re.split(" *┃ *", line)) for line in lines}
+    assert len(shown) == 3
+    assert shown <= printed
 
 
 def test_the_version_that_is_installed_is_in_the_changelog() -> None:
