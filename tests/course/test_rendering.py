@@ -105,7 +105,7 @@ def test_links_are_shown_and_not_made() -> None:
 
 @pytest.mark.parametrize("source", ["![" * 20_000, "[a](" * 20_000, "*a_ " * 20_000, "$x" * 40_000])
 def test_what_takes_too_long_is_shown_as_text(source: str, monkeypatch) -> None:
-    monkeypatch.setattr(rendering, "SECONDS", 0.05)
+    monkeypatch.setattr(rendering, "SECONDS", 0.005)
     shown = answer_html(source, {})
     assert shown.startswith("<pre>")
     assert Checked(shown).text == source

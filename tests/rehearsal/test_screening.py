@@ -43,7 +43,8 @@ def test_what_an_exercise_forbids_fails_the_test_that_asks(mini: Lab, tmp_path: 
     path = tmp_path / "01_mini.py"
     path.write_text(
         text.replace(
-            '# %% exercise="score"', f'{ask}check_without(double)\n\n\n# %% exercise="score"'
+            '# %% exercise="score"',
+            f'{ask}assert double(2) == 4\ncheck_without(double)\n\n\n# %% exercise="score"',
         )
     )
     screen = Screen(read_lab(path))
