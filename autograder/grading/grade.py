@@ -95,8 +95,10 @@ def _is_installed(name: str) -> bool:
 
 
 def imported_modules(lab: Lab) -> list[str]:
-    """The modules that a lab's given and exercise cells import."""
-    modules = {"torch"}  # It sets up what no lab imports by name.
+    """The modules that a lab's given and exercise cells import, and what PyTorch imports later."""
+    # NumPy and PyTorch import these where they are first used: for a seed, a masked array, the
+    # first optimiser. The last takes a second.
+    modules = {"torch", "numpy.random", "numpy.ma", "torch._dynamo"}
     for cell in lab.having("given", "exercise"):
         for node in ast.walk(ast.parse(cell.source)):
             if isinstance(node, ast.Import):
