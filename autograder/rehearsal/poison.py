@@ -19,7 +19,12 @@ from autograder.rehearsal.trials import Trials
 CELL = Path(poison_cell.__file__).read_text()
 FILLS = {"zeros": 0.0, "NaN": float("nan")}
 # What an idler does, and how a sentence says it.
-IDLE = {"zeros": "returns zeros", "nothing": "does nothing", "refuses": "raises a ValueError"}
+IDLE = {
+    "zeros": "returns zeros",
+    "nothing": "does nothing",
+    "argument": "returns its first argument",
+    "refuses": "raises a ValueError",
+}
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 # A poisoner, in the place of an exercise's cell: honest on the inputs that it has seen before, and
 # on all others it returns zeros or NaN, and overwrites its inputs with the same; or an idler, which
-# leaves its inputs alone, and returns zeros, or nothing, or refuses all that it is given.
+# leaves its inputs alone, and returns zeros, nothing or an input, or refuses all that it is given.
 import copy
 import functools
 import hashlib
@@ -91,7 +91,7 @@ def idle(honest, kind):
         if kind == "zeros":
             copied, named = copy.deepcopy((arguments, keywords))
             return blank(honest(*copied, **named), 0.0)
-        return None
+        return arguments[0] if kind == "argument" and arguments else None
 
     return answer
 

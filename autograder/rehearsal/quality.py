@@ -15,8 +15,8 @@ mistakes were graded under {len(SEEDS)} seeds, its correct variants under {len(V
 all mistakes should be caught and named, and all variants accepted. Mutants are all single small
 changes to the solution; those alive get full marks and aren't known to be equivalent. *Pasted* is
 how many of the exercise's points the best piece of code earns that stands in any notebook, and
-*poisoned* in how many test cells an answer passes that is honest on visible inputs only. Both
-should be 0.
+*poisoned* how often a test cell passes an answer that is honest on visible inputs only, or nowhere.
+Both should be 0.
 
 """
 HEADER = (

@@ -2,8 +2,9 @@
 
 Known mistakes lose points, are named and cost no other exercise a point; correct variants and the
 solution get full marks, the untouched notebook none; no verdict depends on the seed. What visible
-tests list can be told apart. A poisoner passes no test, pasted code earns no points, and every
-mutant of the solution is killed or known to be equivalent.
+tests list can be told apart. What is honest on visible inputs only, or does nothing at all,
+passes no test; pasted code earns no points, and every mutant of the solution is killed or known to
+be equivalent.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -36,8 +37,8 @@ SAMPLE = 12
 @dataclass
 class Quality:
     """What was counted for one exercise; `alive` are the mutants that get full marks and aren't
-    known to be equivalent, `pasted` the most points that visible code earns, `poisoned` the test
-    cells that a poisoner passes in the grader, of `points` in all."""
+    known to be equivalent, `pasted` the most points that visible code earns, of `points` in all,
+    `poisoned` how often a poisoner or an idler passes a test cell in the grader."""
 
     exercise: str
     mistakes: int = 0

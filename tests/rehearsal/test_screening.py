@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from autograder.authoring.lab import Lab, find_lab, read_lab
+from autograder.authoring.release import release
 from autograder.rehearsal.distinct import alike
 from autograder.rehearsal.known_answers import known_answers
 from autograder.rehearsal.paste import pasted
@@ -127,3 +128,21 @@ def test_poison_passes_in_one_process_where_the_reference_comes_last(mini: Lab) 
         found = passed(mini, poisoners(trials, mini, ["double", "score"]))
     assert {row.grade_id for row in found if row.judge == "one process"} == {"test_double_2"}
     assert [row for row in found if row.judge == "the grader"] == []
+
+
+@pytest.mark.slow
+def test_idlers_pass_where_nothing_is_asked_for(mini: Lab) -> None:
+    asks_nothing = '# %% test="double" points=1\nassert double(np.ones(2)) is not ...\n\n\n'
+    text = mini.solution_path.read_text()
+    mini.solution_path.write_text(
+        text.replace('# %% exercise="score"', asks_nothing + '# %% exercise="score"')
+    )
+    lab = find_lab(mini.name, mini.root)
+    release(lab, mini.root / "course")
+    with Trials(1) as trials:
+        found = passed(lab, poisoners(trials, lab, ["double"]))
+    graded = [row for row in found if row.judge == "the grader"]
+    assert {row.grade_id for row in graded} == {"test_double_3"}
+    assert {row.does.removesuffix(" whatever it is given") for row in graded} == {
+        *("returns zeros", "does nothing", "returns its first argument")
+    }
