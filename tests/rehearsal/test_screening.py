@@ -132,7 +132,8 @@ def test_poison_passes_in_one_process_where_the_reference_comes_last(mini: Lab) 
 
 @pytest.mark.slow
 def test_idlers_pass_where_nothing_is_asked_for(mini: Lab) -> None:
-    asks_nothing = '# %% test="double" points=1\nassert double(np.ones(2)) is not ...\n\n\n'
+    asks_nothing = '# %% test="double" points=1\ndouble(np.ones(2))\n\n\n'
+    asks_nothing += '# %% test="double" points=1\nassert double(np.ones(2)) is not None\n\n\n'
     text = mini.solution_path.read_text()
     mini.solution_path.write_text(
         text.replace('# %% exercise="score"', asks_nothing + '# %% exercise="score"')
@@ -141,8 +142,14 @@ def test_idlers_pass_where_nothing_is_asked_for(mini: Lab) -> None:
     release(lab, mini.root / "course")
     with Trials(1) as trials:
         found = passed(lab, poisoners(trials, lab, ["double"]))
-    graded = [row for row in found if row.judge == "the grader"]
-    assert {row.grade_id for row in graded} == {"test_double_3"}
-    assert {row.does.removesuffix(" whatever it is given") for row in graded} == {
-        *("returns zeros", "does nothing", "returns its first argument")
+    graded = {(row.grade_id, row.does) for row in found if row.judge == "the grader"}
+    assert graded == {
+        (name, f"{does} whatever it is given")
+        for name, does in (
+            ("test_double_3", "returns zeros"),
+            ("test_double_3", "does nothing"),
+            ("test_double_3", "returns its first argument"),
+            ("test_double_4", "returns zeros"),
+            ("test_double_4", "returns its first argument"),
+        )
     }
