@@ -115,16 +115,23 @@ def _time_limit(seconds: float) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError("only the main thread's work can be limited in time")
 
+    over = False
+
     def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal over
+        over = True
         raise TimeoutError
 
     before = signal.signal(signal.SIGVTALRM, stop)
-    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+    # Again and again: Python drops what is raised while it runs an object's finaliser.
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds, seconds)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         signal.signal(signal.SIGVTALRM, before)
+    if over:
+        raise TimeoutError
 
 
 @cache

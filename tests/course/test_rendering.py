@@ -2,6 +2,7 @@
 
 import re
 import threading
+import time
 from html.parser import HTMLParser
 
 import pytest
@@ -109,6 +110,18 @@ def test_what_takes_too_long_is_shown_as_text(source: str, monkeypatch) -> None:
     shown = answer_html(source, {})
     assert shown.startswith("<pre>")
     assert Checked(shown).text == source
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_limit_holds_where_python_drops_what_is_raised() -> None:
+    class Finalised:
+        def __del__(self) -> None:
+            until = time.process_time() + 0.1
+            while time.process_time() < until:
+                pass
+
+    with pytest.raises(TimeoutError), rendering._time_limit(0.01):
+        Finalised()
 
 
 def test_where_nothing_can_be_limited_it_is_shown_as_text() -> None:
