@@ -71,6 +71,7 @@ def _warm(job: Job) -> "tuple[Lab, ReleasedLab, Sandbox]":
         modules += [name for name in sorted(set(sys.modules) - before) if _is_installed(name)]
         gc.collect()
         gc.freeze()  # No fork need copy what is only looked at.
+        kernel.collapse_memory()
         _warmed[key] = lab, released, Sandbox(modules, job.isolation)
     return _warmed[key]
 

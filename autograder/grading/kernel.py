@@ -3,8 +3,10 @@
 import ctypes
 import os
 import platform
+import re
 import signal
 import struct
+from pathlib import Path
 from typing import Any
 
 # From the kernel's headers: sched.h, mount.h, prctl.h, capability.h.
@@ -12,6 +14,7 @@ CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWPID = 0x00020000, 0x08000000, 0x20000000
 CLONE_NEW = 0x7E020000  # all of CLONE_NEWNS, -CGROUP, -UTS, -IPC, -USER, -PID, -NET
 MS_NOSUID, MS_NODEV = 2, 4
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP = 1, 4, 22
+MADV_COLLAPSE, HUGE_PAGE = 25, 2**21
 PR_CAPBSET_DROP, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 24, 36, 38
 CAPABILITY_VERSION_3 = 0x20080522
 
@@ -67,6 +70,19 @@ def system(name: str, *arguments: Any) -> None:
     if getattr(_libc, name)(*arguments) != 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{name}: {os.strerror(number)}")
+
+
+def collapse_memory() -> None:
+    """Puts this process's own memory into huge pages, so that a fork has a hundredth of the pages
+    to copy the table of, which is most of its cost. Where the kernel can't, nothing changes."""
+    _libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        # Readable, writable, private, of no file.
+        if found := re.match(r"([0-9a-f]+)-([0-9a-f]+) rw-p 0+ 00:00 0", line):
+            start, end = (int(address, 16) for address in found.groups())
+            first = -(-start // HUGE_PAGE) * HUGE_PAGE
+            for place in range(first, end - HUGE_PAGE + 1, HUGE_PAGE):
+                _libc.madvise(place, HUGE_PAGE, MADV_COLLAPSE)
 
 
 def die_with_parent(parent: int) -> None:

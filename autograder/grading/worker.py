@@ -387,6 +387,7 @@ def main() -> None:
     torch.utils.hooks.RemovableHandle.next_id = 10**9
     gc.collect()
     gc.freeze()  # No fork need copy what is only looked at.
+    kernel.collapse_memory()
     control.send(b"ready")
     serve(control, isolation=sys.argv[2])
 
