@@ -5,7 +5,6 @@ import contextlib
 import functools
 import gc
 import hashlib
-import importlib
 import os
 import sys
 import time
@@ -63,12 +62,14 @@ def _warm(job: Job) -> "tuple[Lab, ReleasedLab, Sandbox]":
         lab = read_lab(job.lab_path)
         released = ReleasedLab(lab, released_notebook(lab))
         normalise(lab.released_path.read_bytes(), released)
-        modules = imported_modules(lab)
-        for name in modules:
-            importlib.import_module(name)
-        before = set(sys.modules)
+        packages = imported_packages(lab)
         dry_run(lab)
-        modules += [name for name in sorted(set(sys.modules) - before) if _is_installed(name)]
+        # PyTorch and NumPy import parts of theirs where they are first used.
+        modules = [
+            name
+            for name in sorted(sys.modules)
+            if name.partition(".")[0] in packages and _is_installed(name)
+        ]
         gc.collect()
         gc.freeze()  # No fork need copy what is only looked at.
         kernel.collapse_memory()
@@ -95,18 +96,16 @@ def _is_installed(name: str) -> bool:
     return not own and spec is not None and spec.has_location
 
 
-def imported_modules(lab: Lab) -> list[str]:
-    """The modules that a lab's given and exercise cells import, and what PyTorch imports later."""
-    # NumPy and PyTorch import these where they are first used: for a seed, a masked array, the
-    # first optimiser. The last takes a second.
-    modules = {"torch", "numpy.random", "numpy.ma", "torch._dynamo"}
+def imported_packages(lab: Lab) -> set[str]:
+    """The packages that a lab's given and exercise cells import something of, and PyTorch."""
+    modules = {"torch"}
     for cell in lab.having("given", "exercise"):
         for node in ast.walk(ast.parse(cell.source)):
             if isinstance(node, ast.Import):
                 modules.update(alias.name for alias in node.names)
             elif isinstance(node, ast.ImportFrom) and node.module:
                 modules.add(node.module)
-    return sorted(modules)
+    return {name.partition(".")[0] for name in modules}
 
 
 def grade(
