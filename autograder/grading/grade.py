@@ -15,6 +15,7 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExe
 from concurrent.futures.process import BrokenProcessPool
 from importlib.metadata import version
 from multiprocessing import get_context
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,7 +74,9 @@ def _warm(job: Job) -> "tuple[Lab, ReleasedLab, Sandbox]":
         gc.collect()
         gc.freeze()  # No fork need copy what is only looked at.
         kernel.collapse_memory()
-        _warmed[key] = lab, released, Sandbox(modules, job.isolation)
+        sandbox = Sandbox(modules, job.isolation)
+        Finalize(None, sandbox.close, exitpriority=0)  # A pool's process runs nothing of atexit's.
+        _warmed[key] = lab, released, sandbox
     return _warmed[key]
 
 

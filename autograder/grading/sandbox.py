@@ -26,6 +26,7 @@ from autograder.authoring.lab import ROOT
 from autograder.authoring.reference import MODULE
 from autograder.grading import channel, kernel
 from autograder.grading.job import GraderFailed, Isolation, SandboxUnavailable
+from autograder.grading.memory_group import memory_group
 from autograder.grading.worker import (
     ALLOWANCE,
     ENDING,
@@ -46,6 +47,11 @@ SECONDS_PER_SUBMISSION = 900.0
 START_SECONDS = 120.0
 SECONDS_TO_END = 30.0
 MOST_SAID_BYTES = 2**20  # of what the warm process says on stderr
+# Of the warm process and a worker with all its processes: more than the supervisor lets a worker
+# have, which is told more exactly, but takes a look to be seen.
+GROUP_BYTES = TOTAL_MEMORY_BYTES + 2 * 2**30
+# Joins a group before anything else; where that can't be, the supervisor's looks have to do.
+JOIN = 'echo $$ > "$0" 2>/dev/null; exec "$@"'
 
 # What a worker may see of this package: nothing that knows a test or a solution.
 WORKER_FILES = (
@@ -250,6 +256,7 @@ class Worker:
         self._connection, self._lifeline, self._deadline = connection, lifeline, deadline
         self._lines: dict[str, int] = {}  # of every cell that was run, by its title
         self._sandbox = sandbox
+        self._memory_kills = sandbox.memory_kills()
         self.lost: WorkerLost | None = None
 
     def run(self, title: str, source: str) -> None:
@@ -364,7 +371,7 @@ class Worker:
     def _why(self, ending: Ending | None, status: int) -> str:
         if ending is None:
             raise GraderFailed(f"the sandbox ended: {self._sandbox.said()}")
-        if ending is Ending.MEMORY:
+        if ending is Ending.MEMORY or self._sandbox.memory_kills() > self._memory_kills:
             return f"took too much memory, more than {TOTAL_MEMORY_BYTES / 2**30:g} GiB"
         if ending is Ending.PROCESSOR_TIME:
             return (
@@ -445,6 +452,9 @@ class Sandbox:
                 " hold more memory than its limit says, and reaches more of the kernel",
                 stacklevel=2,
             )
+        self._group = memory_group(GROUP_BYTES)
+        if self._group:
+            command = ["/bin/sh", "-c", JOIN, str(self._group.processes), *command]
         # A file, not a pipe: nobody need read it for the other side to go on.
         self._stderr = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
         self._process = subprocess.Popen(
@@ -501,6 +511,10 @@ class Sandbox:
             return False
         return True
 
+    def memory_kills(self) -> int:
+        """How often the kernel has ended one of its processes for the memory that they hold."""
+        return self._group.kills() if self._group else 0
+
     def said(self) -> str:
         """The last line of what the warm process has said on stderr."""
         place = max(0, os.fstat(self._stderr.fileno()).st_size - 4096)
@@ -513,6 +527,8 @@ class Sandbox:
         self._process.kill()
         self._process.wait()
         self._stderr.close()
+        if self._group:
+            self._group.close()
 
     def __enter__(self) -> "Sandbox":
         return self

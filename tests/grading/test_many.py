@@ -106,8 +106,9 @@ def test_kills_at_any_moment_cost_nothing(mini: Lab, other_lab: Lab, tmp_path: P
     kinds_of_all = ["main", "pool", "grading", "bubblewrap", "warm", "supervisor", "worker"]
     for lab in (mini, other_lab):
         folder, results = tmp_path / lab.name, tmp_path / f"results of {lab.name}"
-        make_class(Grader(lab, tmp_path), folder, 30)
-        waiting = chance.sample(kinds_of_all, 6)
+        make_class(Grader(lab, tmp_path), folder, 50)
+        waiting = [*kinds_of_all, *chance.sample(kinds_of_all, 3)]
+        chance.shuffle(waiting)
         finished = False
         while not finished:
             command = [sys.executable, tmp_path / "grade.py", lab.solution_path, folder, results]
@@ -124,7 +125,7 @@ def test_kills_at_any_moment_cost_nothing(mini: Lab, other_lab: Lab, tmp_path: P
                     seen.update(process for group in kinds.values() for process in group)
                     done = len(list(results.glob("*.json"))) if results.exists() else 0
                     # One kill for every five results.
-                    if waiting and 6 - len(waiting) <= done / 5 and waiting[0] in kinds:
+                    if waiting and 10 - len(waiting) <= done / 5 and waiting[0] in kinds:
                         time.sleep(chance.uniform(0, 0.1))
                         chance.choice(kinds[waiting.pop(0)]).kill()
             finished = run.wait() == 0

@@ -37,7 +37,7 @@ def double(x):
 """
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=3)
 @pytest.mark.parametrize("name", lab_names())
 def test_a_lab_is_ready(name: str) -> None:
     """One seed and a few mutants here; all of it by `autograder rehearse` and `make mutants`."""

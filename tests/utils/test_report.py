@@ -51,7 +51,7 @@ def test_correlation_leaves_out_maps_that_are_constant():
     assert report.mean_correlation(*pairs) == pytest.approx(-1)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=10)
 def test_every_bar_is_met_on_fresh_scenes():
     rows = list(report.measure(seed=2))
     assert len(rows) >= 26
