@@ -23,7 +23,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from autograder.authoring.lab import Lab, LabError, find_lab, lab_names
+from autograder.authoring.lab import ROOT, Lab, LabError, find_lab, lab_names
 from autograder.grading.job import Isolation, Result, student_name
 
 app = typer.Typer(
@@ -33,8 +33,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 console = Console(soft_wrap=True)
+COURSE = Path(os.path.relpath(ROOT / "course"))
 CourseOption = Annotated[Path, typer.Option(help="The course folder, in nbgrader's layout.")]
-
 WorkersOption = Annotated[int, typer.Option(help="Processes to grade with.", min=1)]
 IsolationOption = Annotated[
     str, typer.Option(help="bubblewrap; or process, which does not keep submissions out.")
@@ -58,7 +58,7 @@ def release(
         str | None,
         typer.Option(help='When it is due, as "2026-11-30 23:59", in the time zone of late.toml.'),
     ] = None,
-    course: CourseOption = Path("course"),
+    course: CourseOption = COURSE,
 ) -> None:
     """Write the students' notebooks and enter the labs into the course's gradebook."""
     from autograder.authoring import release as releasing
@@ -123,6 +123,19 @@ def handout(
     console.print(f"next: git -C {folder} push --follow-tags origin {given.branch}", markup=False)
 
 
+@app.command()
+def new(folder: Annotated[Path, typer.Argument(help="A folder that isn't there yet.")]) -> None:
+    """Begin a course of your own: a first lab, what notebooks import, and how to go on."""
+    from autograder.authoring.new import NotEmpty, begin
+
+    try:
+        begin(folder)
+    except (NotEmpty, OSError) as error:
+        raise fail(str(error)) from None
+    console.print(f"{folder}: a course with one lab, solutions/01_first_lab.py", markup=False)
+    console.print(f"next: cd {folder}; autograder release 01; README.md has the rest", markup=False)
+
+
 def set_due(lab: str, due: str, course: Path) -> None:
     """Sets a lab's due date, and says what lateness costs."""
     from autograder.course import lateness
@@ -155,7 +168,7 @@ def collect(
             " email; the one given before if none."
         ),
     ] = None,
-    course: CourseOption = Path("course"),
+    course: CourseOption = COURSE,
 ) -> None:
     """Collect submissions from downloads into the course's submitted/."""
     from autograder.course import collect as collecting
@@ -191,8 +204,7 @@ def collect(
     for note in notes:
         console.print(note, markup=False)
     console.print(
-        f"next: autograder grade {the_lab.name}"
-        + f" --course {course}" * (course != Path("course"))
+        f"next: autograder grade {the_lab.name}" + f" --course {course}" * (course != COURSE)
     )
 
 
@@ -224,7 +236,7 @@ def grade(
     new: Annotated[
         bool, typer.Option("--new", help="Grade only what has no grade that still holds.")
     ] = False,
-    course: CourseOption = Path("course"),
+    course: CourseOption = COURSE,
 ) -> None:
     """Grade a class. Without SUBMISSIONS, a course's: into its gradebook."""
     from autograder.course.seeds import SeedError, Seeds, read_seeds
@@ -395,7 +407,7 @@ def regrade(
     ] = False,
     workers: WorkersOption = CORES,
     isolation: IsolationOption = "bubblewrap",
-    course: CourseOption = Path("course"),
+    course: CourseOption = COURSE,
 ) -> None:
     """Grade a course's hand-ins again, after a test was mended: first a preview, then --apply."""
     from autograder.course import gradebook
@@ -490,7 +502,7 @@ def export(
     to: Annotated[
         Path | None, typer.Option(help="Where to write; a new file if none, which is said.")
     ] = None,
-    course: CourseOption = Path("course"),
+    course: CourseOption = COURSE,
 ) -> None:
     """Write grades: the course's own table, or into the file that Canvas or Moodle gave."""
     from autograder.course import export as exporting
@@ -572,7 +584,7 @@ def report(
     results: Annotated[
         Path | None, typer.Option(help="The folder with <student>.json; the course's if none.")
     ] = None,
-    course: CourseOption = Path("course"),
+    course: CourseOption = COURSE,
 ) -> None:
     """One page about how the class did: tests, mistakes, likenesses, the grader's own troubles."""
     from autograder.course.report import write_report
@@ -593,7 +605,7 @@ def feedback(
     student: Annotated[
         list[str] | None, typer.Option(help="Only this student's page; repeat it for several.")
     ] = None,
-    course: CourseOption = Path("course"),
+    course: CourseOption = COURSE,
 ) -> None:
     """Write each student's page, and the zips that Canvas and Moodle hand out."""
     from autograder.course import collect as collecting
@@ -648,7 +660,7 @@ def feedback(
 def questions(
     lab: Annotated[str, typer.Argument(help="The lab's name or number.")],
     port: Annotated[int, typer.Option(help="Of this machine; a free one if 0.")] = 0,
-    course: CourseOption = Path("course"),
+    course: CourseOption = COURSE,
 ) -> None:
     """Mark written answers side by side, in a browser on this machine."""
     from autograder.course import lateness
@@ -695,7 +707,7 @@ def gradescope(
     torch_index: Annotated[
         str | None, typer.Option(help="A package index with CPU builds of PyTorch.")
     ] = None,
-    course: CourseOption = Path("course"),
+    course: CourseOption = COURSE,
 ) -> None:
     """Build the zip that grades a lab on Gradescope; docs/gradescope.md says what it does there."""
     from autograder.course import gradescope as building
@@ -796,7 +808,6 @@ def quality(
     workers: WorkersOption = CORES,
 ) -> None:
     """Rehearse all labs with all their mutants, and write the table docs/quality.md (hours)."""
-    from autograder.authoring.lab import ROOT
     from autograder.rehearsal.quality import measure, write
 
     path = ROOT / "docs" / "quality.md"
@@ -809,7 +820,7 @@ def quality(
                 write(path, find_lab(name), measure(find_lab(name), workers, progress))
         except (LabError, FileNotFoundError) as error:
             raise fail(str(error)) from None
-    console.print(f"wrote {path.relative_to(ROOT)}")
+    console.print(f"wrote {path}")
 
 
 def _show_trials(bar: Progress, task: TaskID, done: int, total: int) -> None:

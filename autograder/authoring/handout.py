@@ -4,7 +4,6 @@ import copy
 import re
 import shutil
 import subprocess
-import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from string import Template
@@ -14,7 +13,7 @@ from urllib.parse import quote
 import nbformat
 
 from autograder.authoring.addressed import addressed, badge, with_badge
-from autograder.authoring.lab import ROOT, Lab, find_lab
+from autograder.authoring.lab import ROOT, Lab, find_lab, read_project
 
 STUDENT = Path(__file__).with_name("student")
 IGNORED = ".venv/\nwork/\n__pycache__/\n.ipynb_checkpoints/\n"
@@ -131,8 +130,7 @@ def _as_web_address(origin: str) -> str:
     if shell := re.fullmatch(r"(?:ssh://)?git@([\w.-]+)[:/](.+)", origin):
         origin = f"https://{shell[1]}/{shell[2]}"
     if not origin:
-        project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-        origin = project["urls"]["Repository"]
+        origin = read_project(ROOT)["urls"]["Repository"]
     if not URL.fullmatch(origin):
         raise HandoutError(f"students can't get it from {origin}: say from where with --url")
     return origin
@@ -189,7 +187,6 @@ def _write(
     for file in imported(code):
         (folder / file.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, folder / file.relative_to(ROOT))
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     name = given.url.rstrip("/").rsplit("/", 1)[-1].removesuffix(".git")
     pull = f"/hub/user-redirect/git-pull?repo={quote(given.url, '')}&branch={given.branch}"
     pull += f"&urlpath={quote(f'lab/tree/{name}/labs', '')}"
@@ -214,7 +211,7 @@ def _write(
         "README.md": readme,
         "Makefile": (STUDENT / "Makefile").read_text("utf-8"),
         "environment.yml": (STUDENT / "environment.yml").read_text("utf-8"),
-        "requirements.txt": "\n".join(project["dependencies"]) + "\n",
+        "requirements.txt": "\n".join(read_project(ROOT)["dependencies"]) + "\n",
         "LICENSE": (ROOT / "LICENSE").read_text("utf-8"),
         "VERSION": f"{given.version}\n",
         ".gitignore": IGNORED,

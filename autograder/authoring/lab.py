@@ -3,17 +3,22 @@
 import ast
 import hashlib
 import re
+import tomllib
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import jupytext
 
+import utils
 from autograder.authoring.expected import EXPECTED, mistakes_in_regions
 from utils.without import findings
 
-ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = Path(__file__).resolve().parents[1]
+# The course: where the utils/ lie that are imported here. autograder/start.py finds it first.
+ROOT = Path(utils.__file__).parents[1]
 ROLES = ("given", "exercise", "test", "question")
 # What else a header may say, by role.
 KEYS = {
@@ -85,7 +90,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Lab:
-    """A lab: its name (the file's stem), its cells in order, and the project's root folder."""
+    """A lab: its name (the file's stem), its cells in order, and the course's root folder."""
 
     name: str
     cells: tuple[Cell, ...]
@@ -140,6 +145,26 @@ def find_lab(name: str, root: Path = ROOT) -> Lab:
     if not found:
         raise LabError(f"there is no lab {name!r}; the labs are: {', '.join(lab_names(root))}")
     return read_lab(root / "solutions" / f"{found[0]}.py")
+
+
+def read_project(root: Path) -> dict[str, Any]:
+    """What a course's pyproject.toml says of it: `dependencies`, which its notebooks import, and
+    under `urls` the `Repository` that Colab fetches them from.
+
+    Raises:
+        LabError: it says nothing of these.
+    """
+    path = root / "pyproject.toml"
+    try:
+        project = tomllib.loads(path.read_text("utf-8"))["project"]
+        if project["dependencies"] and project["urls"]["Repository"]:
+            return project
+    except (OSError, ValueError, KeyError):
+        pass
+    raise LabError(
+        f"{path} should name `dependencies` and `urls.Repository` under [project], as the one that"
+        " `autograder new` writes"
+    )
 
 
 def digest(sources: list[str]) -> str:

@@ -6,7 +6,6 @@ import os
 import re
 import sys
 import tempfile
-import tomllib
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +26,7 @@ from autograder.authoring.lab import (
     LabError,
     bound_names,
     has_statements,
+    read_project,
 )
 
 # nbgrader's metadata for each role; None leaves a cell to the students.
@@ -52,9 +52,8 @@ class Released(NamedTuple):
 
 def setup_cell(lab: Lab) -> Cell:
     """The cell that finds the course's folder, or gets it on Colab: the first after the title."""
-    urls = tomllib.loads((lab.root / "pyproject.toml").read_text())["project"]["urls"]
     template = Path(__file__).with_name("setup_cell.py").read_text().rstrip()
-    source = addressed(template, urls["Repository"], "main")
+    source = addressed(template, read_project(lab.root)["urls"]["Repository"], "main")
     return Cell("given", source, line=0, grade_id="setup", fold="Set-up")
 
 

@@ -8,7 +8,6 @@ import json
 import os
 import re
 import sys
-import tomllib
 import traceback
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -17,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from autograder.authoring.lab import ROOT, Lab, find_lab
+from autograder.authoring.lab import PACKAGE, ROOT, Lab, find_lab, read_project
 from autograder.grading.grade import grade
 from autograder.grading.job import Job, Result
 
@@ -116,10 +115,13 @@ def _files(lab: Lab) -> list[tuple[str, Path]]:
     """What of the project is needed there, by its place in the zip: the code that grades, what the
     labs import, and of the labs this one alone."""
     own = Path(__file__)
-    found = [ROOT / "autograder" / "__init__.py", own.with_name("__init__.py"), own]
-    for folder in ("autograder/authoring", "autograder/grading", "utils"):
-        found += sorted(p for p in (ROOT / folder).rglob("*") if "__pycache__" not in p.parts)
-    files = [(path.relative_to(ROOT).as_posix(), path) for path in found if path.is_file()]
+    found = [PACKAGE / "__init__.py", own.with_name("__init__.py"), own]
+    for folder in ("authoring", "grading"):
+        found += sorted((PACKAGE / folder).glob("*.py"))
+    files = [(f"autograder/{path.relative_to(PACKAGE).as_posix()}", path) for path in found]
+    for path in sorted((ROOT / "utils").rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts:
+            files.append((path.relative_to(ROOT).as_posix(), path))
     files.append((f"solutions/{lab.solution_path.name}", lab.solution_path))
     beside = sorted(lab.released_path.parent.glob(f"{lab.name}.*"))
     return files + [(f"labs/{path.name}", path) for path in beside]
@@ -131,8 +133,7 @@ def requirements(root: Path) -> list[str]:
     Raises:
         NotInstalled: one isn't.
     """
-    project = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]
-    named = [re.split(r"[^\w.-]", entry)[0] for entry in project["dependencies"]]
+    named = [re.split(r"[^\w.-]", entry)[0] for entry in read_project(root)["dependencies"]]
     pinned = []
     for name in [*(name for name in named if name not in UNNEEDED), *NEEDED]:
         try:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import nbformat
 
-from autograder.authoring.lab import ROOT, Lab, LabError, read_lab
+from autograder.authoring.lab import PACKAGE, ROOT, Lab, LabError, read_lab
 from autograder.grading import kernel
 from autograder.grading.apart import run_apart
 from autograder.grading.handed_in import Refused, find_notebook, read_notebook, set_aside
@@ -245,11 +245,12 @@ def code_digest() -> str:
     """A digest of the files of this project that take part in grading, and of the versions of
     what computes with them."""
     digest = hashlib.sha256(f"{sys.version} {version('torch')} {version('numpy')}".encode())
-    folders = ("autograder/authoring", "autograder/grading", "utils")
-    for path in sorted(path for folder in folders for path in (ROOT / folder).rglob("*")):
-        if path.is_file() and "__pycache__" not in path.parts:
-            content = hashlib.sha256(path.read_bytes()).hexdigest()
-            digest.update(f"{path.relative_to(ROOT)} {content}".encode())
+    parts = ((PACKAGE, "authoring/*.py"), (PACKAGE, "grading/*.py"), (ROOT, "utils/**/*"))
+    for root, pattern in parts:
+        for path in sorted(root.glob(pattern)):
+            if path.is_file() and "__pycache__" not in path.parts:
+                content = hashlib.sha256(path.read_bytes()).hexdigest()
+                digest.update(f"{path.relative_to(root)} {content}".encode())
     return digest.hexdigest()
 
 

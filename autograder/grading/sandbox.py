@@ -22,7 +22,7 @@ from typing import Any
 import cloudpickle
 
 import utils
-from autograder.authoring.lab import ROOT
+from autograder.authoring.lab import PACKAGE, ROOT
 from autograder.authoring.reference import MODULE
 from autograder.grading import channel, kernel
 from autograder.grading.job import GraderFailed, Isolation, SandboxUnavailable
@@ -428,7 +428,7 @@ class Sandbox:
         self.last_attempt = False
         self._control, theirs = socket.socketpair()
         confined = isolation == "bubblewrap"
-        command = [sys.executable, "-m", "autograder.grading.worker", str(theirs.fileno())]
+        command = [sys.executable, "-P", "-m", "autograder.grading.worker", str(theirs.fileno())]
         command += [isolation, *modules]
         scratch = SCRATCH if confined else "/tmp"
         variables = {
@@ -440,7 +440,7 @@ class Sandbox:
             "PATH": os.pathsep.join((str(Path(sys.executable).parent), "/usr/bin", "/bin")),
             "PYTHONHASHSEED": "0",
             "PYTHONNOUSERSITE": "1",
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)),
             "TMPDIR": scratch,
             "USER": "student",
         }
@@ -556,15 +556,21 @@ def _bubblewrap() -> list[str]:
         command += ["--cap-add", capability]
     for place in ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache"):
         command += ["--ro-bind-try", place, place]
-    package = ROOT / "autograder"
     visible = {Path(sys.prefix), Path(sys.base_prefix), ROOT / "utils"}
-    visible |= {package / name for name in WORKER_FILES}
     visible = {path for path in visible if not path.is_relative_to("/usr")}
     # bubblewrap makes missing parents for root alone; a worker, who isn't root, must pass them.
-    for parent in sorted({parent for path in visible for parent in path.parents[:-1]}):
+    for parent in sorted({parent for p in (*visible, PACKAGE) for parent in p.parents[:-1]}):
         command += ["--perms", "0755", "--dir", str(parent)]
     for path in sorted(visible):
         command += ["--ro-bind", str(path), str(path)]
+    # Of this package only the worker's files, also where it lies among installed ones.
+    command += ["--tmpfs", str(PACKAGE)]
+    files = [PACKAGE / name for name in WORKER_FILES]
+    for parent in sorted({file.parent for file in files}):
+        command += ["--perms", "0755", "--dir", str(parent)]
+    for file in files:
+        command += ["--ro-bind", str(file), str(file)]
+    command += ["--remount-ro", str(PACKAGE)]
     if not any(path.is_relative_to("/tmp") for path in visible):
         command += ["--symlink", SCRATCH, "/tmp"]
     command += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", SCRATCH]

@@ -473,6 +473,7 @@ def test_a_change_in_the_code_that_grades_changes_the_fingerprint(
     for folder in ("utils", "autograder"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
     monkeypatch.setattr(grading, "ROOT", tmp_path)
+    monkeypatch.setattr(grading, "PACKAGE", tmp_path / "autograder")
 
     def digest() -> str:
         grading.code_digest.cache_clear()
