@@ -39,6 +39,7 @@ from utils.checks import (
     vector_jacobian_product,
 )
 from utils.changes import call_on_copies
+from utils.testing_networks import awkward_network
 
 device = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -349,6 +350,15 @@ for seed, classes, hidden in [(0, 2, False), (1, 4, True), (2, 9, False)]:
     check_close(changed(X), torch.zeros(2, classes), f"the scores of {name}")
     check_trainable_head(changed, classes, inner, X, seed, name)
     check_shares_nothing(replace_head, model, classes, name)
+options = {"inplace": True, "hooks": True, "mixed": True, "gradients": True}
+X, model = random_images(seed, 2, 3, 9, 8), awkward_network(seed, parts=True, **options)
+with torch.no_grad():
+    inner = model.classifier[:-1](model.features(X))
+name = "replace_head(model, 3) for a network with a forward of its own"
+changed = replace_head(model, 3)
+check_close(changed(X), torch.zeros(2, 3), f"the scores of {name}")
+check_trainable_head(changed, 3, inner, X, seed, name)
+check_shares_nothing(replace_head, model, 3, name)
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -483,6 +493,20 @@ for seed, hidden in [(0, False), (1, True)]:
         np.array([int(parameter.requires_grad) for parameter in expected.parameters()]),
         f"which parameters require a gradient (hidden layers in the classifier: {hidden})",
     )
+model = awkward_network(reference.seed, parts=True, hooks=True, mixed=True, gradients=True)
+names = [name for name, _ in model.named_parameters()]
+model.classifier[-1].requires_grad_(False)
+_, model = call_on_copies(freeze, model)
+check_close(
+    np.array([int(parameter.requires_grad) for parameter in model.parameters()]),
+    trainable_if(lambda name: name.startswith("classifier.6.")),
+    "which parameters of another network require a gradient after freeze(model)",
+    mistakes={
+        "the last nn.Linear of model.modules() is taken for the head": (
+            trainable_if(lambda name: name.startswith("features.across."))
+        ),
+    },
+)
 ### END HIDDEN TESTS
 
 # %%
@@ -654,6 +678,20 @@ for seed, chosen in [
         if is_norm(module) and not any(name in parameter for parameter in chosen):
             start = tiny_network(reference.seed + seed).get_submodule(name)
             check_close(module.running_mean, start.running_mean, f"{name}'s running mean")
+model = awkward_network(reference.seed, parts=True, hooks=True, mixed=True, gradients=True)
+learning = {"features.blocks.b.bn3", "features.entry.1"}
+require_gradients(model, ["features.blocks.b.bn3.bias", "features.entry.1.weight"])
+_, changed = call_on_copies(training_mode, model)
+check_close(
+    modes_if(changed, lambda name, module: module.training),
+    modes_if(model, lambda name, module: name in learning or not is_norm(module)),
+    "which modules of another network are in training mode",
+    mistakes={
+        "BatchNorm deeper than in the first level of features and classifier isn't found": (
+            modes_if(model, lambda name, module: name != "classifier.3")
+        ),
+    },
+)
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -691,8 +729,8 @@ def show_batches(prepare, counts):
 
 
 batches = [0, 2, 4, 8, 16, 30]
-by_train, drifted = show_batches(nn.Module.train, batches)
-by_mode, steady = show_batches(training_mode, batches)
+by_train, drifted = show_batches(lambda network: network.train(), batches)
+by_mode, _ = show_batches(training_mode, batches)
 norms = [name for name, module in base.named_modules() if is_norm(module)]
 spread = [
     (drifted.get_submodule(name).running_var / base.get_submodule(name).running_var).sqrt().cpu()
@@ -824,6 +862,15 @@ check_close(
     reference.extract_features(tiny_network(seed), random_images(seed, 101, 3, 4, 5)),
     "extract_features without a batch_size",
 )
+options = {"inplace": True, "hooks": True, "mixed": True, "gradients": True}
+X, model = random_images(seed, 5, 3, 9, 8), awkward_network(seed, parts=True, **options)
+expected = reference.extract_features(copy.deepcopy(model), X, 2)
+for start in (model, copy.deepcopy(model).train()):
+    check_close(
+        extract_features(start, X, 2),
+        expected,
+        "extract_features of a network with a forward of its own",
+    )
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -1263,6 +1310,31 @@ for seed, hidden, (head_lr, features_lr) in [(0, False, (0.25, 0.75)), (1, True,
         f"each parameter's rate for {head_lr} and {features_lr}",
         tolerance=1e-6,
     )
+model = awkward_network(reference.seed, parts=True, hooks=True, mixed=True, gradients=True)
+
+
+def rates_of_another(head):
+    """The rate of each parameter of the other network if its head had this name."""
+    parameters = model.named_parameters()
+    return np.array(
+        [p.requires_grad * (0.5 if n.startswith(head) else 0.0625) for n, p in parameters]
+    )
+
+
+check_close(
+    rates_by_parameter(parameter_groups, model, 0.5, 0.0625),
+    rates_of_another("classifier.6."),
+    "each parameter's rate in another network",
+    tolerance=1e-6,
+    mistakes={
+        "the last nn.Linear of model.modules() is taken for the head": (
+            rates_of_another("features.across.")
+        ),
+        "the head isn't found, as its name is another one: it is model.classifier[-1]": (
+            rates_of_another("no such name")
+        ),
+    },
+)
 ### END HIDDEN TESTS
 
 # %% [markdown]

@@ -12,7 +12,7 @@ from torch import nn
 from torchvision.models.resnet import BasicBlock
 
 from autograder.authoring.reference import load_reference
-from utils.checks import eval_numerical_gradient_array, rel_error
+from utils.checks import count_hooks, eval_numerical_gradient_array, rel_error
 
 reference = load_reference("03_residual_networks")
 
@@ -135,7 +135,7 @@ def test_gradient_norms_leaves_no_hook_after_an_exception():
         reference.gradient_norms(
             torch.zeros(1, 5, 4, 4).double(), torch.tensor([0]), network, ["stem"]
         )
-    assert reference.count_hooks(network) == 0
+    assert count_hooks(network) == 0
 
 
 def test_path_contributions_add_up_to_the_output():

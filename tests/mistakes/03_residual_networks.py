@@ -776,6 +776,37 @@ def gradient_norms(X, y, model, names):
     ]
 
 
+# %% mistake="gradient_norms" named="remove yours, and only yours"
+def gradient_norms(X, y, model, names):
+    outputs = {}
+    for name in names:
+        model.get_submodule(name).register_forward_hook(
+            lambda module, inputs, output, name=name: outputs.update({name: output})
+        )
+    loss = F.cross_entropy(model(X), y)
+    for module in model.modules():
+        module._forward_hooks.clear()
+    gradients = torch.autograd.grad(loss, [outputs[name] for name in names])
+    return torch.stack([gradient.norm() for gradient in gradients])
+
+
+# %% mistake="gradient_norms" named="was left in another mode"
+def gradient_norms(X, y, model, names):
+    outputs = {}
+    handles = [
+        model.get_submodule(name).register_forward_hook(
+            lambda module, inputs, output, name=name: outputs.update({name: output})
+        )
+        for name in names
+    ]
+    model.train(model.training)  # for all of its modules, whatever their own mode was
+    loss = F.cross_entropy(model(X), y)
+    for handle in handles:
+        handle.remove()
+    gradients = torch.autograd.grad(loss, [outputs[name] for name in names])
+    return torch.stack([gradient.norm() for gradient in gradients])
+
+
 # %% correct="gradient_norms"
 def gradient_norms(X, y, model, names):
     found = {}
@@ -1006,6 +1037,15 @@ def zero_init_last_norm(model):
             nn.init.zeros_(last.weight)
 
 
+# %% mistake="zero_init_last_norm" named="or aren't torchvision's"
+def zero_init_last_norm(model):
+    for module in model.modules():
+        if isinstance(module, Bottleneck):
+            nn.init.zeros_(module.bn3.weight)
+        elif isinstance(module, BasicBlock):
+            nn.init.zeros_(module.bn2.weight)
+
+
 # %% mistake="zero_init_last_norm" named="the last convolution's weights are set to 0"
 def zero_init_last_norm(model):
     for block in model.modules():
@@ -1148,6 +1188,17 @@ def remove_blocks(model, names):
         copied.set_submodule(name, nn.Identity())
 
 
+# %% mistake="remove_blocks" named="KeyError"
+def remove_blocks(model, names):
+    # From the last, so that no name moves before its turn; but not every block is in a list.
+    copied = copy.deepcopy(model)
+    for name in sorted(names, reverse=True):
+        parent, _, own = name.rpartition(".")
+        place = list(copied.get_submodule(parent)._modules).index(own)
+        copied.get_submodule(parent).__delitem__(place)
+    return copied
+
+
 # %% mistake="remove_blocks" named="blocks deeper inside the model are left in"
 def remove_blocks(model, names):
     copied = copy.deepcopy(model)
@@ -1180,10 +1231,14 @@ def remove_blocks(model, names):
 
 
 # %% correct="remove_blocks"
+class Skipped(nn.Module):
+    def forward(self, x):
+        return x
+
+
 def remove_blocks(model, names):
-    # The last first, so that no name moves before its turn.
     new = copy.deepcopy(model)
     for name in sorted(names, reverse=True):
         parent, _, own = name.rpartition(".")
-        new.get_submodule(parent).__delitem__(list(new.get_submodule(parent)._modules).index(own))
+        new.get_submodule(parent)._modules[own] = Skipped()
     return new

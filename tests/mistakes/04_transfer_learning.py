@@ -93,6 +93,16 @@ def replace_head(model, classes):
     return changed
 
 
+# %% mistake="replace_head" named="raised AttributeError"
+def replace_head(model, classes):
+    changed = copy.deepcopy(model)
+    old = changed.classifier.linear
+    changed.classifier.linear = nn.Linear(old.in_features, classes).to(old.weight)
+    for parameter in changed.classifier.linear.parameters():
+        nn.init.zeros_(parameter)
+    return changed
+
+
 # %% correct="replace_head"
 def replace_head(model, classes):
     changed = copy.deepcopy(model)
@@ -175,6 +185,21 @@ def freeze(model):
         parameter.requires_grad = True
 
 
+# %% mistake="freeze" named="the last nn.Linear of model.modules() is taken"
+def freeze(model):
+    model.requires_grad_(False)
+    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    linear[-1].requires_grad_(True)
+
+
+# %% mistake="freeze" named="raised TypeError"
+def freeze(model):
+    last = len(model.classifier) - 1
+    for part in (model.features, model.classifier):
+        for number, layer in enumerate(part):
+            layer.requires_grad_(part is model.classifier and number == last)
+
+
 # %% correct="freeze"
 def freeze(model):
     return model.requires_grad_(False).classifier[-1].requires_grad_(True)
@@ -190,10 +215,9 @@ def freeze(model):
 
 # %% correct="freeze"
 def freeze(model):
-    last = len(model.classifier) - 1
-    for part in (model.features, model.classifier):
-        for number, layer in enumerate(part):
-            layer.requires_grad_(part is model.classifier and number == last)
+    *_, (last, _) = model.classifier.named_children()
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad = name.startswith(f"classifier.{last}.")
 
 
 # %% mistake="training_mode" named="all modules are in training mode"
@@ -264,6 +288,14 @@ def training_mode(model):
     for module in model.modules():
         if isinstance(module, nn.Dropout | nn.Dropout2d):
             module.eval()
+        if is_norm(module) and not (module.weight.requires_grad or module.bias.requires_grad):
+            module.eval()
+
+
+# %% mistake="training_mode" named="deeper than in the first level"
+def training_mode(model):
+    model.train()
+    for module in [*model.features.children(), *model.classifier.children()]:
         if is_norm(module) and not (module.weight.requires_grad or module.bias.requires_grad):
             module.eval()
 
@@ -364,6 +396,18 @@ def extract_features(model, images, batch_size=100):
         for part in images.split(batch_size):
             features = model.classifier[:-1](model.features(part))
     return features
+
+
+# %% mistake="extract_features" named="raised TypeError"
+@torch.no_grad()
+def extract_features(model, images, batch_size=100):
+    model.eval()
+    parts = []
+    for part in images.split(batch_size):
+        for layer in [*model.features, *model.classifier[:-1]]:
+            part = layer(part)
+        parts.append(part)
+    return torch.cat(parts)
 
 
 # %% correct="extract_features"
@@ -636,6 +680,25 @@ def parameter_groups(model, head_lr, features_lr):
     head = list(model.classifier[-1].parameters())
     rest = [p for p in model.parameters() if not any(p is q for q in head)]
     return [{"params": head, "lr": head_lr}, {"params": rest, "lr": features_lr}]
+
+
+# %% mistake="parameter_groups" named="as its name is another one"
+def parameter_groups(model, head_lr, features_lr):
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    return [
+        {"params": [p for name, p in named if "linear" in name], "lr": head_lr},
+        {"params": [p for name, p in named if "linear" not in name], "lr": features_lr},
+    ]
+
+
+# %% mistake="parameter_groups" named="the last nn.Linear of model.modules() is taken"
+def parameter_groups(model, head_lr, features_lr):
+    head = list([m for m in model.modules() if isinstance(m, nn.Linear)][-1].parameters())
+    rest = [p for p in model.parameters() if not any(p is q for q in head)]
+    return [
+        {"params": [p for p in head if p.requires_grad], "lr": head_lr},
+        {"params": [p for p in rest if p.requires_grad], "lr": features_lr},
+    ]
 
 
 # %% correct="parameter_groups"
