@@ -1190,6 +1190,59 @@ def account(model, input_shape):
     return rows
 
 
+# %% mistake="account" named="it works at each position"
+def account(model, input_shape):
+    rows, called, handles = [], set(), []
+
+    def make_hook(name):
+        def hook(module, inputs, output):
+            parameters = sum(p.numel() for p in module.parameters()) * (name not in called)
+            called.add(name)
+            work = 0
+            if isinstance(module, nn.Conv2d):
+                work = output.numel() * module.weight[0].numel()
+            elif isinstance(module, nn.Linear):
+                work = module.in_features * module.out_features
+            rows.append((name, tuple(output.shape[1:]), parameters, work))
+
+        return hook
+
+    try:
+        for name, module in model.named_modules():
+            if not list(module.children()):
+                handles.append(module.register_forward_hook(make_hook(name)))
+        model(torch.zeros(1, *input_shape, device="meta"))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return rows
+
+
+# %% mistake="account" named="remove yours, and only yours"
+def account(model, input_shape):
+    rows, called = [], set()
+
+    def make_hook(name):
+        def hook(module, inputs, output):
+            parameters = sum(p.numel() for p in module.parameters()) * (name not in called)
+            called.add(name)
+            learns = isinstance(module, (nn.Conv2d, nn.Linear))
+            work = output.numel() * module.weight[0].numel() if learns else 0
+            rows.append((name, tuple(output.shape[1:]), parameters, work))
+
+        return hook
+
+    try:
+        for name, module in model.named_modules():
+            if not list(module.children()):
+                module.register_forward_hook(make_hook(name))
+        model(torch.zeros(1, *input_shape, device="meta"))
+    finally:
+        for module in model.modules():
+            module._forward_hooks.clear()
+    return rows
+
+
 # %% correct="account"
 # One hook for all, which looks the names up; a batch of two; lists for tuples.
 def account(model, input_shape):
@@ -1207,7 +1260,7 @@ def account(model, input_shape):
             work = channels * height * width * kernel_height * kernel_width
             work = work * module.in_channels // module.groups
         if isinstance(module, nn.Linear):
-            work = module.in_features * module.out_features
+            work = module.in_features * output[0].numel()
         rows.append([name, list(output.shape[1:]), parameters, work])
 
     handles = [m.register_forward_hook(hook) for m in names if len(list(m.children())) == 0]
@@ -1259,7 +1312,7 @@ def account(model, input_shape):
             products = module.in_channels // module.groups * int(np.prod(module.kernel_size))
             work = int(np.prod(output.shape[1:])) * products
         elif isinstance(module, nn.Linear):
-            work = module.in_features * module.out_features
+            work = int(np.prod(output.shape[1:])) * module.in_features
         rows.append((name, tuple(output.shape)[1:], parameters, work))
 
     try:

@@ -264,6 +264,26 @@ def record_activations(X, model, names):
     return activations
 
 
+# %% mistake="record_activations" named="remove yours, and only yours"
+def record_activations(X, model, names):
+    activations = {}
+
+    def make_hook(name):
+        def hook(module, inputs, output):
+            activations[name] = output.detach().clone()
+
+        return hook
+
+    try:
+        for name in names:
+            model.get_submodule(name).register_forward_hook(make_hook(name))
+        model(X)
+    finally:
+        for module in model.modules():
+            module._forward_hooks.clear()
+    return activations
+
+
 # %% correct="record_activations"
 def record_activations(X, model, names):
     # Every module gets a hook; what wasn't asked for is thrown away.
@@ -503,6 +523,28 @@ def receptive_field_gradient(X, model, name, row, column):
     X = X.clone().requires_grad_()
     kept = []
     handle = model.get_submodule(name).register_forward_hook(lambda m, i, o: kept.append(o))
+    model(X)
+    handle.remove()
+    kept[0][:, :, row, column].sum().backward()
+    return X.grad.abs().sum(1).mean(0)
+
+
+# %% mistake="receptive_field_gradient" named="remove yours, and only yours"
+def receptive_field_gradient(X, model, name, row, column):
+    X = X.clone().requires_grad_()
+    kept, layer = [], model.get_submodule(name)
+    layer.register_forward_hook(lambda m, i, o: kept.append(o))
+    model(X)
+    layer._forward_hooks.clear()
+    kept[0][:, :, row, column].sum().backward()
+    return X.grad.abs().sum(1).mean(0)
+
+
+# %% mistake="receptive_field_gradient" named="KeyError"
+def receptive_field_gradient(X, model, name, row, column):
+    X = X.clone().requires_grad_()
+    kept, layer = [], dict(model.named_children())[name]
+    handle = layer.register_forward_hook(lambda m, i, o: kept.append(o))
     model(X)
     handle.remove()
     kept[0][:, :, row, column].sum().backward()
