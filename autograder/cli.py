@@ -250,7 +250,8 @@ def grade(
         if submissions is None:
             from autograder.course import gradebook
 
-            gradebook.require_release(the_lab, course)
+            otherwise = ", or name a folder of submissions"
+            gradebook.require_release(the_lab, course, otherwise)
             found = handed_in(the_lab.name, course)
             results = course / "results" / the_lab.name
         elif results is None:
@@ -384,8 +385,9 @@ def check(
     kind = checked_isolation(isolation)
     try:
         the_lab = find_lab(lab or checking.lab_in(notebook))
-        with console.status("running the tests that students see"):
-            found = checking.check(the_lab, notebook, kind)
+        with progress_bar("running the tests that students see") as bar:
+            task = bar.add_task("", total=len(the_lab.as_shown().having("test")))
+            found = checking.check(the_lab, notebook, kind, lambda: bar.advance(task))
     except (LabError, Refused, GraderFailed, FileNotFoundError, SandboxUnavailable) as error:
         raise fail(str(error)) from None
     table = Table(
@@ -592,8 +594,10 @@ def report(
 
     try:
         the_lab = find_lab(lab)
-        with console.status("reading and comparing"):
-            path = write_report(the_lab, results or course / "results" / the_lab.name)
+        with progress_bar("reading and comparing") as bar:
+            task = bar.add_task("", total=None)
+            folder = results or course / "results" / the_lab.name
+            path = write_report(the_lab, folder, functools.partial(_show_done, bar, task))
     except (LabError, FileNotFoundError, NoResults) as error:
         raise fail(str(error)) from None
     console.print(f"report: {path}")
@@ -758,7 +762,7 @@ def rehearse(
                 seeds=chosen,
                 variant_seeds=chosen,
                 most_mutants=mutants,
-                progress=functools.partial(_show_trials, bar, task),
+                progress=functools.partial(_show_done, bar, task),
             )
         except (LabError, FileNotFoundError) as error:
             raise fail(str(error)) from None
@@ -786,7 +790,7 @@ def try_mutants(
             known = {(known.exercise, known.change) for known in equivalents(lab)}
             with progress_bar(f"mutants of {lab.name}") as bar:
                 task = bar.add_task("", total=None)
-                show_progress = functools.partial(_show_trials, bar, task)
+                show_progress = functools.partial(_show_done, bar, task)
                 with Trials(workers, progress=show_progress) as trials:
                     left = mutants.survivors(trials, lab, mutants.mutants(lab))
             alive += [
@@ -816,19 +820,19 @@ def quality(
         try:
             for name in labs or lab_names():
                 bar.update(task, description=name)
-                progress = functools.partial(_show_trials, bar, task)
+                progress = functools.partial(_show_done, bar, task)
                 write(path, find_lab(name), measure(find_lab(name), workers, progress))
         except (LabError, FileNotFoundError) as error:
             raise fail(str(error)) from None
     console.print(f"wrote {path}")
 
 
-def _show_trials(bar: Progress, task: TaskID, done: int, total: int) -> None:
+def _show_done(bar: Progress, task: TaskID, done: int, total: int) -> None:
     bar.update(task, completed=done, total=total)
 
 
 def progress_bar(what: str) -> Progress:
-    """A bar for a known number of notebooks."""
+    """A bar for a known number of notebooks, or tests; gone when they are done."""
     return Progress(
         TextColumn(what),
         BarColumn(),
@@ -836,6 +840,7 @@ def progress_bar(what: str) -> Progress:
         TimeRemainingColumn(),
         TextColumn("{task.description}"),
         console=console,
+        transient=True,
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,8 +58,16 @@ def lab_in(path: Path, labs: Path = ROOT / "labs") -> str:
     return found
 
 
-def check(lab: Lab, path: Path, isolation: Isolation = "bubblewrap") -> Check:
+def check(
+    lab: Lab,
+    path: Path,
+    isolation: Isolation = "bubblewrap",
+    progress: Callable[[], None] = lambda: None,
+) -> Check:
     """Runs the visible tests on a notebook, as the grader would; the file stays as it is.
+
+    Args:
+        progress: called after every test.
 
     Raises:
         Refused: it couldn't be graded.
@@ -66,7 +75,7 @@ def check(lab: Lab, path: Path, isolation: Isolation = "bubblewrap") -> Check:
         SandboxUnavailable: the notebook's code can't be isolated on this machine.
     """
     job = Job(student_name(path.stem), path.absolute(), lab.solution_path, 0, isolation)
-    result = grade(job, hidden=False)
+    result = grade(job, hidden=False, progress=progress)
     if result.status == "refused":
         raise Refused(result.reason)
     if result.status == "failed":

@@ -270,8 +270,8 @@ def collect(
         if numbers - {""} and listed:
             notes.append("the roster has none of these participant numbers: matched by name")
     listed, placed = _who_is_who(listed, [one for _, one in hand_ins], book)
-    newcomers = [person for members in placed for person in members]
-    roster.enter({person.student: person for person in [*newcomers, *listed]}.values(), course)
+    found = [person for members in placed for person in members]
+    roster.enter({person.student: person for person in [*listed, *found]}.values(), course)
     total = sum(map(len, placed))
     done = 0
     for (path, hand_in), members in zip(hand_ins, placed, strict=True):
@@ -326,6 +326,10 @@ def _who_is_who(
     known = roster.known_people(book.course)
     listed = _recognise(listed, known, book)
     listed = roster.give_ids(listed, {person.student for person in known})
+    users = {person.student: person.lms_user_id for person in known}
+    listed = [
+        replace(one, lms_user_id=one.lms_user_id or users.get(one.student, "")) for one in listed
+    ]
     book.who |= {identity(person): person.student for person in listed}
     others = [*listed, *(one for one in known if one.student not in {p.student for p in listed})]
     members: list[list[Person]] = []
@@ -345,10 +349,14 @@ def _who_is_who(
     settled = dict(zip(everybody, roster.give_ids(found, taken), strict=True))
     book.who |= {name: person.student for name, person in settled.items()}
     details = {person.student: person for person in others}
-    return listed, [
-        [details.get(settled[identity(p)].student, settled[identity(p)]) for p in people]
-        for people in members
-    ]
+    for name, person in settled.items():
+        # Canvas's number for somebody stands in its download, too; anonymous marking has none.
+        number = everybody[name].lms_user_id
+        known_as = details.get(person.student, person)
+        if number.isdigit() and not known_as.lms_user_id:
+            known_as = replace(known_as, lms_user_id=number)
+        settled[name] = known_as
+    return listed, [[settled[identity(person)] for person in people] for people in members]
 
 
 def _recognise(people: list[Person], others: list[Person], book: "Book") -> list[Person]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from autograder.course import lateness, roster
 from autograder.course.archives import replace_file
 from autograder.course.collect import ungraded
-from autograder.course.gradebook import open_gradebook
+from autograder.course.gradebook import grades, open_gradebook, submissions
 from autograder.course.lateness import Lateness
 from autograder.course.roster import Person
 from autograder.grading.job import Result
@@ -81,16 +81,14 @@ def marks(labs: Iterable[str], course: Path) -> list[Mark]:
         cost = lateness.read_policy(course).percent_per_day
         waiting = ungraded(lab, course)
         with open_gradebook(course) as book:
-            submissions = {one.student.id: one for one in book.assignment_submissions(lab)}
+            handed_in = {one.student_id: one for one in submissions(book, lab)}
             for student, person in sorted(people.items()):
-                submission = submissions.get(student)
+                submission = handed_in.get(student)
                 automatic = by_hand = 0.0
                 if submission is not None:
-                    grades = [
-                        grade for notebook in submission.notebooks for grade in notebook.grades
-                    ]
-                    automatic = sum(g.auto_score or 0 for g in grades if g.manual_score is None)
-                    by_hand = submission.score - automatic
+                    given = grades(submission)
+                    automatic = sum(g.auto_score or 0 for g in given if g.manual_score is None)
+                    by_hand = sum(g.score for g in given) - automatic
                 state, stands = _state(student, lab, course), True
                 if student in waiting:
                     state = f"collected and not graded yet: `autograder grade {lab}`"
@@ -99,7 +97,7 @@ def marks(labs: Iterable[str], course: Path) -> list[Mark]:
                     stands = False
                 elif submission is None:
                     state = state or "missing"
-                elif submission.needs_manual_grade:
+                elif any(grade.needs_manual_grade for grade in given):
                     state = state or "waits for a mark given by hand, in nbgrader's formgrader"
                 elif late[student].late_but_unknown and cost:
                     state = state or late[student].sentence
@@ -389,7 +387,9 @@ def new_canvas(
         user, points = mark.student.lms_user_id, f"{mark.points or 0:.2f}"
         why = _refusal(mark, provisional)
         if not why and not user.isdigit():
-            why = "has no number of Canvas's: collect once with Canvas's gradebook as --roster"
+            why = (
+                "has no number of Canvas's: collect Canvas's zip, or give its gradebook as --roster"
+            )
         if not why:
             rows.append([str(_defused(mark.student.name)), user, "", "", points])
         lines.append(Line(mark.student.student, "", "" if why else points, why or _remark(mark)))

@@ -18,7 +18,7 @@ from markupsafe import Markup
 from autograder.authoring.lab import Cell, Lab
 from autograder.course import pages
 from autograder.course.archives import replace_file
-from autograder.course.gradebook import folder_name, open_gradebook
+from autograder.course.gradebook import folder_name, open_gradebook, submissions
 from autograder.course.rendering import answer_html, own_words
 from autograder.grading.grade import released_notebook
 from autograder.grading.handed_in import Refused, find_notebook, read_notebook
@@ -62,7 +62,7 @@ def standings(lab: str, course: Path) -> dict[str, Standing]:
     """
     found = {}
     with open_gradebook(course) as book:
-        for submission in book.assignment_submissions(lab):
+        for submission in submissions(book, lab):
             student = submission.student
             marks = {}
             for notebook in submission.notebooks:  # A lab has one.
@@ -265,10 +265,15 @@ def own_plots(submission: Path, lab: Lab) -> list[tuple[str, str]]:
 
 
 def write_zip(path: Path, entries: dict[str, Path]) -> None:
-    """A zip to upload, with each page under the name that brings it to its student."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+    """A zip to upload, with each page under the name that brings it to its student; whole or not at
+    all, and of the same pages always the same."""
+    draft = path.with_name(f".{path.name}.draft")
+    with zipfile.ZipFile(draft, "w") as archive:
         for name, page_path in sorted(entries.items()):
-            archive.write(page_path, name)
+            entry = zipfile.ZipInfo(name)  # without the page's own time
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, page_path.read_bytes(), zipfile.ZIP_DEFLATED)
+    draft.replace(path)
 
 
 def canvas_entries(

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import hashlib
 import html
+import io
 import os
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 import nbformat
 from nbformat.v4 import new_markdown_cell, new_output
 from nbgrader.api import (
+    Assignment,
     Comment,
     Grade,
     Gradebook,
@@ -24,10 +26,11 @@ from nbgrader.api import Notebook as NotebookRow
 from sqlalchemy import Column, MetaData, String, Table, event
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DatabaseError, OperationalError, SAWarning
-from sqlalchemy.orm import scoped_session
+from sqlalchemy.orm import scoped_session, selectinload
 
 from autograder.authoring.lab import Lab, LabError
 from autograder.authoring.release import nbgrader_config, source_notebook
+from autograder.course.archives import replace_file
 from autograder.course.rendering import answer_html, notebook_html, plain_html
 from autograder.grading.job import Result
 
@@ -49,8 +52,11 @@ class GradebookUnavailable(Exception):
     """The course's gradebook can't be written; the message says why and what to do."""
 
 
-def require_release(lab: Lab, course: Path) -> None:
+def require_release(lab: Lab, course: Path, otherwise: str = "") -> None:
     """Checks that a course's gradebook has the lab, as it is written now.
+
+    Args:
+        otherwise: what else can be done where there is no such course.
 
     Raises:
         LabError: it hasn't; the message says what to run.
@@ -58,10 +64,7 @@ def require_release(lab: Lab, course: Path) -> None:
     source = course / "source" / lab.name / f"{lab.name}.ipynb"
     again = f"run `autograder release {lab.name} --course {course}`"
     if not source.is_file() or not (course / "release" / lab.name).is_dir():
-        raise LabError(
-            f"{course} is no course with the lab {lab.name}; {again}, or name a folder of"
-            " submissions"
-        )
+        raise LabError(f"{course} is no course with the lab {lab.name}; {again}{otherwise}")
     if nbformat.writes(source_notebook(lab)) != nbformat.writes(nbformat.read(source, 4)):
         raise LabError(f"{lab.solution_path} was changed since {lab.name} was released: {again}")
 
@@ -108,6 +111,28 @@ def open_gradebook(course: Path) -> Iterator[Gradebook]:
             f"{path} can't be written ({error.orig}): close what else has it open, then run the"
             " same command again; nothing that was graded is lost"
         ) from error
+
+
+def submissions(book: Gradebook, lab: str) -> list[SubmittedAssignment]:
+    """A lab's submissions with their students, notebooks, grades and comments: in a few queries,
+    where nbgrader by itself asks for each of them anew."""
+    notebooks = selectinload(SubmittedAssignment.notebooks)
+    return (
+        book.db.query(SubmittedAssignment)
+        .join(Assignment, Assignment.id == SubmittedAssignment.assignment_id)
+        .filter(Assignment.name == lab)
+        .options(
+            selectinload(SubmittedAssignment.student),
+            notebooks.selectinload(SubmittedNotebook.grades).undefer(Grade.max_score),
+            notebooks.selectinload(SubmittedNotebook.comments),
+        )
+        .all()
+    )
+
+
+def grades(submission: SubmittedAssignment) -> list[Grade]:
+    """All grades of a submission; they add up to its score, which nbgrader is slow to tell."""
+    return [grade for notebook in submission.notebooks for grade in notebook.grades]
 
 
 def _begin(connection: Connection) -> None:
@@ -369,20 +394,21 @@ def _note(cell_id: str, sentences: list[str]) -> list[nbformat.NotebookNode]:
 
 def write_csv(results: Iterable[Result], path: Path) -> None:
     """Writes one line per student: student, lab, status, score, max_score, and a short reason."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC)
-        writer.writerow(["student", "lab", "status", "score", "max_score", "reason"])
-        for result in results:
-            writer.writerow(
-                [
-                    result.student,
-                    result.lab,
-                    result.status,
-                    "" if result.status == "failed" else result.score,
-                    result.max_score,
-                    summary(result),
-                ]
-            )
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, quoting=csv.QUOTE_NONNUMERIC)
+    writer.writerow(["student", "lab", "status", "score", "max_score", "reason"])
+    for result in results:
+        writer.writerow(
+            [
+                result.student,
+                result.lab,
+                result.status,
+                "" if result.status == "failed" else result.score,
+                result.max_score,
+                summary(result),
+            ]
+        )
+    replace_file(path, text.getvalue().encode("utf-8"))
 
 
 def summary(result: Result) -> str:

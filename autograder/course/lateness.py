@@ -15,12 +15,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from nbgrader.api import Gradebook, MissingEntry
+from nbgrader.api import Gradebook, MissingEntry, SubmittedAssignment
 from nbgrader.plugins import LateSubmissionPlugin
 from nbgrader.utils import parse_utc
 from sqlalchemy.engine import make_url
 
-from autograder.course.gradebook import open_gradebook
+from autograder.course.archives import replace_file
+from autograder.course.gradebook import grades, open_gradebook, submissions
 
 POLICY = """\
 # What lateness costs in this course. `autograder` and `nbgrader` both go by it.
@@ -155,7 +156,7 @@ class LatePolicy(LateSubmissionPlugin):
         course = Path(make_url(self.parent.db_url).database or "").parent
         policy = read_policy(course)
         lab = self.parent.assignment_id
-        days = _lateness(self.parent.gradebook, policy, lab, student_id, course).days
+        days = _found(self.parent.gradebook, policy, lab, student_id, course).days
         return policy.penalty(score, days) or None
 
 
@@ -166,7 +167,7 @@ def lateness(lab: str, student: str, course: Path) -> Lateness:
         LateError: late.toml can't be used.
     """
     with open_gradebook(course) as gradebook:
-        return _lateness(gradebook, read_policy(course), lab, student, course)
+        return _found(gradebook, read_policy(course), lab, student, course)
 
 
 def record(lab: str, course: Path) -> dict[str, Lateness]:
@@ -190,26 +191,38 @@ def record(lab: str, course: Path) -> dict[str, Lateness]:
                 f"{course / 'late.toml'} has a line in {lab} for {student!r}, who is no student of"
                 " this course: mend the name, or delete the line"
             )
-        for submission in gradebook.assignment_submissions(lab):
-            late = _lateness(gradebook, policy, lab, submission.student.id, course)
+        marked = _marked_late(lab, course)
+        for submission in submissions(gradebook, lab):
+            due = _aware(submission.assignment.duedate)
+            late = _lateness(policy, lab, submission.student_id, course, due, submission, marked)
             submission.timestamp = parse_utc(late.handed_in)
             for notebook in submission.notebooks:  # A lab has one.
                 notebook.late_submission_penalty = late.penalty or None
-            found[submission.student.id] = late
+            found[submission.student_id] = late
         gradebook.db.commit()
     return found
 
 
-def _lateness(
-    gradebook: Gradebook, policy: Policy, lab: str, student: str, course: Path
-) -> Lateness:
-    due, before = None, 0.0
+def _found(gradebook: Gradebook, policy: Policy, lab: str, student: str, course: Path) -> Lateness:
+    due = submission = None
     with suppress(MissingEntry):
         due = _aware(gradebook.find_assignment(lab).duedate)
         submission = gradebook.find_submission(lab, student)
-        before = submission.score
-        if due is not None and submission.extension:  # Granted by nbgrader's own means.
-            due += submission.extension
+    return _lateness(policy, lab, student, course, due, submission, _marked_late(lab, course))
+
+
+def _lateness(
+    policy: Policy,
+    lab: str,
+    student: str,
+    course: Path,
+    due: datetime | None,
+    submission: SubmittedAssignment | None,
+    marked: set[str],
+) -> Lateness:
+    before = sum(grade.score for grade in grades(submission)) if submission is not None else 0.0
+    if due is not None and submission is not None and submission.extension:
+        due += submission.extension  # Granted by nbgrader's own means.
     due = policy.due(lab, student, due)
     handed_in = policy.handed_in.get(lab, {}).get(student) or _timestamp(lab, student, course)
     days = policy.days_late(handed_in, due)
@@ -217,7 +230,7 @@ def _lateness(
         handed_in=handed_in and handed_in.astimezone(policy.timezone),
         due=due and due.astimezone(policy.timezone),
         days=days,
-        late_but_unknown=handed_in is None and _marked_late(lab, student, course),
+        late_but_unknown=handed_in is None and student in marked,
         percent=policy.percent(days),
         before=before,
         penalty=policy.penalty(before, days),
@@ -242,12 +255,13 @@ def _timestamp(lab: str, student: str, course: Path) -> datetime | None:
         ) from error
 
 
-def _marked_late(lab: str, student: str, course: Path) -> bool:
-    """Whether the archive that a submission came in marked it as late."""
+def _marked_late(lab: str, course: Path) -> set[str]:
+    """The students whose submission the archive that it came in marked as late."""
     path = course / "collected" / lab / "collected.json"
     if not path.is_file():
-        return False
-    return json.loads(path.read_text("utf-8"))["late"].get(student, False)
+        return set()
+    late = json.loads(path.read_text("utf-8"))["late"]
+    return {student for student in late if late[student]}
 
 
 def set_due(lab: str, due: str, course: Path) -> datetime:
@@ -261,12 +275,12 @@ def set_due(lab: str, due: str, course: Path) -> datetime:
     """
     path = course / "late.toml"
     if not path.exists():
-        path.write_text(POLICY.format(timezone=local_zone()), "utf-8")
+        replace_file(path, POLICY.format(timezone=local_zone()).encode())
     time = read_time(due, read_policy(course).timezone)
     settings = course / "nbgrader_config.py"
     text = settings.read_text("utf-8") if settings.exists() else "c = get_config()\n"
     if "AssignLatePenalties.plugin_class" not in text:
-        settings.write_text(text + PLUGIN, "utf-8")
+        replace_file(settings, (text + PLUGIN).encode())
     with open_gradebook(course) as gradebook:
         gradebook.update_or_create_assignment(lab, duedate=time)
     return time

@@ -7,7 +7,7 @@ import keyword
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 CODE_RUN, PROSE_RUN = 10, 6  # tokens; prose varies more, so fewer words in a row are telling
@@ -45,7 +45,10 @@ class Likeness:
 
 
 def likenesses(
-    answers: Mapping[str, Mapping[str, str]], known: Mapping[str, Iterable[str]], prose: set[str]
+    answers: Mapping[str, Mapping[str, str]],
+    known: Mapping[str, Iterable[str]],
+    prose: set[str],
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Likeness]:
     """The pairs of students whose answers are unusually alike, the most alike first, at most
     MOST_PAIRS.
@@ -58,6 +61,7 @@ def likenesses(
         answers: by student and grade id, the source of the cells.
         known: by grade id, the texts that a likeness to means nothing: stub and solution.
         prose: the grade ids whose answers are words, not code.
+        progress: called with how many students are read, and of how many.
     """
     boilerplate = {
         (grade_id, run)
@@ -66,11 +70,12 @@ def likenesses(
         for run, _ in _runs(text, grade_id in prose)
     }
     owners: dict[tuple[str, int], set[str]] = defaultdict(set)
-    for student, cells in answers.items():
+    for number, (student, cells) in enumerate(answers.items(), 1):
         for grade_id, source in cells.items():
             for run, _ in _runs(source, grade_id in prose):
                 if (grade_id, run) not in boilerplate:
                     owners[grade_id, run].add(student)
+        progress(number, len(answers))
     most_owners = max(10, len(answers) // 10)
     unusual: dict[str, float] = defaultdict(float)
     shared: dict[tuple[str, str], list[tuple[str, int]]] = defaultdict(list)

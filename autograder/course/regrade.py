@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from autograder.authoring.lab import Lab
+from autograder.course.archives import replace_file
 from autograder.course.pages import render
 from autograder.course.results import read_results
 from autograder.grading.grade import fingerprint, grade_class
@@ -92,9 +93,10 @@ def preview(
     changes.sort(key=lambda change: (list(KINDS).index(change.kind), change.student))
     absent = sorted(set(old) - set(graded))
     content = {"lab": lab.name, "stamps": stamps, "changes": [asdict(c) for c in changes]}
-    _replace(folder / "regrade.html", page(lab, changes, absent))
+    replace_file(folder / "regrade.html", page(lab, changes, absent).encode())
     # Last, as it is what `apply` goes by.
-    _replace(folder / "regrade.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    replace_file(folder / "regrade.json", text.encode())
     return changes
 
 
@@ -139,12 +141,6 @@ def _stamp(job: Job) -> str:
         return fingerprint(job, read_notebook(find_notebook(job.path, job.lab_path.stem)))
     except Refused as refusal:
         return hashlib.sha256(str(refusal).encode()).hexdigest()
-
-
-def _replace(path: Path, text: str) -> None:
-    draft = path.with_name(f".{path.name}")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
 
 
 def compare(old: Result | None, new: Result) -> Change:

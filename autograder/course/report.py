@@ -3,7 +3,7 @@
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
@@ -13,6 +13,7 @@ from scipy.stats import pearsonr
 
 from autograder.authoring.lab import Lab
 from autograder.authoring.release import source_notebook
+from autograder.course.archives import replace_file
 from autograder.course.likeness import likenesses
 from autograder.course.pages import render
 from autograder.course.results import read_results
@@ -221,11 +222,17 @@ def histogram(scores: Sequence[float], most: float) -> list[tuple[float, float, 
     ]
 
 
-def report(lab: Lab, results: Sequence[Result], unreadable: Sequence[str] = ()) -> str:
+def report(
+    lab: Lab,
+    results: Sequence[Result],
+    unreadable: Sequence[str] = (),
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> str:
     """The page, as HTML that needs neither network nor script.
 
     Args:
         unreadable: the names of files that should have held a result, to be listed.
+        progress: called with how many students' answers are read, and of how many.
     """
     graded = [result for result in results if result.status == "graded"]
     named, unnamed = mistakes(graded)
@@ -265,6 +272,7 @@ def report(lab: Lab, results: Sequence[Result], unreadable: Sequence[str] = ()) 
             {result.student: result.answers for result in graded},
             {name: (released.get(name, ""), solution.get(name, "")) for name in answered},
             {name for name, cell in answered.items() if cell.markdown},
+            progress,
         ),
         repairs=Counter(
             re.sub(r"\d+", "…", repair) for result in graded for repair in result.repairs
@@ -274,12 +282,14 @@ def report(lab: Lab, results: Sequence[Result], unreadable: Sequence[str] = ()) 
     )
 
 
-def write_report(lab: Lab, folder: Path) -> Path:
+def write_report(
+    lab: Lab, folder: Path, progress: Callable[[int, int], None] = lambda done, total: None
+) -> Path:
     """Writes the page about a folder of results into it, as report.html; returns its path.
 
     Raises:
         NoResults: the folder holds no result.
     """
     path = folder / "report.html"
-    path.write_text(report(lab, *read_results(folder)), encoding="utf-8")
+    replace_file(path, report(lab, *read_results(folder), progress).encode())
     return path

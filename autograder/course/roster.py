@@ -62,9 +62,13 @@ def key(text: str) -> str:
 
 
 def name_keys(name: str) -> set[str]:
-    """A full name's keys, in either order of first and last name."""
-    last, _, first = name.partition(",")
-    return {key(name), key(first + last)}
+    """A full name's keys, in either order of first and last name; of a name without a comma, each
+    of its words may begin the last name."""
+    last, comma, first = name.partition(",")
+    if comma:
+        return {key(last + first), key(first + last)}
+    words = name.split()
+    return {key("".join(words[n:] + words[:n])) for n in range(len(words))}
 
 
 def read_text(path: Path) -> str:

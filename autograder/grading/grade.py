@@ -116,6 +116,7 @@ def grade(
     exercises: Collection[str] | None = None,
     last_attempt: bool = True,
     hidden: bool = True,
+    progress: Callable[[], None] = lambda: None,
 ) -> Result:
     """Grades one submission: a function of the job, and of nothing else.
 
@@ -126,6 +127,7 @@ def grade(
         exercises: the exercises to test; all of them if None.
         last_attempt: whether a submission that fails isn't tried again; see Sandbox.
         hidden: whether hidden tests run too.
+        progress: called after every test.
 
     Raises:
         SandboxUnavailable: submissions can't be isolated on this machine.
@@ -140,11 +142,12 @@ def grade(
     sandbox.last_attempt = last_attempt
     deadline = start + SECONDS_PER_SUBMISSION
 
-    def work() -> str:
-        return _grade(job, lab, released, sandbox, exercises, deadline).to_json()
+    def work(step: Callable[[], None]) -> str:
+        return _grade(job, lab, released, sandbox, exercises, deadline, step).to_json()
 
     try:
-        result = Result.from_json(run_apart(work, SECONDS_PER_SUBMISSION + SECONDS_BEYOND))
+        seconds = SECONDS_PER_SUBMISSION + SECONDS_BEYOND
+        result = Result.from_json(run_apart(work, seconds, progress))
     except TimeoutError:
         result = _empty_result(job, lab)
         result.status = "refused"
@@ -167,6 +170,7 @@ def _grade(
     sandbox: "Sandbox",
     exercises: Collection[str] | None,
     deadline: float,
+    step: Callable[[], None],
 ) -> Result:
     from autograder.grading.tester import run_tests
 
@@ -176,7 +180,7 @@ def _grade(
         content = read_notebook(notebook)
         result.fingerprint = fingerprint(job, content)
         submission = normalise(content, released)
-        result.tests = run_tests(lab, submission, sandbox, job.seed, deadline, exercises)
+        result.tests = run_tests(lab, submission, sandbox, job.seed, deadline, exercises, step)
         result.score = sum(test.points for test in result.tests)
         result.repairs, result.flags = set_aside(job.path, notebook)
         result.repairs += submission.repairs

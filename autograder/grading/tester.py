@@ -3,7 +3,7 @@
 import contextlib
 import inspect
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from functools import partial
 from types import CodeType, SimpleNamespace
 from typing import Any
@@ -160,6 +160,7 @@ def run_tests(
     seed: int,
     deadline: float,
     exercises: Collection[str] | None = None,
+    progress: Callable[[], None] = lambda: None,
 ) -> list[TestOutcome]:
     """Runs a lab's test cells on a submission.
 
@@ -167,6 +168,7 @@ def run_tests(
         seed: of the hidden tests' random inputs and of everybody's global generators.
         deadline: when the submission's time is over, on time.monotonic's clock.
         exercises: the exercises to test; all of them if None.
+        progress: called after every test cell.
 
     Returns:
         One outcome for every test cell, in order.
@@ -202,6 +204,7 @@ def run_tests(
                     aspect=cell.aspect,
                 )
             )
+            progress()
     return outcomes
 
 

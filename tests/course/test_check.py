@@ -23,7 +23,9 @@ def checked(grader: Grader, notebook: nbformat.NotebookNode) -> Check:
     path = grader.folder / "01_mini.ipynb"
     nbformat.write(notebook, path)
     before = path.read_bytes()
-    found = check(grader.lab, path)
+    steps: list[int] = []
+    found = check(grader.lab, path, progress=lambda: steps.append(1))
+    assert len(steps) == len(grader.lab.as_shown().having("test"))
     assert path.read_bytes() == before
     assert [other.name for other in grader.folder.iterdir()] == [path.name]
     return found

@@ -259,7 +259,10 @@ def test_folder_of_results(mini: Lab, tmp_path) -> None:
     for made in made_class(mini, 3):
         made.write(tmp_path / f"{made.student}.json")
     (tmp_path / "half.json").write_text("{")
-    page = report.write_report(mini, tmp_path).read_text()
+    told: list[tuple[int, int]] = []
+    path = report.write_report(mini, tmp_path, lambda *done: told.append(done))
+    assert told == [(1, 3), (2, 3), (3, 3)]
+    page = path.read_text()
     assert "half.json" in page and "student 002" in page
 
 

@@ -316,6 +316,32 @@ def test_two_of_one_name_are_never_mixed_up(course: Path, notebook: bytes, tmp_p
     assert "not in the roster" in rows["wei-li"].done
 
 
+def test_canvas_numbers_stand_in_its_zip_too(course: Path, notebook: bytes, tmp_path) -> None:
+    students = made_class(notebook, LAB, 12)
+    lines = [f"{each.login},{each.first} {each.last},{each.email}" for each in students]
+    people = tmp_path / "list.csv"
+    people.write_text("\n".join(["student,name,email", *lines]))
+    anonymous = downloads.canvas_zip(tmp_path / "a.zip", students, anonymous=True)
+    gather(course, anonymous, people=people)
+    path = downloads.canvas_zip(tmp_path / "canvas.zip", students)
+    gather(course, path)
+    numbers = {person.student: person.lms_user_id for person in roster.known_people(course)}
+    for student in students:  # Which of the two Wei Lis has which number, nobody can tell.
+        assert numbers[student.login] == ("" if student.first == "Wei" else str(student.user_id))
+    before = tree(course), roster.known_people(course)
+    gather(course, path)
+    assert (tree(course), roster.known_people(course)) == before
+    # Somebody else of her name, who isn't in the list, is somebody else in the next lab as well.
+    shutil.rmtree(course / "collected")
+    stranger = one(50, files=[(f"{LAB}.ipynb", notebook)])
+    gather(course, downloads.canvas_zip(tmp_path / "next.zip", [stranger]))
+    assert numbers["alovelace"] == next(
+        person.lms_user_id
+        for person in roster.known_people(course)
+        if person.student == "alovelace"
+    )
+
+
 def test_names_that_end_in_numbers_are_told_by_the_roster(course, notebook, tmp_path) -> None:
     _, people = download("canvas", tmp_path, [one(1, "Ada", "Smith_2")])
     path = tmp_path / "canvas.zip"

@@ -477,7 +477,7 @@ def test_canvas_takes_a_new_file_for_an_assignment_that_it_has(course: Path) -> 
     }
     assert {number for _, number in changes} == {45}
     why = {line.who: line.why for line in lines}
-    assert why["bob"].startswith("has no number of Canvas's: collect once")
+    assert why["bob"].startswith("has no number of Canvas's: collect Canvas's zip")
     assert why["wei2"].startswith("waits for a mark given by hand")
     assert why["nils"] == "nothing graded, left as it is"
     assert "1 day late" in why["zoe"]

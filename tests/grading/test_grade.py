@@ -399,9 +399,9 @@ lab = find_lab(sys.argv[1])
 path = Path(tempfile.mkdtemp(), "student.ipynb")
 nbformat.write(answered_notebook(lab, solution_answers(lab)), path)
 
-def run_here(work, seconds):
+def run_here(work, seconds, progress):
     before = set(sys.modules)
-    result = work()
+    result = work(progress)
     print(*sorted(set(sys.modules) - before))
     return result
 
