@@ -60,7 +60,7 @@ class Report:
 
     Attributes:
         problems: what keeps the lab from being ready, one sentence each.
-        notes: what would, were the lab in the new form (see is_new), one sentence each.
+        notes: what would, were the exercise in the new form (see in_new_form), one sentence each.
         quality: the numbers, by exercise.
     """
 
@@ -69,9 +69,9 @@ class Report:
     quality: dict[str, Quality] = field(default_factory=dict)
 
 
-def is_new(lab: Lab) -> bool:
-    """Whether a lab's points are spread over aspects, so that all of this is asked of it."""
-    return any(cell.aspect for cell in lab.having("test"))
+def in_new_form(lab: Lab) -> set[str]:
+    """The exercises whose points are spread over aspects, so that all of this is asked of them."""
+    return {cell.name for cell in lab.having("test") if cell.aspect}
 
 
 def rehearse(
@@ -115,20 +115,19 @@ def rehearse(
         }
         poison = poisoners(trials, lab, chosen)
         alive = survivors(trials, lab, tried)
-        started.report(report, strict=is_new(lab))
-        soft = report.problems if is_new(lab) else report.notes
-        soft += [
-            f"{lab.solution_path.name}:{pair.line}: {pair}"
-            for pair in told_apart.result()
-            if pair.exercise in chosen
-        ]
+        new = in_new_form(lab)
+        soft = {name: report.problems if name in new else report.notes for name in chosen}
+        started.report(report, soft)
+        for pair in told_apart.result():
+            if pair.exercise in chosen:
+                soft[pair.exercise].append(f"{lab.solution_path.name}:{pair.line}: {pair}")
         for name, copy in copies.items():
             rows = copy.result()
             report.quality[name].pasted = max((row.points for row in rows), default=0)
-            soft += [str(row) for row in rows[:3]]
+            soft[name] += [str(row) for row in rows[:3]]
         for row in passed(lab, poison):
             if row.judge == "the grader":
-                soft.append(str(row))
+                soft[row.exercise].append(str(row))
                 report.quality[row.exercise].poisoned += 1
             else:
                 report.notes.append(str(row))
@@ -141,21 +140,30 @@ def rehearse(
         else:
             report.quality[mutant.exercise].alive += 1
             place = f"{lab.solution_path.name}:{mutant.line}"
-            soft.append(f"{place}: a mutant of {mutant.exercise} is alive: {mutant.short}")
-    soft += _stale(lab, known.values(), {(m.exercise, m.change) for m in tried})
+            soft[mutant.exercise].append(
+                f"{place}: a mutant of {mutant.exercise} is alive: {mutant.short}"
+            )
+    for exercise, text in _stale(lab, known.values(), {(m.exercise, m.change) for m in tried}):
+        soft[exercise].append(text)
     return report
 
 
-def _stale(lab: Lab, left: Iterable[Equivalent], tried: Collection[tuple[str, str]]) -> list[str]:
-    """Which equivalents are out of date: what doesn't occur any more, or has been killed."""
+def _stale(
+    lab: Lab, left: Iterable[Equivalent], tried: Collection[tuple[str, str]]
+) -> list[tuple[str, str]]:
+    """Which equivalents are out of date, by their exercise: what doesn't occur any more, or has
+    been killed."""
     every = {(mutant.exercise, mutant.change) for mutant in mutants(lab)}
     stale = []
     for known in left:
         place = f"tests/mistakes/{lab.name}.py:{known.line}"
         if (known.exercise, known.change) not in every:
-            stale.append(f"{place}: {known.exercise} has no such mutant any more; remove it")
+            said = f"{known.exercise} has no such mutant any more; remove it"
         elif (known.exercise, known.change) in tried:
-            stale.append(f"{place}: this mutant of {known.exercise} isn't equivalent: it is killed")
+            said = f"this mutant of {known.exercise} isn't equivalent: it is killed"
+        else:
+            continue
+        stale.append((known.exercise, f"{place}: {said}"))
     return stale
 
 
@@ -197,8 +205,9 @@ class _Known:
     def _grade(self, answer: KnownAnswer, seed: int) -> Future:
         return self.trials.graded(self.lab, self._sources(answer), self._tests(answer), seed)
 
-    def report(self, report: Report, strict: bool) -> None:
-        """Adds what the answers showed to a report; if strict, all of it as problems."""
+    def report(self, report: Report, soft: Mapping[str, list[str]]) -> None:
+        """Adds what the answers showed to a report; what an exercise in the old form may still lack
+        goes to its list in soft."""
         report.problems += [
             f"the solution fails {test.grade_id}: {test.message}"
             for test in self.solution.result().tests
@@ -209,14 +218,14 @@ class _Known:
             for test in self.untouched.result().tests
             if test.outcome == "passed"
         ]
-        soft = report.problems if strict else report.notes
         for answer, future, screened in zip(self.answers, self.graded, self.screened, strict=True):
             first = messages(future.result())
             faults = self._faults(answer, first)
             for seed, verdicts in screened.items():
                 faults |= self._under(answer, seed, first, verdicts.result())
             for kind, text in faults.items():
-                (soft if kind in ("seed", "misnamed") else report.problems).append(text)
+                softly = kind in ("seed", "misnamed")
+                (soft[answer.exercise] if softly else report.problems).append(text)
             row = report.quality[answer.exercise]
             if answer.named is None:
                 row.variants += 1
@@ -225,13 +234,14 @@ class _Known:
                 row.mistakes += 1
                 row.caught += "caught" not in faults
                 row.named += not faults.keys() & {"caught", "named", "misnamed"}
-        mistakes, variants = (8, 3) if strict else (4, 2)
-        report.problems += [
-            f"{row.exercise} has {row.mistakes} known mistakes and {row.variants} correct"
-            f" variants; it needs {mistakes} and {variants}"
-            for row in report.quality.values()
-            if row.mistakes < mistakes or row.variants < variants
-        ]
+        for row in report.quality.values():
+            strict = soft[row.exercise] is report.problems
+            mistakes, variants = (8, 3) if strict else (4, 2)
+            if row.mistakes < mistakes or row.variants < variants:
+                report.problems.append(
+                    f"{row.exercise} has {row.mistakes} known mistakes and {row.variants} correct"
+                    f" variants; it needs {mistakes} and {variants}"
+                )
 
     def _under(
         self, answer: KnownAnswer, seed: int, first: Mapping[str, str], screened: Mapping[str, str]
