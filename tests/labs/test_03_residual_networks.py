@@ -87,24 +87,21 @@ def test_residual_block_against_torchvision(shape, training):
         assert torch.equal(value, other), name  # the running statistics moved alike
 
 
-def test_residual_blocks_make_torchvisions_resnet18():
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("name", ["resnet18", "resnet34"])
+def test_residual_blocks_make_torchvisions_networks(name, training):
+    blocks = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}[name]
     torch.manual_seed(0)
-    network = torchvision.models.resnet18(weights=None, num_classes=5).eval()
-    ours = copy.deepcopy(network)
-    for stage in (ours.layer1, ours.layer2, ours.layer3, ours.layer4):
-        for number, theirs in enumerate(stage):
-            block = reference.ResidualBlock(
-                theirs.conv1.in_channels, theirs.conv1.out_channels, theirs.stride
-            )
-            block.load_state_dict(
-                dict(zip(block.state_dict(), theirs.state_dict().values(), strict=True))
-            )
-            stage[number] = block.eval()
-    images = torch.rand(2, 3, 64, 64)
+    theirs = torchvision.models.get_model(name, weights=None, num_classes=5).train(training)
+    ours = reference.make_resnet(reference.ResidualBlock, blocks, 5).train(training)
+    state = {key.replace("downsample", "shortcut"): v for key, v in theirs.state_dict().items()}
+    ours.load_state_dict(state)
+    images = torch.rand(2, 3, 64, 96)
     with torch.no_grad():
-        assert_agrees(ours(images), network(images), tolerance=1e-5)
+        assert_agrees(ours(images), theirs(images), tolerance=1e-5)
     count = sum(parameter.numel() for parameter in ours.parameters())
-    assert count == 11_689_512 - 995 * 513  # five classes in place of ImageNet's thousand
+    published = {"resnet18": 11_689_512, "resnet34": 21_797_672}[name]
+    assert count == published - 995 * 513  # five classes in place of ImageNet's thousand
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -1242,3 +1242,338 @@ def remove_blocks(model, names):
         parent, _, own = name.rpartition(".")
         new.get_submodule(parent)._modules[own] = Skipped()
     return new
+
+
+# %% mistake="make_resnet" named="the stem has no max pooling"
+def make_resnet(block, blocks_per_stage, classes, width=64):
+    stem = OrderedDict(conv1=nn.Conv2d(3, width, 7, 2, 3, bias=False), bn1=nn.BatchNorm2d(width))
+    network = nn.Sequential(stem)
+    network.relu = nn.ReLU()
+    inputs = width
+    for number, count in enumerate(blocks_per_stage):
+        channels, stride = width * 2**number, 1 + (number > 0)
+        stage = [block(inputs, channels, stride)]
+        stage += [block(channels, channels) for _ in range(1, count)]
+        network.add_module(f"layer{number + 1}", nn.Sequential(*stage))
+        inputs = channels
+    network.avgpool = nn.AdaptiveAvgPool2d(1)
+    network.flatten = nn.Flatten()
+    network.fc = nn.Linear(inputs, classes)
+    return network
+
+
+# %% mistake="make_resnet" named="the stem's ReLU is missing"
+def make_resnet(block, blocks_per_stage, classes, width=64):
+    parts = OrderedDict()
+    parts["conv1"] = nn.Conv2d(3, width, kernel_size=7, stride=2, padding=3, bias=False)
+    parts["bn1"] = nn.BatchNorm2d(width)
+    parts["maxpool"] = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
+    inputs, channels = width, width
+    for number, count in enumerate(blocks_per_stage, start=1):
+        stage = nn.Sequential(block(inputs, channels, 1 if number == 1 else 2))
+        for _ in range(count - 1):
+            stage.append(block(channels, channels))
+        parts[f"layer{number}"] = stage
+        inputs, channels = channels, 2 * channels
+    parts["avgpool"] = nn.AdaptiveAvgPool2d(1)
+    parts["flatten"] = nn.Flatten()
+    parts["fc"] = nn.Linear(inputs, classes)
+    return nn.Sequential(parts)
+
+
+# %% mistake="make_resnet" named="the stem's max pooling has no padding"
+def make_resnet(block, blocks_per_stage, classes, width=64):
+    parts = OrderedDict()
+    parts["conv1"] = nn.Conv2d(3, width, kernel_size=7, stride=2, padding=3, bias=False)
+    parts["bn1"] = nn.BatchNorm2d(width)
+    parts["relu"] = nn.ReLU(inplace=True)
+    parts["maxpool"] = nn.MaxPool2d(3, 2)
+    inputs, channels = width, width
+    for number, count in enumerate(blocks_per_stage, start=1):
+        stage = nn.Sequential(block(inputs, channels, 1 if number == 1 else 2))
+        for _ in range(count - 1):
+            stage.append(block(channels, channels))
+        parts[f"layer{number}"] = stage
+        inputs, channels = channels, 2 * channels
+    parts["avgpool"] = nn.AdaptiveAvgPool2d(1)
+    parts["flatten"] = nn.Flatten()
+    parts["fc"] = nn.Linear(inputs, classes)
+    return nn.Sequential(parts)
+
+
+# %% mistake="make_resnet" named="layer1 halves the size as well"
+def make_resnet(block, blocks_per_stage, classes, width=64):
+    parts = OrderedDict()
+    parts["conv1"] = nn.Conv2d(3, width, kernel_size=7, stride=2, padding=3, bias=False)
+    parts["bn1"] = nn.BatchNorm2d(width)
+    parts["relu"] = nn.ReLU()
+    parts["maxpool"] = nn.MaxPool2d(3, 2, 1)
+    inputs, channels = width, width
+    for number, count in enumerate(blocks_per_stage, start=1):
+        stage = nn.Sequential(block(inputs, channels, 2))
+        for _ in range(count - 1):
+            stage.append(block(channels, channels))
+        parts[f"layer{number}"] = stage
+        inputs, channels = channels, 2 * channels
+    parts["avgpool"] = nn.AdaptiveAvgPool2d(1)
+    parts["flatten"] = nn.Flatten()
+    parts["fc"] = nn.Linear(inputs, classes)
+    return nn.Sequential(parts)
+
+
+# %% mistake="make_resnet" named="no stage halves the size"
+def make_resnet(block, blocks_per_stage, classes, width=64):
+    parts = OrderedDict()
+    parts["conv1"] = nn.Conv2d(3, width, kernel_size=7, stride=2, padding=3, bias=False)
+    parts["bn1"] = nn.BatchNorm2d(width)
+    parts["relu"] = nn.ReLU()
+    parts["maxpool"] = nn.MaxPool2d(3, 2, 1)
+    inputs, channels = width, width
+    for number, count in enumerate(blocks_per_stage, start=1):
+        blocks = [block(inputs if n == 0 else channels, channels) for n in range(count)]
+        parts[f"layer{number}"] = nn.Sequential(*blocks)
+        inputs, channels = channels, 2 * channels
+    parts["avgpool"] = nn.AdaptiveAvgPool2d(1)
+    parts["flatten"] = nn.Flatten()
+    parts["fc"] = nn.Linear(inputs, classes)
+    return nn.Sequential(parts)
+
+
+# %% mistake="make_resnet" named="all blocks of a stage have stride 2"
+def make_resnet(block, blocks_per_stage, classes, width=64):
+    parts = OrderedDict()
+    parts["conv1"] = nn.Conv2d(3, width, kernel_size=7, stride=2, padding=3, bias=False)
+    parts["bn1"] = nn.BatchNorm2d(width)
+    parts["relu"] = nn.ReLU()
+    parts["maxpool"] = nn.MaxPool2d(3, 2, 1)
+    inputs, channels = width, width
+    for number, count in enumerate(blocks_per_stage, start=1):
+        stage = nn.Sequential()
+        for _ in range(count):
+            stage.append(block(inputs, channels, 1 if number == 1 else 2))
+            inputs = channels
+        parts[f"layer{number}"] = stage
+        channels = 2 * channels
+    parts["avgpool"] = nn.AdaptiveAvgPool2d(1)
+    parts["flatten"] = nn.Flatten()
+    parts["fc"] = nn.Linear(inputs, classes)
+    return nn.Sequential(parts)
+
+
+# %% mistake="make_resnet" named="convolutions have no bias here"
+def make_resnet(block, blocks_per_stage, classes, width=64):
+    parts = OrderedDict()
+    parts["conv1"] = nn.Conv2d(3, width, 7, 2, 3)
+    parts["bn1"] = nn.BatchNorm2d(width)
+    parts["relu"] = nn.ReLU()
+    parts["maxpool"] = nn.MaxPool2d(3, 2, 1)
+    inputs, channels = width, width
+    for number, count in enumerate(blocks_per_stage, start=1):
+        stage = nn.Sequential(block(inputs, channels, 1 if number == 1 else 2))
+        for _ in range(count - 1):
+            stage.append(block(channels, channels))
+        parts[f"layer{number}"] = stage
+        inputs, channels = channels, 2 * channels
+    parts["avgpool"] = nn.AdaptiveAvgPool2d(1)
+    parts["flatten"] = nn.Flatten()
+    parts["fc"] = nn.Linear(inputs, classes)
+    return nn.Sequential(parts)
+
+
+# %% mistake="make_resnet" named="there is no 'layer2.0.conv1.weight'"
+def make_resnet(block, blocks_per_stage, classes, width=64):
+    # The stages' names are counted from 0.
+    parts = OrderedDict()
+    parts["conv1"] = nn.Conv2d(3, width, 7, 2, 3, bias=False)
+    parts["bn1"] = nn.BatchNorm2d(width)
+    parts["relu"] = nn.ReLU()
+    parts["maxpool"] = nn.MaxPool2d(3, 2, 1)
+    inputs, channels = width, width
+    for number, count in enumerate(blocks_per_stage):
+        stage = nn.Sequential(block(inputs, channels, 2 if number else 1))
+        for _ in range(count - 1):
+            stage.append(block(channels, channels))
+        parts[f"stage{number}" if number else "layer1"] = stage
+        inputs, channels = channels, 2 * channels
+    parts["avgpool"] = nn.AdaptiveAvgPool2d(1)
+    parts["flatten"] = nn.Flatten()
+    parts["fc"] = nn.Linear(inputs, classes)
+    return nn.Sequential(parts)
+
+
+# %% mistake="make_resnet" named="Modules in a plain list are hidden from it"
+def make_resnet(block, blocks_per_stage, classes, width=64):
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = [nn.Conv2d(3, width, 7, 2, 3, bias=False), nn.BatchNorm2d(width)]
+            self.layers += [nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
+            inputs = width
+            for number, count in enumerate(blocks_per_stage):
+                channels = width * 2**number
+                self.layers.append(block(inputs, channels, 2 if number else 1))
+                self.layers += [block(channels, channels) for _ in range(count - 1)]
+                inputs = channels
+            self.layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, classes)]
+
+        def forward(self, x):
+            for layer in self.layers:
+                x = layer(x)
+            return x
+
+    return Network()
+
+
+# %% mistake="make_resnet" named="expected that layer2.0.conv1.weight has the shape (8, 4, 3, 3)"
+def make_resnet(block, blocks_per_stage, classes, width=64):
+    # The channels are never doubled.
+    parts = OrderedDict()
+    parts["conv1"] = nn.Conv2d(3, width, 7, 2, 3, bias=False)
+    parts["bn1"] = nn.BatchNorm2d(width)
+    parts["relu"] = nn.ReLU()
+    parts["maxpool"] = nn.MaxPool2d(3, 2, 1)
+    for number, count in enumerate(blocks_per_stage, start=1):
+        stage = nn.Sequential(block(width, width, 1 if number == 1 else 2))
+        for _ in range(count - 1):
+            stage.append(block(width, width))
+        parts[f"layer{number}"] = stage
+    parts["avgpool"] = nn.AdaptiveAvgPool2d(1)
+    parts["flatten"] = nn.Flatten()
+    parts["fc"] = nn.Linear(width, classes)
+    return nn.Sequential(parts)
+
+
+# %% mistake="make_resnet" named="the largest value of each channel is taken"
+def make_resnet(block, blocks_per_stage, classes, width=64):
+    parts = OrderedDict()
+    parts["conv1"] = nn.Conv2d(3, width, 7, 2, 3, bias=False)
+    parts["bn1"] = nn.BatchNorm2d(width)
+    parts["relu"] = nn.ReLU()
+    parts["maxpool"] = nn.MaxPool2d(3, 2, 1)
+    inputs, channels = width, width
+    for number, count in enumerate(blocks_per_stage, start=1):
+        stage = nn.Sequential(block(inputs, channels, 1 if number == 1 else 2))
+        for _ in range(count - 1):
+            stage.append(block(channels, channels))
+        parts[f"layer{number}"] = stage
+        inputs, channels = channels, 2 * channels
+    parts["avgpool"] = nn.AdaptiveMaxPool2d(1)
+    parts["flatten"] = nn.Flatten()
+    parts["fc"] = nn.Linear(inputs, classes)
+    return nn.Sequential(parts)
+
+
+# %% mistake="make_resnet" named="calls `torchvision"
+def make_resnet(block, blocks_per_stage, classes, width=64):
+    # torchvision's network, with other parts put in.
+    network = torchvision.models.resnet18(weights=None)
+    network.conv1 = nn.Conv2d(3, width, 7, 2, 3, bias=False)
+    network.bn1 = nn.BatchNorm2d(width)
+    inputs = width
+    for number, count in enumerate(blocks_per_stage):
+        channels = width * 2**number
+        blocks = [block(inputs, channels, 2 if number else 1)]
+        blocks += [block(channels, channels) for _ in range(count - 1)]
+        setattr(network, f"layer{number + 1}", nn.Sequential(*blocks))
+        inputs = channels
+    network.fc = nn.Linear(inputs, classes)
+    return network
+
+
+# %% mistake="make_resnet" named="there is no 'layer2.1.conv1.weight'"
+def make_resnet(block, blocks_per_stage, classes, width=64):
+    # The last block of each stage is forgotten, but for the first.
+    parts = OrderedDict()
+    parts["conv1"] = nn.Conv2d(3, width, 7, 2, 3, bias=False)
+    parts["bn1"] = nn.BatchNorm2d(width)
+    parts["relu"] = nn.ReLU()
+    parts["maxpool"] = nn.MaxPool2d(3, 2, 1)
+    inputs, channels = width, width
+    for number, count in enumerate(blocks_per_stage, start=1):
+        stage = nn.Sequential(block(inputs, channels, 1 if number == 1 else 2))
+        for _ in range(1, count - 1):
+            stage.append(block(channels, channels))
+        parts[f"layer{number}"] = stage
+        inputs, channels = channels, 2 * channels
+    parts["avgpool"] = nn.AdaptiveAvgPool2d(1)
+    parts["flatten"] = nn.Flatten()
+    parts["fc"] = nn.Linear(inputs, classes)
+    return nn.Sequential(parts)
+
+
+# %% correct="make_resnet"
+class OwnResNet(nn.Module):
+    def __init__(self, block, blocks_per_stage, classes, width):
+        super().__init__()
+        self.fc = nn.Linear(8 * width, classes)
+        self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.inputs = width
+        self.layer1 = self.make_stage(block, width, blocks_per_stage[0], 1)
+        self.layer2 = self.make_stage(block, 2 * width, blocks_per_stage[1], 2)
+        self.layer3 = self.make_stage(block, 4 * width, blocks_per_stage[2], 2)
+        self.layer4 = self.make_stage(block, 8 * width, blocks_per_stage[3], 2)
+
+    def make_stage(self, block, channels, count, stride):
+        blocks = []
+        for number in range(count):
+            blocks.append(block(self.inputs, channels, stride if number == 0 else 1))
+            self.inputs = channels
+        return nn.Sequential(*blocks)
+
+    def forward(self, x):
+        x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 3, 2, 1)
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return self.fc(x.mean(dim=(2, 3)))
+
+
+def make_resnet(block, blocks_per_stage, classes, width=64):
+    return OwnResNet(block, blocks_per_stage, classes, width)
+
+
+# %% correct="make_resnet"
+def make_resnet(block, blocks_per_stage, classes, width=64):
+    network = nn.Sequential()
+    network.add_module("conv1", nn.Conv2d(3, width, (7, 7), (2, 2), (3, 3), bias=False))
+    network.add_module("bn1", nn.BatchNorm2d(width))
+    network.add_module("rectify", nn.ReLU(inplace=True))
+    network.add_module("pool", nn.MaxPool2d(kernel_size=3, stride=2, padding=1))
+    channels = [width, width, 2 * width, 4 * width, 8 * width]
+    for stage in range(1, 5):
+        blocks = nn.Sequential()
+        for number in range(blocks_per_stage[stage - 1]):
+            before = channels[stage - 1] if number == 0 else channels[stage]
+            stride = 2 if number == 0 and stage > 1 else 1
+            blocks.append(block(before, channels[stage], stride=stride))
+        network.add_module(f"layer{stage}", blocks)
+    network.add_module("mean", nn.AdaptiveAvgPool2d((1, 1)))
+    network.add_module("flat", nn.Flatten(1))
+    network.add_module("fc", nn.Linear(channels[-1], classes))
+    return network
+
+
+# %% correct="make_resnet"
+def make_resnet(block, blocks_per_stage, classes, width=64):
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv1 = nn.Conv2d(3, width, 7, 2, 3, bias=False)
+            self.bn1 = nn.BatchNorm2d(width)
+            inputs = width
+            for number, (count, stride) in enumerate(zip(blocks_per_stage, (1, 2, 2, 2))):
+                channels = inputs * stride
+                blocks = [block(inputs, channels, stride)]
+                blocks.extend(block(channels, channels, 1) for _ in range(count - 1))
+                setattr(self, f"layer{number + 1}", nn.Sequential(*blocks))
+                inputs = channels
+            self.fc = nn.Linear(inputs, classes)
+
+        def forward(self, images):
+            x = nn.functional.relu(self.bn1(self.conv1(images)))
+            x = nn.functional.max_pool2d(x, 3, stride=2, padding=1)
+            for number in range(1, 5):
+                x = getattr(self, f"layer{number}")(x)
+            print(x.shape)
+            return self.fc(x.flatten(2).mean(2))
+
+    return Network()
