@@ -121,6 +121,15 @@ def compute_saliency_maps(X, y, model):
     return X.grad.abs().sum(dim=1)
 
 
+# %% mistake="compute_saliency_maps" named="another requires_grad"
+def compute_saliency_maps(X, y, model):
+    model.requires_grad_(False)  # so that no gradient is computed for the weights
+    X = X.clone().requires_grad_()
+    model(X).gather(1, y.view(-1, 1)).sum().backward()
+    model.requires_grad_(True)
+    return X.grad.abs().sum(dim=1)
+
+
 # %% correct="compute_saliency_maps"
 def compute_saliency_maps(X, y, model):
     # CS231n's way, with our sum over the channels.
@@ -248,6 +257,21 @@ def score_gradients(X, model):
         scores[:, c].sum().backward(retain_graph=True)
         gradients.append(X.grad)  # always the same tensor
     return torch.stack(gradients, dim=1)
+
+
+# %% mistake="score_gradients" named="raised TypeError"
+def score_gradients(X, model):
+    X = X.clone().requires_grad_()
+    scores = X
+    for layer in model:
+        scores = layer(scores)
+    return torch.stack(
+        [
+            torch.autograd.grad(scores[:, c].sum(), X, retain_graph=True)[0]
+            for c in range(scores.shape[1])
+        ],
+        dim=1,
+    )
 
 
 # %% correct="score_gradients"
@@ -421,6 +445,20 @@ def smooth_grad(X, y, model, noise):
         noisy = (X + e).requires_grad_()
         gradient = torch.autograd.grad(model(noisy).gather(1, y[:, None]).sum(), noisy)[0]
     return gradient.abs().sum(1)
+
+
+# %% mistake="smooth_grad" named="another requires_grad"
+def smooth_grad(X, y, model, noise):
+    for parameter in model.parameters():
+        parameter.requires_grad = False
+    mean = 0
+    for e in noise:
+        noisy = (X + e).requires_grad_()
+        scores = model(noisy).gather(1, y[:, None])
+        mean = mean + torch.autograd.grad(scores.sum(), noisy)[0] / len(noise)
+    for parameter in model.parameters():
+        parameter.requires_grad = True
+    return mean.abs().sum(1)
 
 
 # %% correct="smooth_grad"
@@ -762,6 +800,15 @@ def randomise_layers(model, names, generator):
         return randomised
 
 
+# %% mistake="randomise_layers" named="raised AttributeError"
+def randomise_layers(model, names, generator):
+    randomised = copy.deepcopy(model)
+    for name in names:
+        weight = getattr(randomised, name).weight
+        nn.init.normal_(weight, std=weight.std().item(), generator=generator)
+    return randomised
+
+
 # %% mistake="randomise_layers" named="drawn uniformly"
 def randomise_layers(model, names, generator):
     randomised = copy.deepcopy(model)
@@ -892,6 +939,34 @@ def recompute_batchnorm(model, images):
     with torch.no_grad():
         model(images)
     model.train(training)
+
+
+# %% mistake="recompute_batchnorm" named="momenta of their own"
+def recompute_batchnorm(model, images):
+    training = model.training
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = 1.0
+    model.train()
+    with torch.no_grad():
+        model(images)
+    for norm in norms:
+        norm.momentum = 0.1
+    return model.train(training)
+
+
+# %% mistake="recompute_batchnorm" named="raised TypeError"
+def recompute_batchnorm(model, images):
+    x = images
+    with torch.no_grad():
+        for layer in model:
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.running_mean = x.mean((0, 2, 3))
+                layer.running_var = x.var((0, 2, 3))
+                x = F.batch_norm(x, None, None, layer.weight, layer.bias, training=True)
+            else:
+                x = layer(x)
+    return model
 
 
 # %% correct="recompute_batchnorm"
