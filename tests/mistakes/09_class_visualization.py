@@ -150,6 +150,17 @@ def class_visualization_update_step(img, target_y, model, l2_reg, learning_rate)
     img += learning_rate * g / (g.flatten(1).norm(dim=1)[:, None, None, None] + 1e-12)
 
 
+# %% mistake="class_visualization_update_step" named="in another mode"
+def class_visualization_update_step(img, target_y, model, l2_reg, learning_rate):
+    training = model.training
+    model.eval()
+    x = img.detach().requires_grad_()
+    f = model(x).gather(1, target_y[:, None]).sum() - l2_reg * (x**2).sum()
+    (g,) = torch.autograd.grad(f, x)
+    img += learning_rate * g / (g.flatten(1).norm(dim=1)[:, None, None, None] + 1e-12)
+    model.train(training)  # for all of its modules, whatever their own mode was
+
+
 # %% correct="class_visualization_update_step"
 def class_visualization_update_step(img, target_y, model, l2_reg, learning_rate):
     # CS231n's way, one image at a time
@@ -1324,6 +1335,18 @@ def channel_scores(X, model, layer):
         kept.append(torch.zeros(len(X), 1))
     finally:
         handle.remove()
+    return kept[0]
+
+
+# %% mistake="channel_scores" named="remove yours, and only yours"
+def channel_scores(X, model, layer):
+    kept = []
+    module = model.get_submodule(layer)
+    module.register_forward_hook(lambda module, inputs, output: kept.append(output.mean((2, 3))))
+    try:
+        model(X)
+    finally:
+        module._forward_hooks.clear()
     return kept[0]
 
 

@@ -128,6 +128,20 @@ def correct_answers(model, corrupted, labels):
     return np.array(right)
 
 
+# %% mistake="correct_answers" named="another requires_grad"
+def correct_answers(model, corrupted, labels):
+    model.requires_grad_(False)
+    right = []
+    for series in corrupted.values():
+        row = []
+        for images in series:
+            X = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
+            row.append(model(X).argmax(1).numpy() == labels)
+        right.append(row)
+    model.requires_grad_(True)
+    return np.array(right)
+
+
 # %% correct="correct_answers"
 def correct_answers(model, corrupted, labels):
     """One image at a time, with a gradient that nobody uses."""
