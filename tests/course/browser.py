@@ -139,3 +139,38 @@ class Watch:
             written,
         )
         assert loose == []
+
+
+SCREENS = {"wide": (1280, "screen"), "phone": (390, "screen"), "paper": (700, "print")}
+
+
+def check_fits(page: Page, screen: str) -> None:
+    """Shows a page as on one of `SCREENS`, where paper is A4 with margins of a bit more than 1 cm,
+    and checks that nothing is wider than it; and on paper that nothing is cut off or folded away,
+    and that there is nothing to click."""
+    width, media = SCREENS[screen]
+    page.set_viewport_size({"width": width, "height": 900})
+    page.emulate_media(media=media)
+    wide, shown = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+    assert wide <= shown, "the page scrolls sideways"
+    if media == "screen":
+        return
+    cut, hidden, left = page.evaluate(
+        """() => {
+          const all = [...document.querySelectorAll("body *")];
+          const said = list => list.map(one => one.outerHTML.slice(0, 200));
+          const clips = one => getComputedStyle(one).overflowX !== "visible"
+            || getComputedStyle(one).contain.includes("paint");
+          return [
+            said(all.filter(one => !(one instanceof SVGElement) && clips(one)
+              && (one.scrollWidth > one.clientWidth + 1
+                || one.scrollHeight > one.clientHeight + 1))),
+            said(all.filter(one => one.matches("details *, main p, main li, main td, main img")
+              && !one.closest(".odd, [hidden]") && !one.checkVisibility())),
+            said(all.filter(one => one.matches("nav, button") && one.checkVisibility())),
+          ];
+        }"""
+    )
+    assert cut == [], "something is cut off"
+    assert hidden == [], "something is folded away"
+    assert left == [], "there is something to click"
