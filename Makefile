@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # As utils/__init__.py does, for those who import PyTorch before.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: help setup sandbox demo test slow retrain mutants quality lab bench report
+.PHONY: help setup sandbox demo test slow retrain mutants quality lab bench report site figures
 
 help:  ## what there is to make
 	@awk -F ':[^#]*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -19,7 +19,7 @@ setup: .venv/ready  ## the environment .venv, with all that labs, grading and te
 	@$(PYTHON) -m venv .venv \
 	  || { echo "Python's venv module is incomplete: install it first (Debian, Ubuntu: apt-get install python3-venv)."; exit 1; }
 	@echo "Installing the labs and their tools into .venv (several GB, a few minutes)."
-	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[grading,tests,cluster]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[grading,tests,cluster,site]'
 	@touch $@
 
 sandbox:  # bubblewrap, in which submissions run
@@ -59,3 +59,9 @@ bench: setup sandbox  ## our grading and stock nbgrader on the same submissions
 
 report: setup  ## what the shipped networks can do, measured on fresh scenes
 	@$(BIN)/python -m utils.report
+
+site: setup  ## docs/ as static pages that need no network, into site/
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+figures: setup  ## the site's figures, drawn from the solved notebooks (some minutes)
+	@$(BIN)/python docs/figures.py

@@ -11,6 +11,7 @@ import yaml
 
 from autograder import cli
 from autograder.authoring.lab import ROOT, find_lab, lab_names
+from autograder.authoring.release import strings
 from autograder.grading.sandbox import WORKER_FILES
 
 
@@ -66,7 +67,7 @@ TOPICS = {"A": 4, "B": 2, "C": 3, "D": 4, "E": 6, "F": 4, "G": 2, "H": 3}
 def test_every_topic_of_the_lecture_has_its_exercises_and_its_figure() -> None:
     rows = re.findall(
         r"^\| ([A-H]\d) \| [^|]+ \| (\d\d) \| ([^|]+) \| ([^|]+) \|$",
-        (ROOT / "README.md").read_text(),
+        (ROOT / "docs" / "lecture.md").read_text(),
         re.M,
     )
     wanted = {f"{part}{number}" for part, count in TOPICS.items() for number in range(1, count + 1)}
@@ -78,17 +79,6 @@ def test_every_topic_of_the_lecture_has_its_exercises_and_its_figure() -> None:
         demos = [cell for cell in lab.having("demo") if not cell.markdown]
         drawn = [cell for cell in demos if title in strings(cell.source)]
         assert drawn, f"{topic}: lab {number} has no figure “{title}”"
-
-
-def strings(source: str) -> list[str]:
-    """All strings of a cell, with … for what an f-string fills in."""
-    found = []
-    for node in ast.walk(ast.parse(source)):
-        parts = node.values if isinstance(node, ast.JoinedStr) else [node]
-        texts = [part.value if isinstance(part, ast.Constant) else "…" for part in parts]
-        if all(isinstance(text, str) for text in texts):
-            found.append("".join(texts))
-    return found
 
 
 def test_readme_lists_every_lab() -> None:

@@ -185,6 +185,17 @@ def figure_title(source: str) -> str:
     return f"Figure: {found[0]}" if found and found[0] != "…" else "Figure"
 
 
+def strings(source: str) -> list[str]:
+    """All strings of a cell's code, with … for what an f-string fills in."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+        texts = [part.value if isinstance(part, ast.Constant) else "…" for part in parts]
+        if all(isinstance(text, str) for text in texts):
+            found.append("".join(map(str, texts)))
+    return found
+
+
 def nbgrader_config(course: Path) -> Config:
     """nbgrader's configuration for a course folder."""
     course = course.resolve()

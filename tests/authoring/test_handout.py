@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import nbformat
 import pytest
+from answers import lines, secrets
 from conftest import Grader
 from nbgrader.utils import compute_checksum
 from typer.testing import CliRunner
@@ -53,23 +54,6 @@ def strings(value: object) -> Iterator[str]:
     elif isinstance(value, list):
         for part in value:
             yield from strings(part)
-
-
-def lines(text: str) -> set[str]:
-    """The lines that tell something, without indentation and signs of comments."""
-    stripped = (line.strip().removeprefix("#").strip() for line in text.splitlines())
-    return {line for line in stripped if len(line) >= 25 and not line.startswith("import ")}
-
-
-def secrets(lab: Lab, *regions: re.Pattern) -> set[str]:
-    """The lines of such regions of a lab that its author shows nowhere else in it."""
-    hidden, shown = set(), set()
-    for cell in lab.cells:
-        for region in regions:
-            for found in region.finditer(cell.source):
-                hidden |= lines(found[0])
-        shown |= lines(EXPECTED.sub("", HIDDEN.sub("", SOLUTION.sub("", cell.source))))
-    return hidden - shown
 
 
 def leaks(folder: Path, labs: list[Lab]) -> set[tuple[str, str]]:
