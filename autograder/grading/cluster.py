@@ -9,8 +9,8 @@ from autograder.authoring.lab import ROOT
 from autograder.grading.grade import code_digest
 
 NEEDS = (
-    f"every Dask worker needs the same checkout as here, under {ROOT}, with an environment that"
-    " `pip install -e '.[grading,cluster]'` made, and must see the submissions at the same path"
+    f"every Dask worker needs the same course as here, under {ROOT} and in its PYTHONPATH, with an"
+    " environment like this one, Dask included, and must see the submissions at the same path"
 )
 
 
