@@ -1,4 +1,5 @@
-"""Draws docs/figures/, the labs' figures that docs/figures.toml chooses, from solved notebooks.
+"""Draws docs/figures/, the labs' figures that docs/figures.toml chooses, from solved notebooks, and
+docs/labs.webp, four of them in one picture.
 
 `make figures` runs all labs (some minutes); `python docs/figures.py 01 08` runs these.
 """
@@ -19,6 +20,7 @@ from autograder.authoring.release import source_notebook, strings
 
 DOCS = Path(__file__).parent
 MOST_BYTES = 100_000
+WIDTH = 1600  # pixels, of the overview
 
 
 def solved(lab: Lab) -> nbformat.NotebookNode:
@@ -65,6 +67,29 @@ def draw(notebook: nbformat.NotebookNode, number: str) -> None:
             print(f"docs/figures/{figure['file']}: {len(content):,} bytes")
 
 
+def overview() -> None:
+    """Writes docs/labs.webp: a figure on the left, two on the right, one beneath, edge to edge."""
+    names = ("12_grid", "08_two_answers", "10_fooling", "09_four_networks")
+    left, above, below, bottom = (
+        Image.open(DOCS / "figures" / f"{name}.webp").convert("RGB") for name in names
+    )
+    tall, flat = left.height / left.width, above.height / above.width + below.height / below.width
+    right = round(WIDTH * tall / (tall + flat))
+    page = Image.new("RGB", (WIDTH, 2 * WIDTH), "white")
+    lowest = 0
+    for image, width, x, y in (
+        (left, WIDTH - right, 0, 0),
+        (above, right, WIDTH - right, 0),
+        (below, right, WIDTH - right, round(right * above.height / above.width)),
+        (bottom, WIDTH, 0, round(right * flat)),
+    ):
+        height = round(width * image.height / image.width)
+        page.paste(image.resize((width, height), Image.Resampling.LANCZOS), (x, y))
+        lowest = max(lowest, y + height)
+    page.crop((0, 0, WIDTH, lowest)).save(DOCS / "labs.webp", quality=80, method=6)
+
+
 if __name__ == "__main__":
     for number in sys.argv[1:] or [name[:2] for name in lab_names()]:
         draw(solved(find_lab(number)), number)
+    overview()
