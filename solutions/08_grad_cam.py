@@ -1117,6 +1117,7 @@ masks[:, 1:3, 4:6] = True
 masks[5, 0, 0] = True
 for n, (row, column) in enumerate([(2, 4), (4, 2), (4, 0), (4, 4), (2, 5)]):
     cam[n, row, column] = 0.5 + 0.1 * n  # the last map stays zero
+cam[2, 2, 4] = 0.6  # bright, on the object, and not the brightest
 hits = pointing_game(cam, masks)
 assert getattr(hits, "ndim", 0) > 0 or not isinstance(hits, float | torch.Tensor), (
     "pointing_game returns one number for all maps: each needs a hit or a miss of its own."
@@ -1134,6 +1135,9 @@ check_close(
             torch.tensor([True, True, True, True, True, True])
         ),
         "hits and misses are exchanged": torch.tensor([False, True, True, True, False, True]),
+        "one bright pixel on the object is enough: only the brightest counts": (
+            torch.tensor([True, False, True, False, True, False])
+        ),
     },
 )
 

@@ -976,6 +976,19 @@ def pointing_game(cam, masks, tolerance=0):
     return torch.tensor(hits)
 
 
+# %% mistake="pointing_game" named="one bright pixel on the object is enough"
+def pointing_game(cam, masks, tolerance=0):
+    hits = []
+    for heat, mask in zip(cam, masks):
+        bright = (heat > heat.mean()).nonzero()
+        if len(bright) == 0:
+            hits.append(False)
+            continue
+        apart = torch.cdist(bright.double(), mask.nonzero().double())
+        hits.append(bool(apart.min() <= tolerance))
+    return torch.tensor(hits)
+
+
 # %% mistake="pointing_game" named="doesn't count"
 def pointing_game(cam, masks, tolerance=0):
     hits = []
