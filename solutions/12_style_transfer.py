@@ -8,11 +8,11 @@
 # | section | what you write | minutes |
 # |---|---|---|
 # | 1. Content | `content_loss` | 10 |
-# | 2. The image is the parameter | `invert_features` | 30 |
+# | 2. The image is the parameter (the exercise is optional) | `invert_features` | 30 |
 # | 3. Texture without places | `gram_matrix`, `style_loss`, a written question | 45 |
 # | 4. Smoothness | `tv_loss` | 10 |
 # | 5. Colour | `match_colours` | 30 |
-# | 6. The whole | `style_transfer` | 30 |
+# | 6. The whole | `make_losses`, `style_transfer` | 60 |
 # | 7. Ratios, mixtures, and what it is good for | a written question | 10 |
 #
 # The method is that of [Gatys, Ecker and Bethge (2015)](https://arxiv.org/abs/1508.06576), the
@@ -21,14 +21,15 @@
 #
 # The cell beneath an exercise is its test: **if it says nothing, your function is right so far**.
 # When your work is graded, other shapes and numbers are tried as well. No exercise needs one that
-# you wrote before, so a slip costs you only once.
+# you wrote before, so a slip costs you only once. Without the optional exercise these are under
+# three hours.
 
 # %% given=true
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from utils.checks import check_close, vector_jacobian_product
+from utils.checks import check_close, check_tuple, run_beside, vector_jacobian_product
 
 device = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -290,7 +291,7 @@ plt.show()
 # the gradients that come back from them add up. Autograd does that by itself.
 #
 # ### Exercise: `invert_features`
-# ★★☆ · 30 minutes
+# ★★☆ · 30 minutes · optional
 #
 # <details><summary>Hint 1: the loop</summary>
 #
@@ -1182,14 +1183,461 @@ plt.show()
 # $$L_{\text{total}} = \alpha\, L_{\text{content}} + \beta\, L_{\text{style}} + \gamma\,
 # L_{\text{tv}}$$
 #
-# One trick makes it fast and good: **coarse to fine**. A network's windows have a fixed size in
-# pixels, so on a small version of the picture they cover more of it. Large strokes are painted
-# there, at little cost; the result is enlarged and becomes the start of the next, finer scale.
+# What does it need to know? The network and its layers; what the content image and the style image
+# make of these layers, which is computed *once*; and then, again and again, the image that is being
+# painted. So it is a function that makes a function: `make_losses` gets all that stays, prepares
+# the targets, and returns `losses`, which takes an image and nothing else. An optimiser can work
+# with that.
 #
-# Your function is handed a function `make_losses`, which knows the network and its layers. Called
-# with the content and the style *at one scale*, it prepares what belongs to them (target features,
-# Gram matrices) and returns a function `losses`; `losses(image)` is the tuple
-# ($L_{\text{content}}$, $L_{\text{style}}$, $L_{\text{tv}}$).
+# One decision more. A sum over 128 × 128 × 32 squares and a sum over a few Gram matrices are
+# numbers of very different size, so α/β would mean something else for each picture. Each part is
+# therefore divided by something of its own size:
+#
+# $$L_{\text{content}} = \frac{\sum (F - P)^2}{\sum P^2}, \qquad
+#   L_{\text{style}} = \frac1{|S|} \sum_{\ell \in S}
+#   \frac{\sum (G^\ell - A^\ell)^2}{\sum (G^\ell_0 - A^\ell)^2}, \qquad
+#   L_{\text{tv}} = \frac{1}{hw} \sum (\text{differences})^2$$
+#
+# $G_0^\ell$ is the Gram matrix of the content image: where style is 1, nothing has been painted
+# yet, and every one of the layers $S$ has an equal say. Where content is 1, it is lost.
+#
+# ### Exercise: `make_losses`
+# ★★★ · 30 minutes
+#
+# Your losses come in as arguments, `measures`. In the figures these are your own four functions;
+# the tests hand in simpler ones, so that a slip in one of yours costs nothing here. All of them
+# take a weight, which is where the divisors go.
+#
+# <details><summary>Hint 1: a function that makes a function</summary>
+#
+# A `def losses(image):` within `make_losses` sees all the names around it: targets, weights,
+# layers. Return it without calling it.
+#
+# </details>
+# <details><summary>Hint 2: a layer's weight</summary>
+#
+# `style_measure(content_features, [layer], [target], [1.0])` is what one layer's style loss is at
+# the start.
+#
+# </details>
+
+
+# %% exercise="make_losses"
+def make_losses(
+    content, style, network, content_layer, style_layers, weights, measures, shares=(1.0,)
+):
+    """What there is to minimise, as a function of the image alone.
+
+        L_total = α L_content + β L_style + γ L_tv
+
+    Args:
+        content: the content images, tensor (N, 3, h, w).
+        style: the style images, tensor (M, 3, h', w').
+        network: nn.Sequential; extract_features(image, network) gives the features of all layers.
+        content_layer: int, the layer at which content is compared.
+        style_layers: list of ints, the layers S at which style is compared.
+        weights: (α, β, γ).
+        measures: the functions (content_loss, gram_matrix, style_loss, tv_loss), or others with
+            the same arguments. Another statistic may have another shape than a Gram matrix: it
+            takes features (N, C, H, W) and gives one tensor for each image, (N, …).
+        shares: M floats. The target A of a layer is Σ_m shares[m] · statistic of style image m,
+            the same for each of the N images.
+
+    Returns:
+        losses: a function. losses(image), for images (N, 3, h, w), is the tuple (L_total, parts);
+            parts is the tuple (L_content, L_style, L_tv), without α, β and γ. All are scalar
+            tensors, and L_total can be differentiated for the image.
+            L_content: content_loss at content_layer, with the weight 1 / Σ P², where P are the
+                features of `content` there, all N images.
+            L_style: style_loss, where a layer has the weight 1 / (|S| · its style_loss, with
+                weight 1, of `content`).
+            L_tv: tv_loss with the weight 1 / (h w).
+    """
+    ### BEGIN SOLUTION
+    content_measure, statistic, style_measure, tv_measure = measures
+    with torch.no_grad():
+        content_features = extract_features(content, network)
+        style_features = extract_features(style, network)
+        targets, style_weights = [], []
+        for layer in style_layers:
+            each = statistic(style_features[layer])
+            target = sum(share * one for share, one in zip(shares, each, strict=True))
+            targets.append(target.expand(len(content), *target.shape))
+            at_start = style_measure(content_features, [layer], targets[-1:], [1.0])
+            style_weights.append(1 / (len(style_layers) * at_start))
+        content_weight = 1 / content_features[content_layer].square().sum()
+    tv_weight = 1 / content[0, 0].numel()
+
+    def losses(image):
+        features = extract_features(image, network)
+        parts = (
+            content_measure(
+                content_weight, features[content_layer], content_features[content_layer]
+            ),
+            style_measure(features, style_layers, targets, style_weights),
+            tv_measure(image, tv_weight),
+        )
+        return sum(weight * part for weight, part in zip(weights, parts, strict=True)), parts
+
+    return losses
+    ### END SOLUTION
+
+
+# %% [markdown]
+# The measures of the tests: absolute differences in place of squares, and of each channel its
+# largest value in place of a Gram matrix.
+
+
+# %% given=true
+def probe_content(weight, current, original):
+    """As content_loss, but with absolute differences."""
+    return weight * (current - original).abs().sum()
+
+
+def probe_statistic(features):
+    """In place of Gram matrices: each channel's largest value, (N, C)."""
+    return features.amax((2, 3))
+
+
+def probe_style(feats, layers, targets, style_weights):
+    """As style_loss, but with absolute differences of these statistics."""
+    terms = zip(layers, targets, style_weights, strict=True)
+    return sum(w * (probe_statistic(feats[at]) - target).abs().sum() for at, target, w in terms)
+
+
+def probe_tv(img, weight):
+    """As tv_loss, but between left and right: how far images are from being symmetric."""
+    return weight * (img - img.flip(3)).abs().sum()
+
+
+PROBES = (probe_content, probe_statistic, probe_style, probe_tv)
+
+
+@run_beside
+def total_and_gradient(losses, image):
+    """The total for an image, and its gradient with respect to the image (None without one)."""
+    image = image.clone().requires_grad_()
+    total = losses(image)[0]
+    gradient = None
+    if isinstance(total, torch.Tensor) and total.requires_grad:
+        (gradient,) = torch.autograd.grad(total.sum(), image, materialize_grads=True)
+    return total, gradient
+
+
+def called(losses, image):
+    """The total and the three parts that losses gives for an image, each unwrapped."""
+    assert losses is not None, "make_losses returned None; is a `return` missing?"
+    assert callable(losses), "make_losses has to return a function, losses: return it uncalled."
+    total, parts = check_tuple(losses(image), ("L_total", "parts"), "losses(image)")
+    names = ("L_content", "L_style", "L_tv")
+    parts = check_tuple(parts, names, "parts of losses(image)")
+    for name, part in zip(names, parts, strict=True):
+        size = abs(float(torch.as_tensor(part).detach()))
+        assert size < float("inf"), (  # not NaN either
+            f"{name} of losses(image) is {size}: something is divided by 0. The targets are the"
+            " style's; where they are the content's, its loss at the start is 0."
+        )
+    return unwrap(total), [unwrap(part) for part in parts]
+
+
+# %% test="make_losses" points=3 aspect="the parts"
+content, style, image = noise(20, 1, 3, 8, 11), noise(21, 1, 3, 10, 9), noise(22, 1, 3, 8, 11)
+test_network, style_layers = tiny_network(20), [3, 1]
+losses = make_losses(content, style, test_network, 4, style_layers, (2.0, 3.0, 5.0), PROBES)
+_, parts = called(losses, image)
+### BEGIN EXPECTED
+
+
+def values(image, **changes):
+    """The parts for an image where some arguments of make_losses are others."""
+    arguments = dict(content=content, style=style, network=test_network, content_layer=4)
+    arguments |= dict(style_layers=style_layers, weights=(1, 1, 1), measures=PROBES) | changes
+    return [part.detach() for part in reference.make_losses(**arguments)(image)[1]]
+
+
+features, at_content, at_style = (
+    [layer.detach() for layer in extract_features(x, test_network)] for x in (image, content, style)
+)
+statistics, at_start, targets = (
+    [probe_statistic(x[layer]) for layer in style_layers] for x in (features, at_content, at_style)
+)
+plain = [(a - b).abs().sum() for a, b in zip(statistics, targets, strict=True)]
+first = [(a - b).abs().sum() for a, b in zip(at_start, targets, strict=True)]
+size, absolute = at_content[4].square().sum(), at_content[4].abs().sum()
+difference, tv = (features[4] - at_content[4]).abs().sum(), probe_tv(image, 1.0)
+expected = values(image)
+of_content = {
+    "it is weighted with α: the parts come without weights": 2 * expected[0],
+    "it isn't divided by Σ P²": difference,
+    "it is divided by Σ |P|, not by Σ P²": difference / absolute,
+    "it is divided by the number of values, not by Σ P²": difference / features[4].numel(),
+    "it is divided by what the image's features add up to, not those of the content": (
+        difference / features[4].square().sum()
+    ),
+    "the layer is the last of style_layers, not content_layer": (
+        values(image, content_layer=style_layers[-1])[0]
+    ),
+    "the layer is the first of style_layers, not content_layer": (
+        values(image, content_layer=style_layers[0])[0]
+    ),
+    "it is the content's own loss: `losses` doesn't use its image": torch.tensor(0.0).double(),
+    "the image's pixels are compared, not its features": (
+        (image - content).abs().sum() / content.square().sum()
+    ),
+    "the divisor is the square of the sum, not the sum of the squares": (
+        difference / at_content[4].sum() ** 2
+    ),
+}
+of_style = {
+    "it is weighted with β: the parts come without weights": 3 * expected[1],
+    "a layer isn't divided by its loss at the start": sum(plain) / 2,
+    "neither the number of layers nor the loss at the start divides": sum(plain),
+    "it isn't divided by the number of layers": 2 * expected[1],
+    "the sum is divided by the sum at the start, not each layer by its own": sum(plain)
+    / sum(first),
+    "only the last layer counts": plain[1] / first[1],
+    "only the first layer counts": plain[0] / first[0],
+    "half of the first layer is all that counts": plain[0] / first[0] / 2,
+    "a layer is divided by its loss for the style image itself, or for no image": (
+        sum(a / b.abs().sum() for a, b in zip(plain, targets, strict=True)) / 2
+    ),
+    "it is the content's own loss, 1: `losses` doesn't use its image": torch.tensor(1.0).double(),
+}
+of_tv = {
+    "it is weighted with γ: the parts come without weights": 5 * expected[2],
+    "it isn't divided by h · w": tv,
+    "it is divided by 3 · h · w, not by h · w": tv / image.numel(),
+    "it is divided by the style's h' · w'": tv / style[0, 0].numel(),
+    "it is the content's, not the image's": probe_tv(content, 1 / 88),
+    "it is divided by its value at the start": tv / probe_tv(content, 1.0),
+    "it is divided by the height only": tv / 8,
+}
+### END EXPECTED
+named = zip(
+    ("L_content", "L_style", "L_tv"), parts, expected, (of_content, of_style, of_tv), strict=True
+)
+for name, part, value, mistakes in named:
+    check_close(part, value, f"{name} of losses(image)", mistakes=mistakes, tolerance=1e-6)
+
+# %% test="make_losses" points=1 aspect="the total"
+content, style, image = noise(23, 1, 3, 8, 11), noise(24, 1, 3, 10, 9), noise(25, 1, 3, 8, 11)
+weights = (2.0, 3.0, 5.0)
+losses = make_losses(content, style, tiny_network(23), 4, [3, 1], weights, PROBES)
+total, _ = called(losses, image)
+value, gradient = total_and_gradient(losses, image)
+### BEGIN EXPECTED
+right = reference.make_losses(content, style, tiny_network(23), 4, [3, 1], weights, PROBES)
+expected, slope = (tensor.detach() for tensor in total_and_gradient(right, image))
+c, s, t = (part.detach() for part in right(image)[1])
+mistakes = {
+    "the weights are left out": c + s + t,
+    "α and β are exchanged": 3 * c + 2 * s + 5 * t,
+    "β and γ are exchanged": 2 * c + 5 * s + 3 * t,
+    "L_tv is missing": 2 * c + 3 * s,
+    "L_style is missing": 2 * c + 5 * t,
+    "L_content is missing": 3 * s + 5 * t,
+    "the weights are squared": 4 * c + 9 * s + 25 * t,
+    "the sum is divided by that of the weights": expected / 10,
+}
+slopes = {
+    f"nothing flows back through {name}, which is detached": total_and_gradient(
+        reference.make_losses(content, style, tiny_network(23), 4, [3, 1], some, PROBES), image
+    )[1]
+    for name, some in [
+        ("L_content", (0.0, 3.0, 5.0)),
+        ("L_style", (2.0, 0.0, 5.0)),
+        ("L_tv", (2.0, 3.0, 0.0)),
+    ]
+}
+### END EXPECTED
+check_close(total, expected, "L_total of losses(image)", mistakes=mistakes, tolerance=1e-6)
+check_close(value, expected, "L_total, asked a second time", tolerance=1e-6)
+assert gradient is not None, (
+    "autograd finds no way back from L_total to the image; is it detached, or a plain number?"
+)
+name = "the gradient of L_total for the image"
+check_close(gradient, slope, name, mistakes=slopes, tolerance=1e-6)
+
+# %% test="make_losses" points=2 aspect="several images, and styles with shares"
+content, style, image = noise(26, 2, 3, 8, 11), noise(27, 3, 3, 9, 10), noise(28, 2, 3, 8, 11)
+test_network, shares = tiny_network(26), (0.2, 0.3, 0.5)
+losses = make_losses(content, style, test_network, 2, [1, 4], (1.0, 1.0, 1.0), PROBES, shares)
+_, parts = called(losses, image)
+### BEGIN EXPECTED
+
+
+def values(content=content, style=style, shares=shares, image=image):
+    """The parts with other styles or shares."""
+    made = reference.make_losses(content, style, test_network, 2, [1, 4], (1, 1, 1), PROBES, shares)
+    return [part.detach() for part in made(image)[1]]
+
+
+expected = values()
+each = [values(content[n : n + 1], image=image[n : n + 1]) for n in range(2)]
+of_style = {
+    "shares are left out: the styles are averaged": values(shares=(1 / 3, 1 / 3, 1 / 3))[1],
+    "shares are left out: the styles are added up": values(shares=(1, 1, 1))[1],
+    "only the first style counts": values(style=style[:1], shares=(1,))[1],
+    "only the first style counts, with its share": values(style=style[:1], shares=(0.2,))[1],
+    "only the last style counts": values(style=style[2:], shares=(1,))[1],
+    "the shares are in the wrong order": values(shares=shares[::-1])[1],
+    "the style images are mixed, and not what the network makes of them": (
+        values(
+            style=torch.einsum("m,mchw->chw", torch.tensor(shares).double(), style)[None],
+            shares=(1,),
+        )[1]
+    ),
+    "only the first image counts": each[0][1],
+    "each image has a loss of its own, and they are added up": each[0][1] + each[1][1],
+    "each image is divided by its own loss at the start": (each[0][1] + each[1][1]) / 2,
+}
+of_content = {
+    "only the first image counts": each[0][0],
+    "each image is divided by its own Σ P², and they are added up": each[0][0] + each[1][0],
+    "each image is divided by its own Σ P², and they are averaged": (each[0][0] + each[1][0]) / 2,
+}
+### END EXPECTED
+named = zip(
+    ("L_content", "L_style", "L_tv"), parts, expected, (of_content, of_style, {}), strict=True
+)
+for name, part, value, mistakes in named:
+    words = f"{name} of losses(image) for two images and three styles"
+    check_close(part, value, words, mistakes=mistakes, tolerance=1e-6)
+
+# %% test="make_losses" points=2 aspect="other networks and layers"
+# Other images, layers, weights and shares are tried here.
+### BEGIN HIDDEN TESTS
+for number, (N, M, size, style_size, content_layer, style_layers) in enumerate(
+    [
+        (1, 1, (9, 12), (9, 12), 1, [1]),
+        (3, 2, (12, 8), (9, 10), 3, [4, 0, 2]),
+        (2, 1, (8, 9), (12, 13), 0, [3, 1]),
+    ]
+):
+    seed = reference.seed + 10 * number
+    content, style = noise(seed, N, 3, *size), noise(seed + 1, M, 3, *style_size)
+    shares = (1.0,) if M == 1 else (0.3, 0.9)
+    weights = (0.5, 2.0, 0.25 * number)
+    arguments = content, style, tiny_network(seed), content_layer, style_layers, weights, PROBES
+    losses, right = (
+        function(*arguments, *[shares][: M - 1])
+        for function in (make_losses, reference.make_losses)
+    )
+    call = f"layers {content_layer} and {style_layers}, {N} images and {M} styles"
+    for step in range(2):  # the same function, asked for another image
+        image = noise(seed + 2 + step, N, 3, *size)
+        total, parts = called(losses, image)
+        expected, expected_parts = right(image)
+        for name, part, value in zip(
+            ("L_content", "L_style", "L_tv", "L_total"),
+            [*parts, total],
+            [*expected_parts, expected],
+            strict=True,
+        ):
+            check_close(part, value.detach(), f"{name} for {call}", tolerance=1e-6)
+    _, gradient = total_and_gradient(losses, image)
+    assert gradient is not None, "autograd finds no way back from L_total to the image."
+    slope = total_and_gradient(right, image)[1]
+    check_close(gradient, slope, f"the gradient of L_total for {call}", tolerance=1e-6)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# With your own four losses, at one scale, from the photograph: what happens to the total, and to
+# its parts, while L-BFGS paints?
+
+# %%
+painter = network[: relus[3] + 1]
+style_layers = [0, *relus[:4]]
+MEASURES = content_loss, gram_matrix, style_loss, tv_loss
+
+content, style = resize(pagoda, (128, 128)), resize(strokes, (128, 128))
+weights = 0.1, 1.0, 0.2
+losses = make_losses(content, style, painter, relus[3], style_layers, weights, MEASURES)
+history, pictures = [], {0: content}
+
+
+def watched(image):
+    """The total, which notes its parts, and the image now and then, on the way."""
+    total, parts = losses(image)
+    history.append([w * float(part.detach()) for w, part in zip(weights, parts, strict=True)])
+    if len(history) in (10, 20, 60):
+        pictures[len(history)] = image.detach().clone()
+    return total
+
+
+minimise(watched, content, 60)
+history = np.array(history)
+figure, axes = plt.subplots(
+    1, 5, figsize=(13, 2.9), layout="constrained", width_ratios=[2.2, 1, 1, 1, 1]
+)
+figure.suptitle("Style falls while content is spent: what the total is made of")
+for part, name, look in zip(
+    history.T, ("0.1 · content", "1 · style", "0.2 · tv"), ("-", "--", ":"), strict=True
+):
+    axes[0].semilogy(range(1, len(history) + 1), part.clip(1e-5), look, linewidth=2, label=name)
+axes[0].semilogy(range(1, len(history) + 1), history.sum(1), color="black", label="total")
+axes[0].set(xlabel="evaluation", ylabel="loss", ylim=(1e-4, 2))
+axes[0].grid(color="0.9")
+axes[0].legend(fontsize=8)
+for ax, (evaluation, picture) in zip(axes[1:], pictures.items(), strict=True):
+    ax.imshow(picture[0].permute(1, 2, 0).clamp(0, 1).cpu())
+    ax.set_title(f"evaluation {evaluation}" if evaluation else "the start")
+    ax.axis("off")
+plt.show()
+start, end = history[0], history[-1]
+for name, weight, before, after in zip(
+    ("content", "style", "tv"), weights, start, end, strict=True
+):
+    print(f"L_{name:8} {before / weight:.3f} at the start, {after / weight:.3f} at the end")
+
+# %% [markdown]
+# At the start the content loss is 0 and the style loss 1, by the way in which you divided them.
+# Then the total falls by trading: a little content is spent, and a lot of style comes in for it.
+# The first few evaluations look for the length of a step, the next ones do most of the work, and the
+# last change the numbers more than the picture. Without the divisors, the sizes of layers and
+# images would decide which of the three curves lies on top, and descent sees little but the top.
+#
+# **A style of your own.** The next cell is yours: give it a picture, of any size and format, and
+# paint the pagoda with it. Without one it takes a scene of the kind that our network grew up with.
+
+# %% fold=false
+from utils.images import load_image
+from utils.scenes import make_scenes
+
+MY_STYLE = None  # the name of an image file of yours, such as "mine.jpg"
+
+if MY_STYLE is None:
+    scene = make_scenes(8, np.random.default_rng(3)).tensors()[0][5:6].to(device)
+    my_style = resize(scene, (128, 128))
+else:
+    my_style = preprocess(load_image(MY_STYLE, 128)).to(device)
+losses = make_losses(content, my_style, painter, relus[3], style_layers, weights, MEASURES)
+my_picture = minimise(lambda image: losses(image)[0], content, 60)
+*_, parts = losses(my_picture)
+contact_sheet(
+    torch.cat([content, my_style, my_picture]),
+    ["content", "your style" if MY_STYLE else "style: a scene", "painted"],
+    columns=3,
+    inches=2.4,
+    heading="A style of your own: content {:.2f}, style {:.2f}".format(*parts),
+)
+
+# %% [markdown]
+# Without a picture of your own: the ring, which you would have called the subject of the scene, is
+# nowhere in the result. Dim ground in purple covers most of the scene, so it is most of what the
+# Gram matrices hold, and most of the pagoda turns into it; what the sky took over is the ring's
+# turquoise. A style is what there is *much* of. The colours came along because the pixels' own Gram
+# matrix is among the layers; section 5 has told the better way.
+#
+# **Coarse to fine.** One trick makes painting faster and better. A network's windows have a
+# fixed size in pixels, so on a small version of the picture they cover more of it. Large strokes
+# are painted there, at little cost; the result is enlarged and becomes the start of the next, finer
+# scale.
+#
+# Your function is handed a function `prepare`, which is `make_losses` with all but its first two
+# arguments filled in. Called with the content and the style *at one scale*, it returns a function
+# `losses`; `losses(image)` is the tuple ($L_{\text{content}}$, $L_{\text{style}}$,
+# $L_{\text{tv}}$).
 #
 # ### Exercise: `style_transfer`
 # ★★★ · 30 minutes
@@ -1216,7 +1664,7 @@ def probe_losses(content, style):
     def losses(image):
         if image.shape != content.shape:
             raise ValueError(
-                f"make_losses was called with content {tuple(content.shape)}, but the image is"
+                f"prepare was called with content {tuple(content.shape)}, but the image is"
                 f" {tuple(image.shape)}: call it anew at every scale, with the image's shape"
             )
         bowls = image - content, image - style.std(), image
@@ -1237,13 +1685,13 @@ def slope_losses(content, style):
 
 
 # %% exercise="style_transfer"
-def style_transfer(content_image, style_image, make_losses, weights, scales, steps):
+def style_transfer(content_image, style_image, prepare, weights, scales, steps):
     """Paint the content of one image in the style of another, coarse to fine.
 
     Args:
         content_image: tensor (1, 3, H, W) in [0, 1]; not modified.
         style_image: tensor (M, 3, H', W') in [0, 1]; not modified.
-        make_losses: function that takes content (1, 3, h, w) and style (M, 3, h', w') at one scale
+        prepare: function that takes content (1, 3, h, w) and style (M, 3, h', w') at one scale
             and returns a function `losses`; losses(image), for an image (1, 3, h, w), is the tuple
             (L_content, L_style, L_tv) of scalar tensors.
         weights: (α, β, γ).
@@ -1262,7 +1710,7 @@ def style_transfer(content_image, style_image, make_losses, weights, scales, ste
             resize(x, [round(scale * side) for side in x.shape[2:]])
             for x in (content_image, style_image)
         )
-        losses = make_losses(content, style)
+        losses = prepare(content, style)
 
         def total(image, losses=losses):
             return sum(w * loss for w, loss in zip(weights, losses(image), strict=True))
@@ -1377,47 +1825,25 @@ assert many < 0.7 * few, "40 steps get hardly further than 8: is `steps` used?"
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# And here is the function that your `style_transfer` is handed. It is made of your functions, and
-# of two decisions. Content is compared at the fourth rectified layer; style at the first four and
-# in the pixels themselves, whose Gram matrix is the palette. And each loss is divided by something
-# of its own size (the content's features squared, the style loss at the start, the number of
-# pixels), so that α, β and γ mean the same for every picture and every scale. We keep β = 1.
+# Now the two of them together, in the colours of the style. Content is compared at the fourth
+# rectified layer; style at the first four and in the pixels themselves, whose Gram matrix is the
+# palette. We keep β = 1.
 
 # %%
-painter = network[: relus[3] + 1]
-style_layers = [0, *relus[:4]]
 
 
-def make_losses(content, style, shares=(1.0,)):
-    """The three losses at one scale; of several styles, each has its share in the Gram matrices."""
-    content_features = extract_features(content, painter)
-    style_features = extract_features(style, painter)
-    share = torch.tensor(shares, dtype=torch.float32, device=device)
-    targets, style_weights = [], []
-    for layer in style_layers:
-        target = torch.einsum("m,mij->ij", share, gram_matrix(style_features[layer]))
-        target = target.expand(len(content), -1, -1)
-        at_start = style_loss(content_features, [layer], [target], [1.0])
-        targets.append(target)
-        style_weights.append(float(1 / at_start / len(style_layers)))
-    content_weight = float(1 / content_features[-1].square().sum())
-    tv_weight = 1 / content[0, 0].numel()
-
-    def losses(image):
-        features = extract_features(image, painter)
-        return (
-            content_loss(content_weight, features[-1], content_features[-1]),
-            style_loss(features, style_layers, targets, style_weights),
-            tv_loss(image, tv_weight),
-        )
-
-    return losses
+def prepare(content, style, shares=(1.0,)):
+    """The three losses at one scale, without weights; of several styles, each has its share."""
+    losses = make_losses(
+        content, style, painter, relus[3], style_layers, (1, 1, 1), MEASURES, shares
+    )
+    return lambda image: losses(image)[1]
 
 
 def paint(content, style, alpha=0.1, beta=1.0, gamma=0.2, scales=(0.5, 1), steps=40):
     """Style transfer of a content that has been given the colours of the style."""
     start = match_colours(content, style).clamp(0, 1)
-    return style_transfer(start, style, make_losses, (alpha, beta, gamma), scales, steps)
+    return style_transfer(start, style, prepare, (alpha, beta, gamma), scales, steps)
 
 
 images, titles = [torch.zeros_like(pagoda) + 1, strokes, glass], ["", "brush strokes", "glass"]
@@ -1442,7 +1868,7 @@ contact_sheet(
 # scales:
 
 # %%
-final_losses = make_losses(match_colours(pagoda, strokes).clamp(0, 1), strokes)
+final_losses = prepare(match_colours(pagoda, strokes).clamp(0, 1), strokes)
 images, titles = [], []
 for scales, steps in [((1,), 60), ((0.5, 1), 30), ((0.25, 0.5, 1), 20)]:
     images.append(paint(pagoda, strokes, scales=scales, steps=steps))
@@ -1473,7 +1899,7 @@ contact_sheet(
 # %%
 content, style = resize(pagoda, (128, 128)), resize(glass, (128, 128))
 start = match_colours(content, style).clamp(0, 1)
-losses = make_losses(start, style)
+losses = prepare(start, style)
 ratios = [0.02, 0.1, 0.3, 1, 3]
 images = [paint(content, style, alpha=ratio, steps=30) for ratio in ratios]
 reached = np.array([[float(loss) for loss in losses(image)[:2]] for image in images])
@@ -1510,7 +1936,7 @@ both = torch.cat([resize(strokes, (128, 128)), resize(glass, (128, 128))])
 palettes = [match_colours(content, style[None]) for style in both]
 for share in (0, 0.25, 0.5, 0.75, 1):
     start = ((1 - share) * palettes[0] + share * palettes[1]).clamp(0, 1)
-    mixture = partial(make_losses, shares=(1 - share, share))
+    mixture = partial(prepare, shares=(1 - share, share))
     images.append(style_transfer(start, both, mixture, (0.1, 1.0, 0.2), (0.5, 1), 30))
     titles.append(f"{share:.0%} glass")
 contact_sheet(
@@ -1561,12 +1987,10 @@ contact_sheet(
 # images.
 
 # %%
-from utils.scenes import make_scenes
-
 scenes, labels = (x.to(device) for x in make_scenes(40, np.random.default_rng(1)).tensors())
 style = resize(glass, (96, 96))
 recoloured = torch.cat([match_colours(scene[None], style) for scene in scenes]).clamp(0, 1)
-stylised = style_transfer(recoloured, style, make_losses, (0.3, 1.0, 0.2), (1,), 25)
+stylised = style_transfer(recoloured, style, prepare, (0.3, 1.0, 0.2), (1,), 25)
 
 stages = {"as they are": scenes, "glass's colours": recoloured, "glass's style": stylised}
 names = ["base", "shape", "robust"]

@@ -4,6 +4,7 @@
 import copy
 import functools
 import hashlib
+import types
 
 import numpy as np
 import torch
@@ -36,7 +37,8 @@ def digest(value):
 
 
 def blank(value, fill):
-    """Of the same shape and type as a result, and on the same graph, but filled."""
+    """Of the same shape and type as a result, and on the same graph, but filled; of a function, one
+    whose results are."""
     if isinstance(value, torch.nn.Module):
         value = copy.deepcopy(value)
         overwrite(value, fill)
@@ -50,6 +52,8 @@ def blank(value, fill):
         return type(value)(blank(part, fill) for part in value)
     if isinstance(value, dict):
         return {key: blank(part, fill) for key, part in value.items()}
+    if isinstance(value, types.FunctionType):
+        return lambda *arguments, **keywords: blank(value(*arguments, **keywords), fill)
     return value
 
 

@@ -136,3 +136,43 @@ def test_minimise_beats_nothing_it_was_given():
     image = lab.minimise(lambda x: (x - 1.5).square().sum(), start, 20)
     torch.testing.assert_close(image, torch.ones_like(image))  # clamped
     assert torch.equal(start, before) and start.grad is None
+
+
+def test_make_losses_measures_the_start_by_itself():
+    """With the lab's losses: the content costs no content and all of the style, and the style of
+    an image costs nothing where the image is the style."""
+    network, layers = lab.tiny_network(3), [4, 1]
+    measures = [
+        getattr(lab, name) for name in ("content_loss", "gram_matrix", "style_loss", "tv_loss")
+    ]
+    content, style = lab.noise(1, 2, 3, 9, 12), lab.noise(2, 1, 3, 9, 12)
+    arguments = network, 1, layers, (2.0, 3.0, 5.0), measures
+    losses = lab.make_losses(content, style, *arguments)
+    total, parts = losses(content)
+    squares = sum(content.diff(dim=dim).square().sum() for dim in (2, 3))
+    assert [float(part.detach()) for part in parts] == pytest.approx([0, 1, float(squares) / 108])
+    assert float(total.detach()) == pytest.approx(3 + 5 * float(squares) / 108)
+    _, (_, nothing, _) = losses(style.expand(2, -1, -1, -1))
+    assert float(nothing.detach()) == pytest.approx(0, abs=1e-12)
+
+
+def test_make_losses_mixes_gram_matrices_by_shares():
+    network = lab.tiny_network(4)
+    measures = lab.content_loss, lab.gram_matrix, lab.style_loss, lab.tv_loss
+    content, image = lab.noise(3, 2, 1, 3, 9, 12)
+    styles = lab.noise(4, 2, 3, 10, 11)
+    losses = lab.make_losses(
+        content, styles, network, 1, [1], (1, 1, 1), measures, (0.25, 0.75)
+    )
+
+    def distance(picture):
+        channels = network[:2](picture)[0].flatten(1)
+        wanted = 0
+        for share, style in zip((0.25, 0.75), styles, strict=True):
+            flat = network[:2](style[None])[0].flatten(1)
+            wanted = wanted + share * torch.einsum("ik,jk->ij", flat, flat) / flat.numel()
+        own = torch.einsum("ik,jk->ij", channels, channels) / channels.numel()
+        return (own - wanted).pow(2).sum()
+
+    _, parts = losses(image)
+    assert float(parts[1].detach()) == pytest.approx(float((distance(image) / distance(content)).detach()))

@@ -711,26 +711,739 @@ def match_colours(image, target):
     return result
 
 
+# %% mistake="make_losses" named="it is divided by Σ |P|, not by Σ P²"
+def make_losses(
+    content, style, network, content_layer, style_layers, weights, measures, shares=(1.0,)
+):
+    content_loss, gram_matrix, style_loss, tv_loss = measures
+    content_features = extract_features(content, network)
+    style_features = extract_features(style, network)
+    P = content_features[content_layer].detach()
+    content_weight = 1 / P.abs().sum()
+    targets, style_weights = [], []
+    for layer in style_layers:
+        grams = gram_matrix(style_features[layer]).detach()
+        target = sum(shares[m] * grams[m] for m in range(len(shares)))
+        target = torch.stack([target] * len(content))
+        start = style_loss(content_features, [layer], [target], [1.0]).detach()
+        targets.append(target)
+        style_weights.append(1 / start / len(style_layers))
+    tv_weight = 1 / (content.shape[2] * content.shape[3])
+
+    def losses(image):
+        features = extract_features(image, network)
+        L_content = content_loss(content_weight, features[content_layer], P)
+        L_style = style_loss(features, style_layers, targets, style_weights)
+        L_tv = tv_loss(image, tv_weight)
+        total = weights[0] * L_content + weights[1] * L_style + weights[2] * L_tv
+        return total, (L_content, L_style, L_tv)
+
+    return losses
+
+
+# %% mistake="make_losses" named="it isn't divided by Σ P²"
+def make_losses(
+    content, style, network, content_layer, style_layers, weights, measures, shares=(1.0,)
+):
+    content_loss, gram_matrix, style_loss, tv_loss = measures
+    content_features = extract_features(content, network)
+    style_features = extract_features(style, network)
+    P = content_features[content_layer].detach()
+    content_weight = 1.0
+    targets, style_weights = [], []
+    for layer in style_layers:
+        grams = gram_matrix(style_features[layer]).detach()
+        target = sum(shares[m] * grams[m] for m in range(len(shares)))
+        target = torch.stack([target] * len(content))
+        start = style_loss(content_features, [layer], [target], [1.0]).detach()
+        targets.append(target)
+        style_weights.append(1 / start / len(style_layers))
+    tv_weight = 1 / (content.shape[2] * content.shape[3])
+
+    def losses(image):
+        features = extract_features(image, network)
+        L_content = content_loss(content_weight, features[content_layer], P)
+        L_style = style_loss(features, style_layers, targets, style_weights)
+        L_tv = tv_loss(image, tv_weight)
+        total = weights[0] * L_content + weights[1] * L_style + weights[2] * L_tv
+        return total, (L_content, L_style, L_tv)
+
+    return losses
+
+
+# %% mistake="make_losses" named="it is divided by the number of values, not by Σ P²"
+def make_losses(
+    content, style, network, content_layer, style_layers, weights, measures, shares=(1.0,)
+):
+    content_loss, gram_matrix, style_loss, tv_loss = measures
+    content_features = extract_features(content, network)
+    style_features = extract_features(style, network)
+    P = content_features[content_layer].detach()
+    content_weight = 1 / P.numel()
+    targets, style_weights = [], []
+    for layer in style_layers:
+        grams = gram_matrix(style_features[layer]).detach()
+        target = sum(shares[m] * grams[m] for m in range(len(shares)))
+        target = torch.stack([target] * len(content))
+        start = style_loss(content_features, [layer], [target], [1.0]).detach()
+        targets.append(target)
+        style_weights.append(1 / start / len(style_layers))
+    tv_weight = 1 / (content.shape[2] * content.shape[3])
+
+    def losses(image):
+        features = extract_features(image, network)
+        L_content = content_loss(content_weight, features[content_layer], P)
+        L_style = style_loss(features, style_layers, targets, style_weights)
+        L_tv = tv_loss(image, tv_weight)
+        total = weights[0] * L_content + weights[1] * L_style + weights[2] * L_tv
+        return total, (L_content, L_style, L_tv)
+
+    return losses
+
+
+# %% mistake="make_losses" named="it is weighted with α"
+def make_losses(
+    content, style, network, content_layer, style_layers, weights, measures, shares=(1.0,)
+):
+    content_loss, gram_matrix, style_loss, tv_loss = measures
+    content_features = extract_features(content, network)
+    style_features = extract_features(style, network)
+    P = content_features[content_layer].detach()
+    content_weight = 1 / (P**2).sum()
+    targets, style_weights = [], []
+    for layer in style_layers:
+        grams = gram_matrix(style_features[layer]).detach()
+        target = sum(shares[m] * grams[m] for m in range(len(shares)))
+        target = torch.stack([target] * len(content))
+        start = style_loss(content_features, [layer], [target], [1.0]).detach()
+        targets.append(target)
+        style_weights.append(1 / start / len(style_layers))
+    tv_weight = 1 / (content.shape[2] * content.shape[3])
+
+    def losses(image):
+        features = extract_features(image, network)
+        L_content = content_loss(content_weight, features[content_layer], P)
+        L_style = style_loss(features, style_layers, targets, style_weights)
+        L_tv = tv_loss(image, tv_weight)
+        L_content, L_style, L_tv = (
+            weight * part for weight, part in zip(weights, (L_content, L_style, L_tv))
+        )
+        total = L_content + L_style + L_tv
+        return total, (L_content, L_style, L_tv)
+
+    return losses
+
+
+# %% mistake="make_losses" named="it isn't divided by the number of layers"
+def make_losses(
+    content, style, network, content_layer, style_layers, weights, measures, shares=(1.0,)
+):
+    content_loss, gram_matrix, style_loss, tv_loss = measures
+    content_features = extract_features(content, network)
+    style_features = extract_features(style, network)
+    P = content_features[content_layer].detach()
+    content_weight = 1 / (P**2).sum()
+    targets, style_weights = [], []
+    for layer in style_layers:
+        grams = gram_matrix(style_features[layer]).detach()
+        target = sum(shares[m] * grams[m] for m in range(len(shares)))
+        target = torch.stack([target] * len(content))
+        start = style_loss(content_features, [layer], [target], [1.0]).detach()
+        targets.append(target)
+        style_weights.append(1 / start)
+    tv_weight = 1 / (content.shape[2] * content.shape[3])
+
+    def losses(image):
+        features = extract_features(image, network)
+        L_content = content_loss(content_weight, features[content_layer], P)
+        L_style = style_loss(features, style_layers, targets, style_weights)
+        L_tv = tv_loss(image, tv_weight)
+        total = weights[0] * L_content + weights[1] * L_style + weights[2] * L_tv
+        return total, (L_content, L_style, L_tv)
+
+    return losses
+
+
+# %% mistake="make_losses" named="a layer isn't divided by its loss at the start"
+def make_losses(
+    content, style, network, content_layer, style_layers, weights, measures, shares=(1.0,)
+):
+    content_loss, gram_matrix, style_loss, tv_loss = measures
+    content_features = extract_features(content, network)
+    style_features = extract_features(style, network)
+    P = content_features[content_layer].detach()
+    content_weight = 1 / (P**2).sum()
+    targets, style_weights = [], []
+    for layer in style_layers:
+        grams = gram_matrix(style_features[layer]).detach()
+        target = sum(shares[m] * grams[m] for m in range(len(shares)))
+        target = torch.stack([target] * len(content))
+        start = style_loss(content_features, [layer], [target], [1.0]).detach()
+        targets.append(target)
+        style_weights.append(1 / len(style_layers))
+    tv_weight = 1 / (content.shape[2] * content.shape[3])
+
+    def losses(image):
+        features = extract_features(image, network)
+        L_content = content_loss(content_weight, features[content_layer], P)
+        L_style = style_loss(features, style_layers, targets, style_weights)
+        L_tv = tv_loss(image, tv_weight)
+        total = weights[0] * L_content + weights[1] * L_style + weights[2] * L_tv
+        return total, (L_content, L_style, L_tv)
+
+    return losses
+
+
+# %% mistake="make_losses" named="where they are the content's, its loss at the start is 0"
+def make_losses(
+    content, style, network, content_layer, style_layers, weights, measures, shares=(1.0,)
+):
+    content_loss, gram_matrix, style_loss, tv_loss = measures
+    content_features = extract_features(content, network)
+    style_features = extract_features(style, network)
+    P = content_features[content_layer].detach()
+    content_weight = 1 / (P**2).sum()
+    targets, style_weights = [], []
+    for layer in style_layers:
+        grams = gram_matrix(content_features[layer]).detach()
+        target = sum(shares[m] * grams[m] for m in range(len(shares)))
+        target = torch.stack([target] * len(content))
+        start = style_loss(content_features, [layer], [target], [1.0]).detach()
+        targets.append(target)
+        style_weights.append(1 / start / len(style_layers))
+    tv_weight = 1 / (content.shape[2] * content.shape[3])
+
+    def losses(image):
+        features = extract_features(image, network)
+        L_content = content_loss(content_weight, features[content_layer], P)
+        L_style = style_loss(features, style_layers, targets, style_weights)
+        L_tv = tv_loss(image, tv_weight)
+        total = weights[0] * L_content + weights[1] * L_style + weights[2] * L_tv
+        return total, (L_content, L_style, L_tv)
+
+    return losses
+
+
+# %% mistake="make_losses" named="it isn't divided by h · w"
+def make_losses(
+    content, style, network, content_layer, style_layers, weights, measures, shares=(1.0,)
+):
+    content_loss, gram_matrix, style_loss, tv_loss = measures
+    content_features = extract_features(content, network)
+    style_features = extract_features(style, network)
+    P = content_features[content_layer].detach()
+    content_weight = 1 / (P**2).sum()
+    targets, style_weights = [], []
+    for layer in style_layers:
+        grams = gram_matrix(style_features[layer]).detach()
+        target = sum(shares[m] * grams[m] for m in range(len(shares)))
+        target = torch.stack([target] * len(content))
+        start = style_loss(content_features, [layer], [target], [1.0]).detach()
+        targets.append(target)
+        style_weights.append(1 / start / len(style_layers))
+    tv_weight = 1.0
+
+    def losses(image):
+        features = extract_features(image, network)
+        L_content = content_loss(content_weight, features[content_layer], P)
+        L_style = style_loss(features, style_layers, targets, style_weights)
+        L_tv = tv_loss(image, tv_weight)
+        total = weights[0] * L_content + weights[1] * L_style + weights[2] * L_tv
+        return total, (L_content, L_style, L_tv)
+
+    return losses
+
+
+# %% mistake="make_losses" named="it is divided by 3 · h · w"
+def make_losses(
+    content, style, network, content_layer, style_layers, weights, measures, shares=(1.0,)
+):
+    content_loss, gram_matrix, style_loss, tv_loss = measures
+    content_features = extract_features(content, network)
+    style_features = extract_features(style, network)
+    P = content_features[content_layer].detach()
+    content_weight = 1 / (P**2).sum()
+    targets, style_weights = [], []
+    for layer in style_layers:
+        grams = gram_matrix(style_features[layer]).detach()
+        target = sum(shares[m] * grams[m] for m in range(len(shares)))
+        target = torch.stack([target] * len(content))
+        start = style_loss(content_features, [layer], [target], [1.0]).detach()
+        targets.append(target)
+        style_weights.append(1 / start / len(style_layers))
+    tv_weight = 1 / content[0].numel()
+
+    def losses(image):
+        features = extract_features(image, network)
+        L_content = content_loss(content_weight, features[content_layer], P)
+        L_style = style_loss(features, style_layers, targets, style_weights)
+        L_tv = tv_loss(image, tv_weight)
+        total = weights[0] * L_content + weights[1] * L_style + weights[2] * L_tv
+        return total, (L_content, L_style, L_tv)
+
+    return losses
+
+
+# %% mistake="make_losses" named="`losses` doesn't use its image"
+def make_losses(
+    content, style, network, content_layer, style_layers, weights, measures, shares=(1.0,)
+):
+    content_loss, gram_matrix, style_loss, tv_loss = measures
+    content_features = extract_features(content, network)
+    style_features = extract_features(style, network)
+    P = content_features[content_layer].detach()
+    content_weight = 1 / (P**2).sum()
+    targets, style_weights = [], []
+    for layer in style_layers:
+        grams = gram_matrix(style_features[layer]).detach()
+        target = sum(shares[m] * grams[m] for m in range(len(shares)))
+        target = torch.stack([target] * len(content))
+        start = style_loss(content_features, [layer], [target], [1.0]).detach()
+        targets.append(target)
+        style_weights.append(1 / start / len(style_layers))
+    tv_weight = 1 / (content.shape[2] * content.shape[3])
+
+    def losses(image):
+        features = extract_features(content, network)
+        L_content = content_loss(content_weight, features[content_layer], P)
+        L_style = style_loss(features, style_layers, targets, style_weights)
+        L_tv = tv_loss(image, tv_weight)
+        total = weights[0] * L_content + weights[1] * L_style + weights[2] * L_tv
+        return total, (L_content, L_style, L_tv)
+
+    return losses
+
+
+# %% mistake="make_losses" named="the weights are left out"
+def make_losses(
+    content, style, network, content_layer, style_layers, weights, measures, shares=(1.0,)
+):
+    content_loss, gram_matrix, style_loss, tv_loss = measures
+    content_features = extract_features(content, network)
+    style_features = extract_features(style, network)
+    P = content_features[content_layer].detach()
+    content_weight = 1 / (P**2).sum()
+    targets, style_weights = [], []
+    for layer in style_layers:
+        grams = gram_matrix(style_features[layer]).detach()
+        target = sum(shares[m] * grams[m] for m in range(len(shares)))
+        target = torch.stack([target] * len(content))
+        start = style_loss(content_features, [layer], [target], [1.0]).detach()
+        targets.append(target)
+        style_weights.append(1 / start / len(style_layers))
+    tv_weight = 1 / (content.shape[2] * content.shape[3])
+
+    def losses(image):
+        features = extract_features(image, network)
+        L_content = content_loss(content_weight, features[content_layer], P)
+        L_style = style_loss(features, style_layers, targets, style_weights)
+        L_tv = tv_loss(image, tv_weight)
+        total = L_content + L_style + L_tv
+        return total, (L_content, L_style, L_tv)
+
+    return losses
+
+
+# %% mistake="make_losses" named="L_tv is missing"
+def make_losses(
+    content, style, network, content_layer, style_layers, weights, measures, shares=(1.0,)
+):
+    content_loss, gram_matrix, style_loss, tv_loss = measures
+    content_features = extract_features(content, network)
+    style_features = extract_features(style, network)
+    P = content_features[content_layer].detach()
+    content_weight = 1 / (P**2).sum()
+    targets, style_weights = [], []
+    for layer in style_layers:
+        grams = gram_matrix(style_features[layer]).detach()
+        target = sum(shares[m] * grams[m] for m in range(len(shares)))
+        target = torch.stack([target] * len(content))
+        start = style_loss(content_features, [layer], [target], [1.0]).detach()
+        targets.append(target)
+        style_weights.append(1 / start / len(style_layers))
+    tv_weight = 1 / (content.shape[2] * content.shape[3])
+
+    def losses(image):
+        features = extract_features(image, network)
+        L_content = content_loss(content_weight, features[content_layer], P)
+        L_style = style_loss(features, style_layers, targets, style_weights)
+        L_tv = tv_loss(image, tv_weight)
+        total = weights[0] * L_content + weights[1] * L_style
+        return total, (L_content, L_style, L_tv)
+
+    return losses
+
+
+# %% mistake="make_losses" named="nothing flows back through L_content"
+def make_losses(
+    content, style, network, content_layer, style_layers, weights, measures, shares=(1.0,)
+):
+    content_loss, gram_matrix, style_loss, tv_loss = measures
+    content_features = extract_features(content, network)
+    style_features = extract_features(style, network)
+    P = content_features[content_layer].detach()
+    content_weight = 1 / (P**2).sum()
+    targets, style_weights = [], []
+    for layer in style_layers:
+        grams = gram_matrix(style_features[layer]).detach()
+        target = sum(shares[m] * grams[m] for m in range(len(shares)))
+        target = torch.stack([target] * len(content))
+        start = style_loss(content_features, [layer], [target], [1.0]).detach()
+        targets.append(target)
+        style_weights.append(1 / start / len(style_layers))
+    tv_weight = 1 / (content.shape[2] * content.shape[3])
+
+    def losses(image):
+        features = extract_features(image, network)
+        L_content = content_loss(content_weight, features[content_layer], P)
+        L_style = style_loss(features, style_layers, targets, style_weights)
+        L_tv = tv_loss(image, tv_weight)
+        L_content = L_content.detach()
+        total = weights[0] * L_content + weights[1] * L_style + weights[2] * L_tv
+        return total, (L_content, L_style, L_tv)
+
+    return losses
+
+
+# %% mistake="make_losses" named="autograd finds no way back"
+def make_losses(
+    content, style, network, content_layer, style_layers, weights, measures, shares=(1.0,)
+):
+    content_loss, gram_matrix, style_loss, tv_loss = measures
+    content_features = extract_features(content, network)
+    style_features = extract_features(style, network)
+    P = content_features[content_layer].detach()
+    content_weight = 1 / (P**2).sum()
+    targets, style_weights = [], []
+    for layer in style_layers:
+        grams = gram_matrix(style_features[layer]).detach()
+        target = sum(shares[m] * grams[m] for m in range(len(shares)))
+        target = torch.stack([target] * len(content))
+        start = style_loss(content_features, [layer], [target], [1.0]).detach()
+        targets.append(target)
+        style_weights.append(1 / start / len(style_layers))
+    tv_weight = 1 / (content.shape[2] * content.shape[3])
+
+    def losses(image):
+        features = extract_features(image, network)
+        L_content = content_loss(content_weight, features[content_layer], P)
+        L_style = style_loss(features, style_layers, targets, style_weights)
+        L_tv = tv_loss(image, tv_weight)
+        total = weights[0] * L_content + weights[1] * L_style + weights[2] * L_tv
+        return total.item(), (L_content, L_style, L_tv)
+
+    return losses
+
+
+# %% mistake="make_losses" named="only the first style counts"
+def make_losses(
+    content, style, network, content_layer, style_layers, weights, measures, shares=(1.0,)
+):
+    content_loss, gram_matrix, style_loss, tv_loss = measures
+    content_features = extract_features(content, network)
+    style_features = extract_features(style, network)
+    P = content_features[content_layer].detach()
+    content_weight = 1 / (P**2).sum()
+    targets, style_weights = [], []
+    for layer in style_layers:
+        grams = gram_matrix(style_features[layer]).detach()
+        target = grams[0]
+        target = torch.stack([target] * len(content))
+        start = style_loss(content_features, [layer], [target], [1.0]).detach()
+        targets.append(target)
+        style_weights.append(1 / start / len(style_layers))
+    tv_weight = 1 / (content.shape[2] * content.shape[3])
+
+    def losses(image):
+        features = extract_features(image, network)
+        L_content = content_loss(content_weight, features[content_layer], P)
+        L_style = style_loss(features, style_layers, targets, style_weights)
+        L_tv = tv_loss(image, tv_weight)
+        total = weights[0] * L_content + weights[1] * L_style + weights[2] * L_tv
+        return total, (L_content, L_style, L_tv)
+
+    return losses
+
+
+# %% mistake="make_losses" named="the styles are averaged"
+def make_losses(
+    content, style, network, content_layer, style_layers, weights, measures, shares=(1.0,)
+):
+    content_loss, gram_matrix, style_loss, tv_loss = measures
+    content_features = extract_features(content, network)
+    style_features = extract_features(style, network)
+    P = content_features[content_layer].detach()
+    content_weight = 1 / (P**2).sum()
+    targets, style_weights = [], []
+    for layer in style_layers:
+        grams = gram_matrix(style_features[layer]).detach()
+        target = grams.mean(0)
+        target = torch.stack([target] * len(content))
+        start = style_loss(content_features, [layer], [target], [1.0]).detach()
+        targets.append(target)
+        style_weights.append(1 / start / len(style_layers))
+    tv_weight = 1 / (content.shape[2] * content.shape[3])
+
+    def losses(image):
+        features = extract_features(image, network)
+        L_content = content_loss(content_weight, features[content_layer], P)
+        L_style = style_loss(features, style_layers, targets, style_weights)
+        L_tv = tv_loss(image, tv_weight)
+        total = weights[0] * L_content + weights[1] * L_style + weights[2] * L_tv
+        return total, (L_content, L_style, L_tv)
+
+    return losses
+
+
+# %% mistake="make_losses" named="the styles are added up"
+def make_losses(
+    content, style, network, content_layer, style_layers, weights, measures, shares=(1.0,)
+):
+    content_loss, gram_matrix, style_loss, tv_loss = measures
+    content_features = extract_features(content, network)
+    style_features = extract_features(style, network)
+    P = content_features[content_layer].detach()
+    content_weight = 1 / (P**2).sum()
+    targets, style_weights = [], []
+    for layer in style_layers:
+        grams = gram_matrix(style_features[layer]).detach()
+        target = grams.sum(0)
+        target = torch.stack([target] * len(content))
+        start = style_loss(content_features, [layer], [target], [1.0]).detach()
+        targets.append(target)
+        style_weights.append(1 / start / len(style_layers))
+    tv_weight = 1 / (content.shape[2] * content.shape[3])
+
+    def losses(image):
+        features = extract_features(image, network)
+        L_content = content_loss(content_weight, features[content_layer], P)
+        L_style = style_loss(features, style_layers, targets, style_weights)
+        L_tv = tv_loss(image, tv_weight)
+        total = weights[0] * L_content + weights[1] * L_style + weights[2] * L_tv
+        return total, (L_content, L_style, L_tv)
+
+    return losses
+
+
+# %% mistake="make_losses" named="expected the tuple (L_total, parts)"
+def make_losses(
+    content, style, network, content_layer, style_layers, weights, measures, shares=(1.0,)
+):
+    content_loss, gram_matrix, style_loss, tv_loss = measures
+    content_features = extract_features(content, network)
+    style_features = extract_features(style, network)
+    P = content_features[content_layer].detach()
+    content_weight = 1 / (P**2).sum()
+    targets, style_weights = [], []
+    for layer in style_layers:
+        grams = gram_matrix(style_features[layer]).detach()
+        target = sum(shares[m] * grams[m] for m in range(len(shares)))
+        target = torch.stack([target] * len(content))
+        start = style_loss(content_features, [layer], [target], [1.0]).detach()
+        targets.append(target)
+        style_weights.append(1 / start / len(style_layers))
+    tv_weight = 1 / (content.shape[2] * content.shape[3])
+
+    def losses(image):
+        features = extract_features(image, network)
+        L_content = content_loss(content_weight, features[content_layer], P)
+        L_style = style_loss(features, style_layers, targets, style_weights)
+        L_tv = tv_loss(image, tv_weight)
+        total = weights[0] * L_content + weights[1] * L_style + weights[2] * L_tv
+        return total, L_content, L_style, L_tv
+
+    return losses
+
+
+# %% mistake="make_losses" named="return it uncalled"
+def make_losses(
+    content, style, network, content_layer, style_layers, weights, measures, shares=(1.0,)
+):
+    content_loss, gram_matrix, style_loss, tv_loss = measures
+    content_features = extract_features(content, network)
+    style_features = extract_features(style, network)
+    P = content_features[content_layer].detach()
+    content_weight = 1 / (P**2).sum()
+    targets, style_weights = [], []
+    for layer in style_layers:
+        grams = gram_matrix(style_features[layer]).detach()
+        target = sum(shares[m] * grams[m] for m in range(len(shares)))
+        target = torch.stack([target] * len(content))
+        start = style_loss(content_features, [layer], [target], [1.0]).detach()
+        targets.append(target)
+        style_weights.append(1 / start / len(style_layers))
+    tv_weight = 1 / (content.shape[2] * content.shape[3])
+
+    def losses(image):
+        features = extract_features(image, network)
+        L_content = content_loss(content_weight, features[content_layer], P)
+        L_style = style_loss(features, style_layers, targets, style_weights)
+        L_tv = tv_loss(image, tv_weight)
+        total = weights[0] * L_content + weights[1] * L_style + weights[2] * L_tv
+        return total, (L_content, L_style, L_tv)
+
+    return losses(content)
+
+
+# %% mistake="make_losses" named="is a `return` missing?"
+def make_losses(
+    content, style, network, content_layer, style_layers, weights, measures, shares=(1.0,)
+):
+    content_loss, gram_matrix, style_loss, tv_loss = measures
+    content_features = extract_features(content, network)
+    style_features = extract_features(style, network)
+    P = content_features[content_layer].detach()
+    content_weight = 1 / (P**2).sum()
+    targets, style_weights = [], []
+    for layer in style_layers:
+        grams = gram_matrix(style_features[layer]).detach()
+        target = sum(shares[m] * grams[m] for m in range(len(shares)))
+        target = torch.stack([target] * len(content))
+        start = style_loss(content_features, [layer], [target], [1.0]).detach()
+        targets.append(target)
+        style_weights.append(1 / start / len(style_layers))
+    tv_weight = 1 / (content.shape[2] * content.shape[3])
+
+    def losses(image):
+        features = extract_features(image, network)
+        L_content = content_loss(content_weight, features[content_layer], P)
+        L_style = style_loss(features, style_layers, targets, style_weights)
+        L_tv = tv_loss(image, tv_weight)
+        total = weights[0] * L_content + weights[1] * L_style + weights[2] * L_tv
+        return total, (L_content, L_style, L_tv)
+
+
+# %% correct="make_losses"
+def make_losses(
+    content, style, network, content_layer, style_layers, weights, measures, shares=(1.0,)
+):
+    content_loss, gram_matrix, style_loss, tv_loss = measures
+    content_features = extract_features(content, network)
+    style_features = extract_features(style, network)
+    P = content_features[content_layer].detach()
+    content_weight = 1 / (P**2).sum()
+    targets, style_weights = [], []
+    for layer in style_layers:
+        grams = gram_matrix(style_features[layer]).detach()
+        target = sum(shares[m] * grams[m] for m in range(len(shares)))
+        target = torch.stack([target] * len(content))
+        start = style_loss(content_features, [layer], [target], [1.0]).detach()
+        targets.append(target)
+        style_weights.append(1 / start / len(style_layers))
+    tv_weight = 1 / (content.shape[2] * content.shape[3])
+
+    def losses(image):
+        features = extract_features(image, network)
+        L_content = content_loss(content_weight, features[content_layer], P)
+        L_style = style_loss(features, style_layers, targets, style_weights)
+        L_tv = tv_loss(image, tv_weight)
+        total = weights[0] * L_content + weights[1] * L_style + weights[2] * L_tv
+        return total, (L_content, L_style, L_tv)
+
+    return losses
+
+
+# %% correct="make_losses"
+class Losses:
+    def __init__(
+        self, content, style, network, content_layer, style_layers, weights, measures, shares
+    ):
+        self.network, self.at, self.layers, self.weights = (
+            network,
+            content_layer,
+            style_layers,
+            weights,
+        )
+        self.content_loss, self.statistic, self.style_loss, self.tv_loss = measures
+        self.wanted = [x.detach() for x in extract_features(content, network)]
+        painted = extract_features(style, network)
+        self.targets = [
+            torch.tensordot(
+                torch.as_tensor(shares, dtype=content.dtype),
+                self.statistic(painted[layer]).detach(),
+                dims=1,
+            )[None].repeat_interleave(len(content), 0)
+            for layer in style_layers
+        ]
+        self.style_weights = [
+            1 / (len(style_layers) * float(self.style_loss(self.wanted, [layer], [target], [1.0])))
+            for layer, target in zip(style_layers, self.targets)
+        ]
+
+    def __call__(self, image):
+        now = extract_features(image, self.network)
+        wanted = self.wanted[self.at]
+        parts = (
+            self.content_loss(1.0, now[self.at], wanted) / wanted.square().sum(),
+            self.style_loss(now, self.layers, self.targets, self.style_weights),
+            self.tv_loss(image, 1.0) / image.shape[-1] / image.shape[-2],
+        )
+        total = 0
+        for weight, part in zip(self.weights, parts):
+            total = total + weight * part
+        return total, parts
+
+
+def make_losses(
+    content, style, network, content_layer, style_layers, weights, measures, shares=(1.0,)
+):
+    return Losses(
+        content, style, network, content_layer, style_layers, weights, measures, shares
+    ).__call__
+
+
+# %% correct="make_losses"
+def make_losses(
+    content, style, network, content_layer, style_layers, weights, measures, shares=(1.0,)
+):
+    # All of it anew in each call, and the layers one by one.
+    measure, statistic, style_measure, tv_measure = measures
+    N, _, height, width = content.shape
+    alpha, beta, gamma = weights
+
+    def one_layer(features, layer):
+        with torch.no_grad():
+            statistics = statistic(extract_features(style, network)[layer])
+            target = torch.zeros_like(statistics[:1])
+            for share, each in zip(shares, statistics):
+                target += share * each
+            target = torch.cat([target for _ in range(N)])
+            start = style_measure(extract_features(content, network), [layer], [target], [1.0])
+        return style_measure(features, [layer], [target], [1.0]) / start
+
+    def losses(image):
+        features = extract_features(image, network)
+        original = extract_features(content, network)[content_layer].detach()
+        of_content = measure(1 / original.pow(2).sum().item(), features[content_layer], original)
+        of_style = torch.stack([one_layer(features, layer) for layer in style_layers]).mean()
+        of_tv = tv_measure(image, 1 / (height * width))
+        print(float(of_content), float(of_style))
+        total = alpha * of_content + beta * of_style + gamma * of_tv
+        return [total, [of_content, of_style, of_tv]]
+
+    return losses
+
+
 # %% mistake="style_transfer" named="weights are left out"
-def style_transfer(content_image, style_image, make_losses, weights, scales, steps):
+def style_transfer(content_image, style_image, prepare, weights, scales, steps):
     image = None
     for scale in scales:
         content = resize(content_image, [round(scale * s) for s in content_image.shape[2:]])
         style = resize(style_image, [round(scale * s) for s in style_image.shape[2:]])
-        losses = make_losses(content, style)
+        losses = prepare(content, style)
         image = content if image is None else resize(image, content.shape[2:])
         image = minimise(lambda x: sum(losses(x)), image, steps)
     return image
 
 
 # %% mistake="style_transfer" named="α and β are swapped"
-def style_transfer(content_image, style_image, make_losses, weights, scales, steps):
+def style_transfer(content_image, style_image, prepare, weights, scales, steps):
     beta, alpha, gamma = weights
     image = None
     for scale in scales:
         content = resize(content_image, [round(scale * s) for s in content_image.shape[2:]])
         style = resize(style_image, [round(scale * s) for s in style_image.shape[2:]])
-        losses = make_losses(content, style)
+        losses = prepare(content, style)
         image = content if image is None else resize(image, content.shape[2:])
 
         def total(x):
@@ -742,12 +1455,12 @@ def style_transfer(content_image, style_image, make_losses, weights, scales, ste
 
 
 # %% mistake="style_transfer" named="the total variation is missing"
-def style_transfer(content_image, style_image, make_losses, weights, scales, steps):
+def style_transfer(content_image, style_image, prepare, weights, scales, steps):
     image = None
     for scale in scales:
         content = resize(content_image, [round(scale * s) for s in content_image.shape[2:]])
         style = resize(style_image, [round(scale * s) for s in style_image.shape[2:]])
-        losses = make_losses(content, style)
+        losses = prepare(content, style)
         image = content if image is None else resize(image, content.shape[2:])
         image = minimise(
             lambda x: weights[0] * losses(x)[0] + weights[1] * losses(x)[1], image, steps
@@ -756,18 +1469,18 @@ def style_transfer(content_image, style_image, make_losses, weights, scales, ste
 
 
 # %% mistake="style_transfer" named="does each scale start from what the one before has given"
-def style_transfer(content_image, style_image, make_losses, weights, scales, steps):
+def style_transfer(content_image, style_image, prepare, weights, scales, steps):
     for scale in scales:
         content = resize(content_image, [round(scale * s) for s in content_image.shape[2:]])
         style = resize(style_image, [round(scale * s) for s in style_image.shape[2:]])
-        losses = make_losses(content, style)
+        losses = prepare(content, style)
         image = minimise(lambda x: sum(w * l for w, l in zip(weights, losses(x))), content, steps)
     return image
 
 
 # %% mistake="style_transfer" named="call it anew at every scale"
-def style_transfer(content_image, style_image, make_losses, weights, scales, steps):
-    losses = make_losses(content_image, style_image)
+def style_transfer(content_image, style_image, prepare, weights, scales, steps):
+    losses = prepare(content_image, style_image)
     image = content_image
     for scale in scales:
         image = resize(image, [round(scale * s) for s in content_image.shape[2:]])
@@ -776,84 +1489,84 @@ def style_transfer(content_image, style_image, make_losses, weights, scales, ste
 
 
 # %% mistake="style_transfer" named="the style is left at its full size"
-def style_transfer(content_image, style_image, make_losses, weights, scales, steps):
+def style_transfer(content_image, style_image, prepare, weights, scales, steps):
     image = None
     for scale in scales:
         content = resize(content_image, [round(scale * s) for s in content_image.shape[2:]])
-        losses = make_losses(content, style_image)
+        losses = prepare(content, style_image)
         image = content if image is None else resize(image, content.shape[2:])
         image = minimise(lambda x: sum(w * l for w, l in zip(weights, losses(x))), image, steps)
     return image
 
 
 # %% mistake="style_transfer" named="the style is resized to the content's shape"
-def style_transfer(content_image, style_image, make_losses, weights, scales, steps):
+def style_transfer(content_image, style_image, prepare, weights, scales, steps):
     image = None
     for scale in scales:
         shape = [round(scale * s) for s in content_image.shape[2:]]
         content, style = resize(content_image, shape), resize(style_image, shape)
-        losses = make_losses(content, style)
+        losses = prepare(content, style)
         image = content if image is None else resize(image, shape)
         image = minimise(lambda x: sum(w * l for w, l in zip(weights, losses(x))), image, steps)
     return image
 
 
 # %% mistake="style_transfer" named="it starts from the style"
-def style_transfer(content_image, style_image, make_losses, weights, scales, steps):
+def style_transfer(content_image, style_image, prepare, weights, scales, steps):
     image = None
     for scale in scales:
         content = resize(content_image, [round(scale * s) for s in content_image.shape[2:]])
         style = resize(style_image, [round(scale * s) for s in style_image.shape[2:]])
-        losses = make_losses(content, style)
+        losses = prepare(content, style)
         image = resize(style if image is None else image, content.shape[2:])
         image = minimise(lambda x: sum(w * l for w, l in zip(weights, losses(x))), image, steps)
     return image
 
 
 # %% mistake="style_transfer" named="content comes back"
-def style_transfer(content_image, style_image, make_losses, weights, scales, steps):
+def style_transfer(content_image, style_image, prepare, weights, scales, steps):
     for scale in scales:
         content = resize(content_image, [round(scale * s) for s in content_image.shape[2:]])
         style = resize(style_image, [round(scale * s) for s in style_image.shape[2:]])
-        losses = make_losses(content, style)
+        losses = prepare(content, style)
         image = content
         minimise(lambda x: sum(w * l for w, l in zip(weights, losses(x))), image, steps)
     return image
 
 
 # %% mistake="style_transfer" named="the image of the last scale is wanted"
-def style_transfer(content_image, style_image, make_losses, weights, scales, steps):
+def style_transfer(content_image, style_image, prepare, weights, scales, steps):
     image = None
     for scale in scales:
         content = resize(content_image, [round(scale * s) for s in content_image.shape[2:]])
         style = resize(style_image, [round(scale * s) for s in style_image.shape[2:]])
-        losses = make_losses(content, style)
+        losses = prepare(content, style)
         image = content if image is None else resize(image, content.shape[2:])
         image = minimise(lambda x: sum(w * l for w, l in zip(weights, losses(x))), image, steps)
         return image
 
 
 # %% mistake="style_transfer" named="is `steps` used"
-def style_transfer(content_image, style_image, make_losses, weights, scales, steps):
+def style_transfer(content_image, style_image, prepare, weights, scales, steps):
     image = None
     for scale in scales:
         content = resize(content_image, [round(scale * s) for s in content_image.shape[2:]])
         style = resize(style_image, [round(scale * s) for s in style_image.shape[2:]])
-        losses = make_losses(content, style)
+        losses = prepare(content, style)
         image = content if image is None else resize(image, content.shape[2:])
         image = minimise(lambda x: sum(w * l for w, l in zip(weights, losses(x))), image, 8)
     return image
 
 
 # %% correct="style_transfer"
-def style_transfer(content_image, style_image, make_losses, weights, scales, steps):
+def style_transfer(content_image, style_image, prepare, weights, scales, steps):
     alpha, beta, gamma = weights
     image = content_image.clone()
     for scale in scales:
         height, width = (round(scale * side) for side in content_image.shape[2:])
         content = resize(content_image, (height, width))
         H, W = style_image.shape[-2:]
-        losses = make_losses(content, resize(style_image, (round(scale * H), round(scale * W))))
+        losses = prepare(content, resize(style_image, (round(scale * H), round(scale * W))))
         image = content if scale == scales[0] else resize(image, (height, width))
 
         def total_loss(current):
@@ -865,7 +1578,7 @@ def style_transfer(content_image, style_image, make_losses, weights, scales, ste
 
 
 # %% correct="style_transfer"
-def style_transfer(content_image, style_image, make_losses, weights, scales, steps):
+def style_transfer(content_image, style_image, prepare, weights, scales, steps):
     def scaled(picture, scale):
         return resize(picture, [round(scale * side) for side in picture.shape[2:]])
 
@@ -873,7 +1586,7 @@ def style_transfer(content_image, style_image, make_losses, weights, scales, ste
         if not scales:
             return start
         content = scaled(content_image, scales[0])
-        losses = make_losses(content, scaled(style_image, scales[0]))
+        losses = prepare(content, scaled(style_image, scales[0]))
         start = content if start is None else resize(start, content.shape[-2:])
         total = lambda x: torch.stack([w * part for w, part in zip(weights, losses(x))]).sum()
         return paint(minimise(total, start, steps), scales[1:])
@@ -939,3 +1652,12 @@ def style_transfer(content_image, style_image, make_losses, weights, scales, ste
 # %% equivalent="style_transfer" reason="a product has no order"
 # - return sum(w * loss for w, loss in zip(weights, losses(image), strict=True))
 # + return sum(w * loss for w, loss in zip(losses(image), weights, strict=True))
+
+
+# %% equivalent="make_losses" reason="a product has no order"
+# - target = sum(share * one for share, one in zip(shares, each, strict=True))
+# + target = sum(share * one for share, one in zip(each, shares, strict=True))
+
+# %% equivalent="make_losses" reason="all images have as many pixels"
+# - tv_weight = 1 / content[0, 0].numel()
+# + tv_weight = 1 / content[-1, 0].numel()
