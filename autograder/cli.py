@@ -729,7 +729,7 @@ def gradescope(
         building.build(the_lab, path, hidden, seed, torch_index)
     except (LabError, FileNotFoundError, building.NotInstalled, SeedError) as error:
         raise fail(str(error)) from None
-    console.print(f"autograder for Gradescope: {path}")
+    console.print(f"to upload to Gradescope, as the lab's autograder: {path}")
 
 
 @app.command()

@@ -159,7 +159,7 @@ def test_report_on_a_course_and_on_a_folder(run, grader: Grader, tmp_path) -> No
 def test_gradescope(run, tmp_path) -> None:
     code, said = run("gradescope", "01", "--course", tmp_path)
     path = tmp_path / "gradescope" / "01_mini.zip"
-    assert (code, said) == (0, f"autograder for Gradescope: {path}")
+    assert (code, said) == (0, f"to upload to Gradescope, as the lab's autograder: {path}")
     with zipfile.ZipFile(path) as archive:
         settings = json.loads(archive.read("gradescope.json"))
     assert settings == {

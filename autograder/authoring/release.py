@@ -1,9 +1,11 @@
 """From a lab's text file to nbgrader's source notebook, and to the student's notebook."""
 
 import ast
+import contextlib
 import json
 import os
 import re
+import sqlite3
 import sys
 import tempfile
 from datetime import datetime
@@ -38,6 +40,7 @@ METADATA = {
     "demo": None,
 }
 CODE_STUB = "raise NotImplementedError  # your code here"
+SECONDS_TO_WAIT = 60  # for others who write into the gradebook
 MOST_NAMES = 5  # in the title of a folded cell
 TEXT_STUB = "*Your answer here.*"
 
@@ -216,9 +219,10 @@ def generate(lab: Lab, course: Path) -> Released:
     nbgrader copies it to release/ and, when it grades, beside each submission.
 
     Raises:
-        LabError: nbgrader refused the lab, a region can't be recorded, or the result still holds a
-            part of a solution.
+        LabError: nbgrader refused the lab, a region can't be recorded, the result still holds a
+            part of a solution, or another program keeps the gradebook locked.
     """
+    wait_for(course / "gradebook.db")
     source = course / "source" / lab.name / f"{lab.name}.ipynb"
     source.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(source_notebook(lab), source)
@@ -254,6 +258,24 @@ def generate(lab: Lab, course: Path) -> Released:
         released.unlink()
         raise LabError("\n".join(leaks))
     return Released(nbformat.writes(notebook) + "\n", values)
+
+
+def wait_for(gradebook: Path) -> None:
+    """Waits until nobody else writes into a gradebook, if there is one; nbgrader waits 5 s only.
+
+    Raises:
+        LabError: that takes too long.
+    """
+    if not gradebook.is_file():
+        return
+    try:
+        with contextlib.closing(sqlite3.connect(gradebook, SECONDS_TO_WAIT)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+    except sqlite3.Error as error:
+        raise LabError(
+            f"{gradebook} can't be written ({error}): close what else has it open, then run the"
+            " same command again"
+        ) from error
 
 
 def solution_leaks(lab: Lab, notebook: nbformat.NotebookNode) -> list[str]:

@@ -477,7 +477,13 @@ class Book:
                         f"the download calls them {called!r}: a team? Its others got nothing"
                     )
             if listed and student not in in_roster:
-                said.append("not in the roster: left the course, or the roster is an old one")
+                alike = sum(roster.key(called) in roster.name_keys(one.name) for one in listed)
+                said.append(
+                    f"not in the roster, or one of its {alike} of that name: the list that the"
+                    " place of hand-in exports can tell"
+                    if alike
+                    else "not in the roster: left the course, or the roster is an old one"
+                )
             rows.append(Row(student, self._came(student, record), "; ".join(said)))
         for person in sorted(listed, key=lambda person: person.student):
             if person.student not in counting:

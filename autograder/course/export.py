@@ -98,7 +98,10 @@ def marks(labs: Iterable[str], course: Path) -> list[Mark]:
                 elif submission is None:
                     state = state or "missing"
                 elif any(grade.needs_manual_grade for grade in given):
-                    state = state or "waits for a mark given by hand, in nbgrader's formgrader"
+                    state = state or (
+                        "waits for a mark given by hand, with `autograder questions` or in"
+                        " nbgrader's formgrader"
+                    )
                 elif late[student].late_but_unknown and cost:
                     state = state or late[student].sentence
                 found.append(

@@ -324,7 +324,8 @@ def test_canvas_numbers_stand_in_its_zip_too(course: Path, notebook: bytes, tmp_
     anonymous = downloads.canvas_zip(tmp_path / "a.zip", students, anonymous=True)
     gather(course, anonymous, people=people)
     path = downloads.canvas_zip(tmp_path / "canvas.zip", students)
-    gather(course, path)
+    rows = gather(course, path)
+    assert "not in the roster, or one of its 2 of that name" in rows["liwei-12002"].done
     numbers = {person.student: person.lms_user_id for person in roster.known_people(course)}
     for student in students:  # Which of the two Wei Lis has which number, nobody can tell.
         assert numbers[student.login] == ("" if student.first == "Wei" else str(student.user_id))

@@ -237,7 +237,9 @@ def test_canvas_takes_what_we_write_and_nothing_else_changes(course, tmp_path, s
 def test_marks_that_are_not_final_are_written_only_on_request(course: Path, tmp_path) -> None:
     path = gradebook_file(tmp_path / "canvas.csv")
     plan, _ = exported(course, path)
-    waits = "waits for a mark given by hand, in nbgrader's formgrader"
+    waits = (
+        "waits for a mark given by hand, with `autograder questions` or in nbgrader's formgrader"
+    )
     assert waits in [line.why for line in plan.lines if not line.then]
     plan, content = exported(course, path, provisional=True)
     assert canvas().upload(content)[0][13, 45] == "10"

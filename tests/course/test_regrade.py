@@ -8,7 +8,8 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from conftest import MINI, Grader
+from conftest import Grader
+from courses import mend, own_lab
 from nbgrader.api import Gradebook
 from typer.testing import CliRunner
 
@@ -111,9 +112,8 @@ def test_page_escapes_what_students_wrote(mini: Lab) -> None:
 def course(grader: Grader, tmp_path: Path, monkeypatch) -> tuple[Lab, Path]:
     """A lab of its own and a course in which it is graded: ada right, bob and eve not, cy refused,
     and ada's written answer marked by hand."""
-    root = tmp_path / "project"
-    shutil.copytree(grader.lab.root, root, ignore=shutil.ignore_patterns("course"))
-    lab, course = read_lab(root / "solutions" / "01_mini.py"), root / "course"
+    lab = own_lab(grader.lab, tmp_path / "project")
+    course = lab.root / "course"
     release(lab, course)
     own = Grader(lab, tmp_path)
     notebooks = {
@@ -145,14 +145,6 @@ def run(*arguments: object) -> tuple[int, str]:
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result.exit_code, " ".join(result.output.split())
-
-
-def mend(lab: Lab, course: Path) -> None:
-    """41 is right as well, and worth 3; `score` may no longer answer in float32."""
-    changed = MINI.replace('test="answer" points=1', 'test="answer" points=3')
-    changed = changed.replace("assert answer == 42", "assert answer in (41, 42)")
-    lab.solution_path.write_text(changed)
-    release(read_lab(lab.solution_path), course)
 
 
 def scores(course: Path) -> dict[str, float]:
