@@ -12,6 +12,7 @@
 # | 3. The layer | `conv_forward_naive`, its gradients in three parts and in one loop | 115 |
 # | 4. The layer as a matrix product | `im2col`, `col2im`, and the two products | 80 |
 # | 5. Max pooling | its forward and its backward pass | 45 |
+# | 6. A network that learns digits (optional) | `three_layer_loss` | 40 |
 #
 # These are two or three sittings: sections 1 and 2, section 3, and the rest. Every exercise is a
 # function to finish. The cells beneath it are its tests, one for each thing that can go wrong. Each
@@ -2422,8 +2423,468 @@ plt.show()
 # as windows don't overlap, which is why a test must let them. (The numbers are whole only to be
 # legible. With equal maxima, the gradient would have to choose.)
 #
+# ## 6. A network that learns digits
+#
+# You have all the layers of a small convolutional network. Put them together and let it learn
+# something real, without a line of anybody else's network code:
+#
+# $$x \;\to\; \text{convolution } (w_1, b_1) \;\to\; \mathrm{ReLU} \;\to\; \text{pooling} \;\to\;
+#   \text{flatten} \;\to\; \text{scores } s = h\, W_2 + b_2 \;\to\; L$$
+#
+# Two parts are new, and short. $\mathrm{ReLU}(z) = \max(z, 0)$ passes the gradient where $z > 0$.
+# And the **softmax loss** compares an image's scores with its class $y_n$:
+#
+# $$p_{nc} = \frac{e^{s_{nc}}}{\sum_j e^{s_{nj}}}, \qquad
+#   L = -\frac1N \sum_n \log p_{n y_n}, \qquad
+#   \frac{\partial L}{\partial s_{nc}} = \frac{1}{N} \left(p_{nc} - [c = y_n]\right)$$
+#
+# The gradient says what training does: push down each class by the probability that it got, and
+# push up the right one. From there it goes back through the layers in reverse order, each with what
+# its forward pass has kept.
+#
+# ### Exercise: `three_layer_loss`
+# ★★★ · 40 minutes · optional
+#
+# The convolution and the pooling come in as arguments, each as a pair of functions. When the
+# network learns digits these are yours; the tests hand in simpler ones, so that a slip in an
+# earlier exercise costs nothing here.
+#
+# <details><summary>Hint 1: large scores</summary>
+#
+# $e^{1000}$ is infinite. Subtract from each image's scores their maximum: $p$ stays the same, and
+# no exponential is above 1. Then $\log p = s - \log \sum e^s$ needs no division.
+#
+# </details>
+# <details><summary>Hint 2: the linear layer</summary>
+#
+# For $s = h W_2 + b_2$: $dW_2 = h^\mathsf{T}\, ds$, $db_2$ is the sum of $ds$ over the batch, and
+# $dh = ds\, W_2^\mathsf{T}$, which then gets the pooled maps' shape.
+#
+# </details>
+
+
+# %% exercise="three_layer_loss" without="torch"
+def three_layer_loss(x, y, params, conv, pool):
+    """The loss of a small convolutional network, and its gradient for all parameters.
+
+        convolution → ReLU → pooling → flatten → linear layer → softmax loss
+
+    Write the ReLU, the linear layer and the loss yourself: calling PyTorch costs a point.
+
+    Args:
+        x: images, float64 array (N, C, H, W).
+        y: their classes, int64 array (N,), from 0.
+        params: dictionary of float64 arrays: "w1" and "b1", which the convolution takes; "w2",
+            (D, K), where D is the number of values that an image has after pooling, read in NumPy's
+            order, and K the number of classes; and "b2", (K,).
+        conv: the pair (forward, backward). out, cache = forward(x, w1, b1), out being
+            (N, F, H', W'); dx, dw, db = backward(dout, cache).
+        pool: the pair (forward, backward). out, cache = forward(x), out being (N, F, h, w);
+            dx = backward(dout, cache).
+
+    Returns:
+        loss: float, the mean over the images of −log p of their class, finite also where scores are
+            as large as 1000.
+        grads: dictionary with the keys of params: ∂loss/∂ of each, of its shape.
+    """
+    ### BEGIN SOLUTION
+    (conv_forward, conv_backward), (pool_forward, pool_backward) = conv, pool
+    maps, conv_cache = conv_forward(x, params["w1"], params["b1"])
+    pooled, pool_cache = pool_forward(np.maximum(maps, 0))
+    N = len(x)
+    flat = pooled.reshape(N, -1)
+    scores = flat @ params["w2"] + params["b2"]
+
+    scores -= scores.max(axis=1, keepdims=True)
+    log_p = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
+    loss = -log_p[np.arange(N), y].mean()
+
+    dscores = np.exp(log_p)
+    dscores[np.arange(N), y] -= 1
+    dscores /= N
+    dflat = dscores @ params["w2"].T
+    dmaps = pool_backward(dflat.reshape(pooled.shape), pool_cache) * (maps > 0)
+    _, dw1, db1 = conv_backward(dmaps, conv_cache)
+    return loss, {"w1": dw1, "b1": db1, "w2": flat.T @ dscores, "b2": dscores.sum(axis=0)}
+    ### END SOLUTION
+
+
+# %% [markdown]
+# The layers of the tests: a "convolution" that only sums the channels and weighs them, and a
+# "pooling" that keeps every second pixel.
+
+
+# %% given=true
+def probe_conv_forward(x, w, b):
+    """F maps from the sum of all channels, each with a weight and a bias: w and b are (F,)."""
+    total = x.sum(axis=1, keepdims=True)
+    return w[:, None, None] * total + b[:, None, None], (total, w)
+
+
+def probe_conv_backward(dout, cache):
+    """The tuple (dx, dw, db) of probe_conv_forward; dx for the sum of the channels."""
+    total, w = cache
+    dx = (dout * w[:, None, None]).sum(axis=1, keepdims=True)
+    return dx, (dout * total).sum(axis=(0, 2, 3)), dout.sum(axis=(0, 2, 3))
+
+
+def probe_pool_forward(x):
+    """Every second pixel of every second row, and the shape before."""
+    return x[:, :, ::2, ::2].copy(), x.shape
+
+
+def probe_pool_backward(dout, shape):
+    """The gradient of probe_pool_forward: zero where a pixel was left out."""
+    dx = np.zeros(shape)
+    dx[:, :, ::2, ::2] = dout
+    return dx
+
+
+PROBE_CONV = (probe_conv_forward, probe_conv_backward)
+PROBE_POOL = (probe_pool_forward, probe_pool_backward)
+
+
+def random_network(seed, N, C, H, W, F, K, scale=1.0):
+    """Images, classes and parameters to test with; scores of about this size."""
+    rng = np.random.default_rng(seed)
+    D = F * -(-H // 2) * -(-W // 2)
+    params = {
+        "w1": rng.standard_normal(F),
+        "b1": rng.standard_normal(F),
+        "w2": scale * rng.standard_normal((D, K)) / np.sqrt(D),
+        "b2": scale * rng.standard_normal(K),
+    }
+    return rng.standard_normal((N, C, H, W)), rng.integers(K, size=N), params
+
+
+def call_loss(function, network):
+    """The loss and the dictionary of gradients that a function gives for a random network."""
+    result = function(*network, PROBE_CONV, PROBE_POOL)
+    return check_tuple(result, ("loss", "grads"), "three_layer_loss(x, y, params, conv, pool)")
+
+
+def check_gradients(grads, expected, names, mistakes=None, tolerance=None):
+    """Fail unless these gradients are right."""
+    assert isinstance(grads, dict), "grads has to be a dictionary with the keys of params."
+    for name in names:
+        assert name in grads, f"grads has no {name!r}; its keys are those of params."
+        check_close(
+            grads[name],
+            expected[name],
+            f"grads[{name!r}]",
+            mistakes={text: values[name] for text, values in (mistakes or {}).items()},
+            tolerance=tolerance,
+        )
+
+
+# %% test="three_layer_loss" points=2 aspect="the loss"
+network = x, y, params = random_network(51, 3, 2, 4, 6, 5, 4)
+loss, _ = call_loss(three_layer_loss, network)
+### BEGIN EXPECTED
+expected, _ = reference.three_layer_loss(x, y, params, PROBE_CONV, PROBE_POOL)
+maps = probe_conv_forward(x, params["w1"], params["b1"])[0]
+
+
+def scores_of(maps, order=(0, 1, 2, 3)):
+    """The scores that come of these maps before pooling."""
+    pooled = probe_pool_forward(maps)[0].transpose(order)
+    return pooled.reshape(3, -1) @ params["w2"] + params["b2"]
+
+
+def losses_of(scores):
+    """Each image's loss."""
+    shifted = scores - scores.max(axis=1, keepdims=True)
+    return np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(3), y]
+
+
+scores = scores_of(np.maximum(maps, 0))
+each = losses_of(scores)
+p = np.exp(-each)
+mistakes = {
+    "the images' losses are added up: the mean is asked for": each.sum(),
+    "only the first image counts": each[0],
+    "only the last image counts": each[-1],
+    "the ReLU is missing": losses_of(scores_of(maps)).mean(),
+    "b2 is missing": losses_of(scores - params["b2"]).mean(),
+    "the values are flattened in another order than NumPy's: reshape(N, -1)": (
+        losses_of(scores_of(np.maximum(maps, 0), (0, 2, 3, 1))).mean()
+    ),
+    "the absolute value stands where the ReLU belongs": losses_of(scores_of(np.abs(maps))).mean(),
+    "the minus sign is missing": -expected,
+    "it is the mean probability, without the logarithm": p.mean(),
+    "it is minus the mean probability, without the logarithm": -p.mean(),
+    "the logarithm is taken of the mean probability: take the mean of the logarithms": (
+        -np.log(p.mean())
+    ),
+    "the scores themselves are taken, without the softmax": -scores[np.arange(3), y].mean(),
+    "the softmax runs over the images, not over the classes": (
+        (np.log(np.exp(scores).sum(axis=0))[y] - scores[np.arange(3), y]).mean()
+    ),
+    "the logarithm is to the base of 2": expected / np.log(2),
+    "y is ignored: the predicted class is taken": (
+        np.log(np.exp(scores - scores.max(axis=1, keepdims=True)).sum(axis=1)).mean()
+    ),
+    "the scores go through a ReLU as well": losses_of(np.maximum(scores, 0)).mean(),
+}
+### END EXPECTED
+name = "the loss of three_layer_loss(x, y, params, conv, pool)"
+check_close(loss, expected, name, mistakes=mistakes)
+
+# %% test="three_layer_loss" points=2 aspect="the gradients of the linear layer"
+network = x, y, params = random_network(52, 3, 2, 4, 6, 5, 4)
+_, grads = call_loss(three_layer_loss, network)
+### BEGIN EXPECTED
+_, expected = reference.three_layer_loss(x, y, params, PROBE_CONV, PROBE_POOL)
+maps = probe_conv_forward(x, params["w1"], params["b1"])[0]
+rectified = np.maximum(maps, 0)
+
+
+def upwards(dscores, maps=rectified):
+    """The linear layer's gradients for these upstream values."""
+    flat = probe_pool_forward(maps)[0].reshape(3, -1)
+    return {"w2": flat.T @ dscores, "b2": dscores.sum(axis=0)}
+
+
+scores = probe_pool_forward(rectified)[0].reshape(3, -1) @ params["w2"] + params["b2"]
+p = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+right = np.eye(4)[y]
+mistakes = {
+    "it isn't divided by N": upwards(p - right),
+    "it is divided by N twice": upwards((p - right) / 9),
+    "the sign is wrong": upwards((right - p) / 3),
+    "the 1 of the right class isn't subtracted": upwards(p / 3),
+    "only the right class gets a gradient": upwards((p - 1) * right / 3),
+    "only −1/N for the right class comes back, and nothing for the others": upwards(-right / 3),
+    "the scores take the place of the probabilities": upwards((scores - right) / 3),
+    "what comes before the ReLU is multiplied, not what comes after it": (
+        upwards((p - right) / 3, maps)
+    ),
+}
+### END EXPECTED
+check_gradients(grads, expected, ("w2", "b2"), mistakes)
+
+# %% test="three_layer_loss" points=2 aspect="the gradients of the convolution"
+network = x, y, params = random_network(53, 3, 2, 4, 6, 5, 4)
+_, grads = call_loss(three_layer_loss, network)
+### BEGIN EXPECTED
+_, expected = reference.three_layer_loss(x, y, params, PROBE_CONV, PROBE_POOL)
+maps, cache = probe_conv_forward(x, params["w1"], params["b1"])
+pooled, shape = probe_pool_forward(np.maximum(maps, 0))
+scores = pooled.reshape(3, -1) @ params["w2"] + params["b2"]
+dscores = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True) - np.eye(4)[y]
+
+
+def down(dmaps):
+    """The convolution's gradients for these upstream values."""
+    return dict(zip(("w1", "b1"), probe_conv_backward(dmaps, cache)[1:], strict=True))
+
+
+dflat = dscores @ params["w2"].T / 3
+spread = probe_pool_backward(dflat.reshape(pooled.shape), shape)
+scrambled = dflat.reshape(3, 2, 3, 5).transpose(0, 3, 1, 2)
+mistakes = {
+    "the gradient passes the ReLU everywhere: only where its input is positive": down(spread),
+    "the ReLU lets the negative half pass": down(spread * (maps < 0)),
+    "the gradient itself is rectified, as if it went forward": down(np.maximum(spread, 0)),
+    "the gradient is multiplied by the ReLU's output": down(spread * np.maximum(maps, 0)),
+    "it isn't divided by N": {key: 3 * expected[key] for key in ("w1", "b1")},
+    "the 1 of the right class isn't subtracted": down(
+        probe_pool_backward(
+            ((dscores + np.eye(4)[y]) @ params["w2"].T / 3).reshape(pooled.shape), shape
+        )
+        * (maps > 0)
+    ),
+    "the values are given back in another order than they were flattened in": (
+        down(probe_pool_backward(scrambled, shape) * (maps > 0))
+    ),
+    "the sign is wrong": {key: -expected[key] for key in ("w1", "b1")},
+}
+### END EXPECTED
+check_gradients(grads, expected, ("w1", "b1"), mistakes)
+
+# %% test="three_layer_loss" points=1 aspect="large scores"
+network = random_network(54, 3, 2, 4, 6, 5, 4, scale=1000.0)
+loss, grads = call_loss(three_layer_loss, network)
+### BEGIN EXPECTED
+expected, gradients = reference.three_layer_loss(*network, PROBE_CONV, PROBE_POOL)
+### END EXPECTED
+assert np.isfinite(loss), (
+    f"the loss for scores of about 1000 is {loss}: exponentials overflow. Subtract each image's"
+    " largest score first, and take the logarithm of the sum, not of a probability that is 0."
+)
+check_close(loss, expected, "the loss for scores of about 1000")
+check_gradients(grads, gradients, ("w1", "b1", "w2", "b2"))
+
+# %% test="three_layer_loss" points=2 aspect="other networks"
+# Other shapes and numbers are tried here.
+### BEGIN HIDDEN TESTS
+for number, shape in enumerate([(1, 1, 2, 3, 2, 2), (5, 3, 5, 4, 1, 6), (4, 1, 6, 6, 3, 3)]):
+    network = random_network(reference.seed + number, *shape)
+    loss, grads = call_loss(three_layer_loss, network)
+    expected, gradients = reference.three_layer_loss(*network, PROBE_CONV, PROBE_POOL)
+    check_close(loss, expected, f"the loss for N, C, H, W, F, K = {shape}")
+    check_gradients(grads, gradients, tuple(gradients))
+    assert set(grads) == set(gradients), "grads has keys that params hasn't."
+### END HIDDEN TESTS
+
+# %% test="three_layer_loss" points=1 aspect="written by hand"
+network = random_network(55, 2, 1, 4, 4, 3, 5)
+loss, grads = call_loss(three_layer_loss, network)
+### BEGIN EXPECTED
+expected, gradients = reference.three_layer_loss(*network, PROBE_CONV, PROBE_POOL)
+### END EXPECTED
+check_close(loss, expected, "the loss of three_layer_loss(x, y, params, conv, pool)")
+check_gradients(grads, gradients, tuple(gradients))
+check_without(three_layer_loss)
+
+# %% [markdown]
+# Now with *your* convolution, as matrix products, and *your* pooling. Scikit-learn's digits are
+# 1,797 handwritten numbers of 8 × 8 pixels. Every fourth is held back; the network never learns
+# from those. Before it learns anything, your gradient is checked once more, end to end.
+
+
+# %% fold=false
+def conv_forward_digits(x, w, b):
+    """Your layer by im2col, with stride 1 and a padding that keeps the size."""
+    pad = w.shape[2] // 2
+    columns = im2col(x, *w.shape[2:], 1, pad)
+    out = conv_forward_matmul(columns, w, b).reshape(len(x), len(w), *x.shape[2:])
+    return out, (columns, x.shape, w, pad)
+
+
+def conv_backward_digits(dout, cache):
+    """Its gradients, by two matrix products and col2im."""
+    columns, x_shape, w, pad = cache
+    dout = dout.reshape(*dout.shape[:2], -1)
+    dcolumns, dw, db = conv_backward_matmul(dout, columns, w)
+    return col2im(dcolumns, x_shape, *w.shape[2:], 1, pad), dw, db
+
+
+def pool_forward_digits(x):
+    return max_pool_forward_naive(x, {"pool_height": 2, "pool_width": 2, "stride": 2})
+
+
+DIGITS_CONV = (conv_forward_digits, conv_backward_digits)
+DIGITS_POOL = (pool_forward_digits, max_pool_backward_naive)
+
+
+def new_parameters(rng, filters=8):
+    """A network for 8 × 8 digits: weights of the deviation √(2 / inputs), biases zero."""
+    values = filters * 4 * 4
+    return {
+        "w1": rng.standard_normal((filters, 1, 3, 3)) * np.sqrt(2 / 9),
+        "b1": np.zeros(filters),
+        "w2": rng.standard_normal((values, 10)) * np.sqrt(2 / values),
+        "b2": np.zeros(10),
+    }
+
+
+# %%
+from sklearn.datasets import load_digits
+from tqdm.auto import tqdm
+
+digits = load_digits()
+pictures, classes = digits.images[:, None] / 16 - 0.3, digits.target
+held_out = np.arange(len(pictures)) % 4 == 0
+train_x, train_y = pictures[~held_out], classes[~held_out]
+test_x, test_y = pictures[held_out], classes[held_out]
+
+rng = np.random.default_rng(0)
+params = new_parameters(rng)
+few = train_x[:5] + 0.01 * rng.standard_normal((5, 1, 8, 8)), train_y[:5]  # no two equal maxima
+_, grads = three_layer_loss(*few, params, DIGITS_CONV, DIGITS_POOL)
+for name, value in params.items():
+
+    def loss_for(value, name=name):
+        return three_layer_loss(*few, params | {name: value}, DIGITS_CONV, DIGITS_POOL)[0]
+
+    numerical = eval_numerical_gradient_array(loss_for, value, 1.0) if value.size < 100 else None
+    if numerical is not None:
+        print(f"{name}: rel_error {rel_error(grads[name], numerical):.0e}")
+
+
+# %%
+def predict(x, params):
+    """The class with the highest score, for each image."""
+    maps, _ = conv_forward_digits(x, params["w1"], params["b1"])
+    pooled, _ = pool_forward_digits(np.maximum(maps, 0))
+    return (pooled.reshape(len(x), -1) @ params["w2"] + params["b2"]).argmax(axis=1)
+
+
+EPOCHS, BATCH, RATE, MOMENTUM = 5, 32, 0.1, 0.9
+velocity = {name: np.zeros(value.shape) for name, value in params.items()}
+first_w1, losses, accuracies = params["w1"].copy(), [], [np.mean(predict(test_x, params) == test_y)]
+STEPS = len(train_x) // BATCH  # each time through the training digits
+with threadpool_limits(1), tqdm(total=EPOCHS * STEPS, unit="step") as bar:
+    for _ in range(EPOCHS):
+        for chosen in rng.permutation(len(train_x))[: STEPS * BATCH].reshape(STEPS, BATCH):
+            loss, grads = three_layer_loss(
+                train_x[chosen], train_y[chosen], params, DIGITS_CONV, DIGITS_POOL
+            )
+            for name in params:
+                velocity[name] = MOMENTUM * velocity[name] - RATE * grads[name]
+                params[name] = params[name] + velocity[name]
+            losses.append(loss)
+            bar.update()
+        accuracies.append(np.mean(predict(test_x, params) == test_y))
+        bar.set_postfix(loss=f"{np.mean(losses[-20:]):.2f}", accuracy=f"{accuracies[-1]:.1%}")
+
+# %%
+answers = predict(test_x, params)
+wrong = np.flatnonzero(answers != test_y)
+figure, axes = plt.subplot_mosaic(
+    [["loss"] * 4 + ["accuracy"] * 4, [f"w{n}" for n in range(8)], [f"d{n}" for n in range(8)]],
+    figsize=(11, 6.6),
+    layout="constrained",
+    height_ratios=[2.2, 1, 1],
+)
+figure.suptitle(
+    f"Your layers read digits: {accuracies[-1]:.1%} of {len(test_y)} that they never saw"
+)
+axes["loss"].semilogy(losses, color="0.8", label="each step")
+axes["loss"].semilogy(
+    np.arange(9, len(losses)),
+    np.convolve(losses, np.ones(10) / 10, "valid"),
+    color="#0072B2",
+    label="mean of ten",
+)
+axes["loss"].set(xlabel="step", ylabel="loss on the batch")
+axes["loss"].legend(frameon=False)
+axes["accuracy"].plot(range(EPOCHS + 1), accuracies, "o-", color="#D55E00")
+axes["accuracy"].axhline(0.1, color="0.6", linestyle=":")
+axes["accuracy"].text(EPOCHS, 0.12, "guessing", ha="right", color="0.4")
+axes["accuracy"].set(
+    xlabel="times through the training digits", ylabel="right, held-out", ylim=(0, 1)
+)
+limit = np.abs(params["w1"]).max()
+for n, ax in ((n, axes[f"w{n}"]) for n in range(8)):
+    kernels = ax.imshow(params["w1"][n, 0], cmap="RdBu_r", vmin=-limit, vmax=limit)
+    ax.set_title(f"kernel {n}", fontsize=9)
+figure.colorbar(kernels, ax=[axes[f"w{n}"] for n in range(8)], shrink=0.9)
+for n, ax in ((n, axes[f"d{n}"]) for n in range(8)):
+    if n < len(wrong):
+        ax.imshow(test_x[wrong[n], 0], cmap="gray_r")
+        ax.set_title(f"{test_y[wrong[n]]}, read as {answers[wrong[n]]}", fontsize=9)
+for name, ax in axes.items():
+    if name[0] in "wd":
+        ax.axis("off")
+plt.show()
+moved = np.linalg.norm(params["w1"] - first_w1) / np.linalg.norm(first_w1)
+print(f"{len(wrong)} of {len(test_y)} held-out digits are read wrongly;", end=" ")
+print(f"the kernels have moved by {moved:.0%} of their length")
+
+# %% [markdown]
+# Every number in this figure went through your functions, forward and back. Held-out digits tell
+# what the training loss can't: that the network reads digits, and hasn't learned these pictures by
+# heart. (They come from the same writers, though; a stranger's digits would be harder.) Some of the
+# last row you might have read wrongly, too. Don't look for strokes of digits in the kernels: nine
+# weights hold an edge or a corner at most, and it is the linear layer that puts these together, each
+# at its place. Networks that have more layers of convolution than this one build larger parts from
+# small ones, wherever they are.
+#
 # ## What you have now
 #
-# A layer that runs forwards, backwards and fast, and three ways of not having to believe anybody:
+# A layer that runs forwards, backwards and fast, a network made of it that reads, and three ways of
+# not having to believe anybody:
 # a derivation, a gradient check, and somebody else's implementation. The question in section 1 has
 # a second part that you can answer now.

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import scipy.signal
 import torch
+import torch.nn.functional as F
 
 from autograder.authoring.reference import load_reference
 from utils.checks import eval_numerical_gradient_array, rel_error
@@ -172,3 +173,34 @@ def test_gradients_against_central_differences():
     assert rel_error(dx, eval_numerical_gradient_array(forward, x, dout)) <= 1e-7
     assert rel_error(dw, eval_numerical_gradient_array(lambda w: forward(w=w), w, dout)) <= 1e-7
     assert rel_error(db, eval_numerical_gradient_array(lambda b: forward(b=b), b, dout)) <= 1e-7
+
+
+def test_three_layer_loss_against_torch():
+    """With the lab's own layers, strides, padding and all, against autograd."""
+    rng = np.random.default_rng(3)
+    x, y = rng.standard_normal((4, 2, 6, 8)), np.array([1, 0, 2, 2])
+    params = {
+        "w1": rng.standard_normal((5, 2, 3, 3)),
+        "b1": rng.standard_normal(5),
+        "w2": rng.standard_normal((5 * 3 * 4, 3)),
+        "b2": rng.standard_normal(3),
+    }
+    conv_param, pool_param = {"stride": 1, "pad": 1}, dict(pool_height=2, pool_width=2, stride=2)
+    conv = (
+        lambda x, w, b: reference.conv_forward_naive(x, w, b, conv_param),
+        reference.conv_backward_naive,
+    )
+    pool = (
+        lambda x: reference.max_pool_forward_naive(x, pool_param),
+        reference.max_pool_backward_naive,
+    )
+    loss, grads = reference.three_layer_loss(x, y, params, conv, pool)
+    variables = {name: torch.tensor(value, requires_grad=True) for name, value in params.items()}
+    maps = F.conv2d(torch.tensor(x), variables["w1"], variables["b1"], padding=1)
+    flat = F.max_pool2d(maps.relu(), 2).flatten(1)
+    scores = flat @ variables["w2"] + variables["b2"]
+    expected = F.cross_entropy(scores, torch.tensor(y))
+    assert loss == pytest.approx(expected.item(), rel=1e-12)
+    gradients = torch.autograd.grad(expected, list(variables.values()))
+    for name, gradient in zip(params, gradients, strict=True):
+        assert_agrees(grads[name], gradient.numpy())

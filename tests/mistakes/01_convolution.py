@@ -2059,3 +2059,536 @@ def max_pool_backward_naive(dout, cache):
 # %% equivalent="max_pool_forward_naive" reason="sizes divide evenly, says the stub"
 # - out = np.zeros((N, C, (H - height) // stride + 1, (W - width) // stride + 1))
 # + out = np.zeros((N, C, (H - height) // stride + 1, -(-(W - width) // (stride)) + 1))
+
+
+# %% mistake="three_layer_loss" named="losses are added up: the mean is asked for"
+def three_layer_loss(x, y, params, conv, pool):
+    N = x.shape[0]
+    a, conv_cache = conv[0](x, params["w1"], params["b1"])
+    h = np.maximum(0, a)
+    p, pool_cache = pool[0](h)
+    flat = p.reshape(N, -1)
+    scores = flat.dot(params["w2"]) + params["b2"]
+    shifted = scores - scores.max(axis=1, keepdims=True)
+    exps = np.exp(shifted)
+    sums = exps.sum(axis=1, keepdims=True)
+    probs = exps / sums
+    loss = np.sum(np.log(sums[:, 0]) - shifted[np.arange(N), y])
+    dscores = probs.copy()
+    dscores[np.arange(N), y] -= 1
+    dscores /= N
+    grads = {"w2": flat.T.dot(dscores), "b2": dscores.sum(axis=0)}
+    dp = dscores.dot(params["w2"].T).reshape(p.shape)
+    dh = pool[1](dp, pool_cache)
+    da = dh * (a > 0)
+    dx, grads["w1"], grads["b1"] = conv[1](da, conv_cache)
+    return loss, grads
+
+
+# %% mistake="three_layer_loss" named="the ReLU is missing"
+def three_layer_loss(x, y, params, conv, pool):
+    N = x.shape[0]
+    a, conv_cache = conv[0](x, params["w1"], params["b1"])
+    h = a
+    p, pool_cache = pool[0](h)
+    flat = p.reshape(N, -1)
+    scores = flat.dot(params["w2"]) + params["b2"]
+    shifted = scores - scores.max(axis=1, keepdims=True)
+    exps = np.exp(shifted)
+    sums = exps.sum(axis=1, keepdims=True)
+    probs = exps / sums
+    loss = np.sum(np.log(sums[:, 0]) - shifted[np.arange(N), y]) / N
+    dscores = probs.copy()
+    dscores[np.arange(N), y] -= 1
+    dscores /= N
+    grads = {"w2": flat.T.dot(dscores), "b2": dscores.sum(axis=0)}
+    dp = dscores.dot(params["w2"].T).reshape(p.shape)
+    dh = pool[1](dp, pool_cache)
+    da = dh
+    dx, grads["w1"], grads["b1"] = conv[1](da, conv_cache)
+    return loss, grads
+
+
+# %% mistake="three_layer_loss" named="b2 is missing"
+def three_layer_loss(x, y, params, conv, pool):
+    N = x.shape[0]
+    a, conv_cache = conv[0](x, params["w1"], params["b1"])
+    h = np.maximum(0, a)
+    p, pool_cache = pool[0](h)
+    flat = p.reshape(N, -1)
+    scores = flat.dot(params["w2"])
+    shifted = scores - scores.max(axis=1, keepdims=True)
+    exps = np.exp(shifted)
+    sums = exps.sum(axis=1, keepdims=True)
+    probs = exps / sums
+    loss = np.sum(np.log(sums[:, 0]) - shifted[np.arange(N), y]) / N
+    dscores = probs.copy()
+    dscores[np.arange(N), y] -= 1
+    dscores /= N
+    grads = {"w2": flat.T.dot(dscores), "b2": dscores.sum(axis=0)}
+    dp = dscores.dot(params["w2"].T).reshape(p.shape)
+    dh = pool[1](dp, pool_cache)
+    da = dh * (a > 0)
+    dx, grads["w1"], grads["b1"] = conv[1](da, conv_cache)
+    return loss, grads
+
+
+# %% mistake="three_layer_loss" named="the minus sign is missing"
+def three_layer_loss(x, y, params, conv, pool):
+    N = x.shape[0]
+    a, conv_cache = conv[0](x, params["w1"], params["b1"])
+    h = np.maximum(0, a)
+    p, pool_cache = pool[0](h)
+    flat = p.reshape(N, -1)
+    scores = flat.dot(params["w2"]) + params["b2"]
+    shifted = scores - scores.max(axis=1, keepdims=True)
+    exps = np.exp(shifted)
+    sums = exps.sum(axis=1, keepdims=True)
+    probs = exps / sums
+    loss = np.sum(shifted[np.arange(N), y] - np.log(sums[:, 0])) / N
+    dscores = probs.copy()
+    dscores[np.arange(N), y] -= 1
+    dscores /= N
+    grads = {"w2": flat.T.dot(dscores), "b2": dscores.sum(axis=0)}
+    dp = dscores.dot(params["w2"].T).reshape(p.shape)
+    dh = pool[1](dp, pool_cache)
+    da = dh * (a > 0)
+    dx, grads["w1"], grads["b1"] = conv[1](da, conv_cache)
+    return loss, grads
+
+
+# %% mistake="three_layer_loss" named="without the logarithm"
+def three_layer_loss(x, y, params, conv, pool):
+    N = x.shape[0]
+    a, conv_cache = conv[0](x, params["w1"], params["b1"])
+    h = np.maximum(0, a)
+    p, pool_cache = pool[0](h)
+    flat = p.reshape(N, -1)
+    scores = flat.dot(params["w2"]) + params["b2"]
+    shifted = scores - scores.max(axis=1, keepdims=True)
+    exps = np.exp(shifted)
+    sums = exps.sum(axis=1, keepdims=True)
+    probs = exps / sums
+    loss = -probs[np.arange(N), y].mean()
+    dscores = probs.copy()
+    dscores[np.arange(N), y] -= 1
+    dscores /= N
+    grads = {"w2": flat.T.dot(dscores), "b2": dscores.sum(axis=0)}
+    dp = dscores.dot(params["w2"].T).reshape(p.shape)
+    dh = pool[1](dp, pool_cache)
+    da = dh * (a > 0)
+    dx, grads["w1"], grads["b1"] = conv[1](da, conv_cache)
+    return loss, grads
+
+
+# %% mistake="three_layer_loss" named="y is ignored: the predicted class is taken"
+def three_layer_loss(x, y, params, conv, pool):
+    N = x.shape[0]
+    a, conv_cache = conv[0](x, params["w1"], params["b1"])
+    h = np.maximum(0, a)
+    p, pool_cache = pool[0](h)
+    flat = p.reshape(N, -1)
+    scores = flat.dot(params["w2"]) + params["b2"]
+    shifted = scores - scores.max(axis=1, keepdims=True)
+    exps = np.exp(shifted)
+    sums = exps.sum(axis=1, keepdims=True)
+    probs = exps / sums
+    loss = np.sum(np.log(sums[:, 0]) - shifted.max(axis=1)) / N
+    dscores = probs.copy()
+    dscores[np.arange(N), y] -= 1
+    dscores /= N
+    grads = {"w2": flat.T.dot(dscores), "b2": dscores.sum(axis=0)}
+    dp = dscores.dot(params["w2"].T).reshape(p.shape)
+    dh = pool[1](dp, pool_cache)
+    da = dh * (a > 0)
+    dx, grads["w1"], grads["b1"] = conv[1](da, conv_cache)
+    return loss, grads
+
+
+# %% mistake="three_layer_loss" named="the values are flattened in another order"
+def three_layer_loss(x, y, params, conv, pool):
+    N = x.shape[0]
+    a, conv_cache = conv[0](x, params["w1"], params["b1"])
+    h = np.maximum(0, a)
+    p, pool_cache = pool[0](h)
+    flat = p.transpose(0, 2, 3, 1).reshape(N, -1)
+    scores = flat.dot(params["w2"]) + params["b2"]
+    shifted = scores - scores.max(axis=1, keepdims=True)
+    exps = np.exp(shifted)
+    sums = exps.sum(axis=1, keepdims=True)
+    probs = exps / sums
+    loss = np.sum(np.log(sums[:, 0]) - shifted[np.arange(N), y]) / N
+    dscores = probs.copy()
+    dscores[np.arange(N), y] -= 1
+    dscores /= N
+    grads = {"w2": flat.T.dot(dscores), "b2": dscores.sum(axis=0)}
+    dp = dscores.dot(params["w2"].T).reshape(p.shape)
+    dh = pool[1](dp, pool_cache)
+    da = dh * (a > 0)
+    dx, grads["w1"], grads["b1"] = conv[1](da, conv_cache)
+    return loss, grads
+
+
+# %% mistake="three_layer_loss" named="it isn't divided by N"
+def three_layer_loss(x, y, params, conv, pool):
+    N = x.shape[0]
+    a, conv_cache = conv[0](x, params["w1"], params["b1"])
+    h = np.maximum(0, a)
+    p, pool_cache = pool[0](h)
+    flat = p.reshape(N, -1)
+    scores = flat.dot(params["w2"]) + params["b2"]
+    shifted = scores - scores.max(axis=1, keepdims=True)
+    exps = np.exp(shifted)
+    sums = exps.sum(axis=1, keepdims=True)
+    probs = exps / sums
+    loss = np.sum(np.log(sums[:, 0]) - shifted[np.arange(N), y]) / N
+    dscores = probs.copy()
+    dscores[np.arange(N), y] -= 1
+    grads = {"w2": flat.T.dot(dscores), "b2": dscores.sum(axis=0)}
+    dp = dscores.dot(params["w2"].T).reshape(p.shape)
+    dh = pool[1](dp, pool_cache)
+    da = dh * (a > 0)
+    dx, grads["w1"], grads["b1"] = conv[1](da, conv_cache)
+    return loss, grads
+
+
+# %% mistake="three_layer_loss" named="the 1 of the right class isn't subtracted"
+def three_layer_loss(x, y, params, conv, pool):
+    N = x.shape[0]
+    a, conv_cache = conv[0](x, params["w1"], params["b1"])
+    h = np.maximum(0, a)
+    p, pool_cache = pool[0](h)
+    flat = p.reshape(N, -1)
+    scores = flat.dot(params["w2"]) + params["b2"]
+    shifted = scores - scores.max(axis=1, keepdims=True)
+    exps = np.exp(shifted)
+    sums = exps.sum(axis=1, keepdims=True)
+    probs = exps / sums
+    loss = np.sum(np.log(sums[:, 0]) - shifted[np.arange(N), y]) / N
+    dscores = probs.copy()
+    dscores /= N
+    grads = {"w2": flat.T.dot(dscores), "b2": dscores.sum(axis=0)}
+    dp = dscores.dot(params["w2"].T).reshape(p.shape)
+    dh = pool[1](dp, pool_cache)
+    da = dh * (a > 0)
+    dx, grads["w1"], grads["b1"] = conv[1](da, conv_cache)
+    return loss, grads
+
+
+# %% mistake="three_layer_loss" named="the sign is wrong"
+def three_layer_loss(x, y, params, conv, pool):
+    N = x.shape[0]
+    a, conv_cache = conv[0](x, params["w1"], params["b1"])
+    h = np.maximum(0, a)
+    p, pool_cache = pool[0](h)
+    flat = p.reshape(N, -1)
+    scores = flat.dot(params["w2"]) + params["b2"]
+    shifted = scores - scores.max(axis=1, keepdims=True)
+    exps = np.exp(shifted)
+    sums = exps.sum(axis=1, keepdims=True)
+    probs = exps / sums
+    loss = np.sum(np.log(sums[:, 0]) - shifted[np.arange(N), y]) / N
+    dscores = probs.copy()
+    dscores[np.arange(N), y] -= 1
+    dscores /= N
+    dscores = -dscores
+    grads = {"w2": flat.T.dot(dscores), "b2": dscores.sum(axis=0)}
+    dp = dscores.dot(params["w2"].T).reshape(p.shape)
+    dh = pool[1](dp, pool_cache)
+    da = dh * (a > 0)
+    dx, grads["w1"], grads["b1"] = conv[1](da, conv_cache)
+    return loss, grads
+
+
+# %% mistake="three_layer_loss" named="what comes before the ReLU is multiplied"
+def three_layer_loss(x, y, params, conv, pool):
+    N = x.shape[0]
+    a, conv_cache = conv[0](x, params["w1"], params["b1"])
+    h = np.maximum(0, a)
+    p, pool_cache = pool[0](h)
+    flat = p.reshape(N, -1)
+    scores = flat.dot(params["w2"]) + params["b2"]
+    shifted = scores - scores.max(axis=1, keepdims=True)
+    exps = np.exp(shifted)
+    sums = exps.sum(axis=1, keepdims=True)
+    probs = exps / sums
+    loss = np.sum(np.log(sums[:, 0]) - shifted[np.arange(N), y]) / N
+    dscores = probs.copy()
+    dscores[np.arange(N), y] -= 1
+    dscores /= N
+    grads = {"w2": pool[0](a)[0].reshape(N, -1).T.dot(dscores), "b2": dscores.sum(axis=0)}
+    dp = dscores.dot(params["w2"].T).reshape(p.shape)
+    dh = pool[1](dp, pool_cache)
+    da = dh * (a > 0)
+    dx, grads["w1"], grads["b1"] = conv[1](da, conv_cache)
+    return loss, grads
+
+
+# %% mistake="three_layer_loss" named="the gradient passes the ReLU everywhere"
+def three_layer_loss(x, y, params, conv, pool):
+    N = x.shape[0]
+    a, conv_cache = conv[0](x, params["w1"], params["b1"])
+    h = np.maximum(0, a)
+    p, pool_cache = pool[0](h)
+    flat = p.reshape(N, -1)
+    scores = flat.dot(params["w2"]) + params["b2"]
+    shifted = scores - scores.max(axis=1, keepdims=True)
+    exps = np.exp(shifted)
+    sums = exps.sum(axis=1, keepdims=True)
+    probs = exps / sums
+    loss = np.sum(np.log(sums[:, 0]) - shifted[np.arange(N), y]) / N
+    dscores = probs.copy()
+    dscores[np.arange(N), y] -= 1
+    dscores /= N
+    grads = {"w2": flat.T.dot(dscores), "b2": dscores.sum(axis=0)}
+    dp = dscores.dot(params["w2"].T).reshape(p.shape)
+    dh = pool[1](dp, pool_cache)
+    da = dh
+    dx, grads["w1"], grads["b1"] = conv[1](da, conv_cache)
+    return loss, grads
+
+
+# %% mistake="three_layer_loss" named="the gradient itself is rectified"
+def three_layer_loss(x, y, params, conv, pool):
+    N = x.shape[0]
+    a, conv_cache = conv[0](x, params["w1"], params["b1"])
+    h = np.maximum(0, a)
+    p, pool_cache = pool[0](h)
+    flat = p.reshape(N, -1)
+    scores = flat.dot(params["w2"]) + params["b2"]
+    shifted = scores - scores.max(axis=1, keepdims=True)
+    exps = np.exp(shifted)
+    sums = exps.sum(axis=1, keepdims=True)
+    probs = exps / sums
+    loss = np.sum(np.log(sums[:, 0]) - shifted[np.arange(N), y]) / N
+    dscores = probs.copy()
+    dscores[np.arange(N), y] -= 1
+    dscores /= N
+    grads = {"w2": flat.T.dot(dscores), "b2": dscores.sum(axis=0)}
+    dp = dscores.dot(params["w2"].T).reshape(p.shape)
+    dh = pool[1](dp, pool_cache)
+    da = np.maximum(dh, 0)
+    dx, grads["w1"], grads["b1"] = conv[1](da, conv_cache)
+    return loss, grads
+
+
+# %% mistake="three_layer_loss" named="the gradient is multiplied by the ReLU's output"
+def three_layer_loss(x, y, params, conv, pool):
+    N = x.shape[0]
+    a, conv_cache = conv[0](x, params["w1"], params["b1"])
+    h = np.maximum(0, a)
+    p, pool_cache = pool[0](h)
+    flat = p.reshape(N, -1)
+    scores = flat.dot(params["w2"]) + params["b2"]
+    shifted = scores - scores.max(axis=1, keepdims=True)
+    exps = np.exp(shifted)
+    sums = exps.sum(axis=1, keepdims=True)
+    probs = exps / sums
+    loss = np.sum(np.log(sums[:, 0]) - shifted[np.arange(N), y]) / N
+    dscores = probs.copy()
+    dscores[np.arange(N), y] -= 1
+    dscores /= N
+    grads = {"w2": flat.T.dot(dscores), "b2": dscores.sum(axis=0)}
+    dp = dscores.dot(params["w2"].T).reshape(p.shape)
+    dh = pool[1](dp, pool_cache)
+    da = dh * h
+    dx, grads["w1"], grads["b1"] = conv[1](da, conv_cache)
+    return loss, grads
+
+
+# %% mistake="three_layer_loss" named="exponentials overflow"
+def three_layer_loss(x, y, params, conv, pool):
+    N = x.shape[0]
+    a, conv_cache = conv[0](x, params["w1"], params["b1"])
+    h = np.maximum(0, a)
+    p, pool_cache = pool[0](h)
+    flat = p.reshape(N, -1)
+    scores = flat.dot(params["w2"]) + params["b2"]
+    shifted = scores
+    exps = np.exp(shifted)
+    sums = exps.sum(axis=1, keepdims=True)
+    probs = exps / sums
+    loss = np.sum(np.log(sums[:, 0]) - shifted[np.arange(N), y]) / N
+    dscores = probs.copy()
+    dscores[np.arange(N), y] -= 1
+    dscores /= N
+    grads = {"w2": flat.T.dot(dscores), "b2": dscores.sum(axis=0)}
+    dp = dscores.dot(params["w2"].T).reshape(p.shape)
+    dh = pool[1](dp, pool_cache)
+    da = dh * (a > 0)
+    dx, grads["w1"], grads["b1"] = conv[1](da, conv_cache)
+    return loss, grads
+
+
+# %% mistake="three_layer_loss" named="grads has no 'b1'"
+def three_layer_loss(x, y, params, conv, pool):
+    N = x.shape[0]
+    a, conv_cache = conv[0](x, params["w1"], params["b1"])
+    h = np.maximum(0, a)
+    p, pool_cache = pool[0](h)
+    flat = p.reshape(N, -1)
+    scores = flat.dot(params["w2"]) + params["b2"]
+    shifted = scores - scores.max(axis=1, keepdims=True)
+    exps = np.exp(shifted)
+    sums = exps.sum(axis=1, keepdims=True)
+    probs = exps / sums
+    loss = np.sum(np.log(sums[:, 0]) - shifted[np.arange(N), y]) / N
+    dscores = probs.copy()
+    dscores[np.arange(N), y] -= 1
+    dscores /= N
+    grads = {"w2": flat.T.dot(dscores), "b2": dscores.sum(axis=0)}
+    dp = dscores.dot(params["w2"].T).reshape(p.shape)
+    dh = pool[1](dp, pool_cache)
+    da = dh * (a > 0)
+    dx, grads["w1"], _ = conv[1](da, conv_cache)
+    return loss, grads
+
+
+# %% mistake="three_layer_loss" named="expected the tuple (loss, grads)"
+def three_layer_loss(x, y, params, conv, pool):
+    N = x.shape[0]
+    a, conv_cache = conv[0](x, params["w1"], params["b1"])
+    h = np.maximum(0, a)
+    p, pool_cache = pool[0](h)
+    flat = p.reshape(N, -1)
+    scores = flat.dot(params["w2"]) + params["b2"]
+    shifted = scores - scores.max(axis=1, keepdims=True)
+    exps = np.exp(shifted)
+    sums = exps.sum(axis=1, keepdims=True)
+    probs = exps / sums
+    loss = np.sum(np.log(sums[:, 0]) - shifted[np.arange(N), y]) / N
+    dscores = probs.copy()
+    dscores[np.arange(N), y] -= 1
+    dscores /= N
+    grads = {"w2": flat.T.dot(dscores), "b2": dscores.sum(axis=0)}
+    dp = dscores.dot(params["w2"].T).reshape(p.shape)
+    dh = pool[1](dp, pool_cache)
+    da = dh * (a > 0)
+    dx, grads["w1"], grads["b1"] = conv[1](da, conv_cache)
+    return loss, grads, scores
+
+
+# %% mistake="three_layer_loss" named="is a `return` missing?"
+def three_layer_loss(x, y, params, conv, pool):
+    N = x.shape[0]
+    a, conv_cache = conv[0](x, params["w1"], params["b1"])
+    h = np.maximum(0, a)
+    p, pool_cache = pool[0](h)
+    flat = p.reshape(N, -1)
+    scores = flat.dot(params["w2"]) + params["b2"]
+    shifted = scores - scores.max(axis=1, keepdims=True)
+    exps = np.exp(shifted)
+    sums = exps.sum(axis=1, keepdims=True)
+    probs = exps / sums
+    loss = np.sum(np.log(sums[:, 0]) - shifted[np.arange(N), y]) / N
+    dscores = probs.copy()
+    dscores[np.arange(N), y] -= 1
+    dscores /= N
+    grads = {"w2": flat.T.dot(dscores), "b2": dscores.sum(axis=0)}
+    dp = dscores.dot(params["w2"].T).reshape(p.shape)
+    dh = pool[1](dp, pool_cache)
+    da = dh * (a > 0)
+    dx, grads["w1"], grads["b1"] = conv[1](da, conv_cache)
+
+
+# %% mistake="three_layer_loss" named="calls `torch"
+def three_layer_loss(x, y, params, conv, pool):
+    N = x.shape[0]
+    a, conv_cache = conv[0](x, params["w1"], params["b1"])
+    h = np.maximum(0, a)
+    p, pool_cache = pool[0](h)
+    flat = p.reshape(N, -1)
+    scores = flat.dot(params["w2"]) + params["b2"]
+    shifted = scores - scores.max(axis=1, keepdims=True)
+    exps = np.exp(shifted)
+    sums = exps.sum(axis=1, keepdims=True)
+    probs = exps / sums
+    loss = torch.nn.functional.cross_entropy(torch.tensor(scores), torch.tensor(y)).item()
+    dscores = probs.copy()
+    dscores[np.arange(N), y] -= 1
+    dscores /= N
+    grads = {"w2": flat.T.dot(dscores), "b2": dscores.sum(axis=0)}
+    dp = dscores.dot(params["w2"].T).reshape(p.shape)
+    dh = pool[1](dp, pool_cache)
+    da = dh * (a > 0)
+    dx, grads["w1"], grads["b1"] = conv[1](da, conv_cache)
+    return loss, grads
+
+
+# %% correct="three_layer_loss"
+def three_layer_loss(x, y, params, conv, pool):
+    N = x.shape[0]
+    a, conv_cache = conv[0](x, params["w1"], params["b1"])
+    h = np.maximum(0, a)
+    p, pool_cache = pool[0](h)
+    flat = p.reshape(N, -1)
+    scores = flat.dot(params["w2"]) + params["b2"]
+    shifted = scores - scores.max(axis=1, keepdims=True)
+    exps = np.exp(shifted)
+    sums = exps.sum(axis=1, keepdims=True)
+    probs = exps / sums
+    loss = np.sum(np.log(sums[:, 0]) - shifted[np.arange(N), y]) / N
+    dscores = probs.copy()
+    dscores[np.arange(N), y] -= 1
+    dscores /= N
+    grads = {"w2": flat.T.dot(dscores), "b2": dscores.sum(axis=0)}
+    dp = dscores.dot(params["w2"].T).reshape(p.shape)
+    dh = pool[1](dp, pool_cache)
+    da = dh * (a > 0)
+    dx, grads["w1"], grads["b1"] = conv[1](da, conv_cache)
+    return loss, grads
+
+
+# %% correct="three_layer_loss"
+def softmax_loss(scores, y):
+    losses, gradient = [], np.zeros_like(scores)
+    for n, (row, right) in enumerate(zip(scores, y)):
+        row = row - max(row)
+        p = np.exp(row) / sum(np.exp(row))
+        losses.append(np.log(np.exp(row).sum()) - row[right])
+        for c in range(len(row)):
+            gradient[n, c] = (p[c] - (c == right)) / len(y)
+    return np.mean(losses), gradient
+
+
+def three_layer_loss(x, y, params, conv, pool):
+    out, conv_cache = conv[0](x, params["w1"], params["b1"])
+    mask = out > 0
+    pooled, pool_cache = pool[0](out * mask)
+    rows = pooled.reshape(len(x), params["w2"].shape[0])
+    loss, dscores = softmax_loss(rows @ params["w2"] + params["b2"][None], y)
+    drows = dscores @ params["w2"].T
+    dout = pool[1](drows.reshape(pooled.shape), pool_cache)
+    _, dw1, db1 = conv[1](np.where(mask, dout, 0), conv_cache)
+    print(loss)
+    return [
+        loss,
+        dict(
+            b2=np.ones(len(x)) @ dscores, w2=np.einsum("nd,nk->dk", rows, dscores), w1=dw1, b1=db1
+        ),
+    ]
+
+
+# %% correct="three_layer_loss"
+def three_layer_loss(x, y, params, conv, pool):
+    w1, b1, w2, b2 = (params[name] for name in ("w1", "b1", "w2", "b2"))
+    maps, first = conv[0](x, w1, b1)
+    relu = np.where(maps >= 0, maps, 0)
+    small, second = pool[0](relu)
+    flat = small.reshape(small.shape[0], -1)
+    scores = np.einsum("nd,dk->nk", flat, w2) + b2
+    one_hot = (np.arange(len(b2)) == np.array(y)[:, None]).astype(float)
+    margins = scores - (scores * one_hot).sum(1, keepdims=True)
+    top = margins.max(1, keepdims=True)
+    log_sum = top + np.log(np.sum(np.exp(margins - top), 1, keepdims=True))
+    loss = float(log_sum.mean())
+    upstream = (np.exp(margins - log_sum) - one_hot) / x.shape[0]
+    back = pool[1]((upstream @ w2.T).reshape(small.shape), second)
+    back = back * np.sign(relu)
+    gradients = conv[1](back, first)
+    return loss, {
+        "w1": gradients[1],
+        "b1": gradients[2],
+        "w2": flat.T @ upstream,
+        "b2": upstream.sum(0),
+    }
