@@ -1560,6 +1560,11 @@ check_zeroed(
     {"stage1.0.bn2.weight", "stage1.1.bn2.weight"}
     | {"stage2.0.0.bn3.weight", "stage2.1.bn3.weight"},
 )
+check_zeroed(  # a network whose blocks aren't torchvision's
+    zero_init_last_norm,
+    awkward_network(61, hooks=True),
+    {"trunk.blocks.a.bn2.weight", "trunk.blocks.b.bn3.weight"},
+)
 ### BEGIN HIDDEN TESTS
 check_zeroed(zero_init_last_norm, mixed_network(reference.seed).stage1[1], {"bn2.weight"})
 check_zeroed(

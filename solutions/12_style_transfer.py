@@ -25,6 +25,8 @@
 # three hours.
 
 # %% given=true
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -808,6 +810,10 @@ for shapes, style_layers in [
 def synthesise(style, layers, side=128, steps=40):
     """An image from noise whose Gram matrices at these layers are the style's; small ones first."""
     part = network[: max(layers) + 1]
+
+    def loss(targets, weights, image):
+        return style_loss(extract_features(image, part), layers, targets, weights)
+
     image = 0.5 + 0.1 * (noise(0, 1, 3, side, side).float().to(device) - 0.5)
     for scale in (0.5, 1):
         image = resize(image, (round(scale * side), round(scale * side)))
@@ -819,11 +825,7 @@ def synthesise(style, layers, side=128, steps=40):
                 float(1 / style_loss(features, [layer], [target], [1.0]))
                 for layer, target in zip(layers, targets, strict=True)
             ]
-
-        def loss(image, targets=targets, part=part, weights=weights):
-            return style_loss(extract_features(image, part), layers, targets, weights)
-
-        image = minimise(loss, image, steps)
+        image = minimise(partial(loss, targets, weights), image, steps)
     return image
 
 
@@ -1705,18 +1707,17 @@ def style_transfer(content_image, style_image, prepare, weights, scales, steps):
     """
     ### BEGIN SOLUTION
     image = None
+
+    def total(losses, image):
+        return sum(w * loss for w, loss in zip(weights, losses(image), strict=True))
+
     for scale in scales:
         content, style = (
             resize(x, [round(scale * side) for side in x.shape[2:]])
             for x in (content_image, style_image)
         )
-        losses = prepare(content, style)
-
-        def total(image, losses=losses):
-            return sum(w * loss for w, loss in zip(weights, losses(image), strict=True))
-
         start = content if image is None else resize(image, content.shape[2:])
-        image = minimise(total, start, steps)
+        image = minimise(partial(total, prepare(content, style)), start, steps)
     return image
     ### END SOLUTION
 
@@ -1929,8 +1930,6 @@ plt.show()
 # `style_image` may hold several styles, and their Gram matrices get shares.
 
 # %%
-from functools import partial
-
 images, titles = [], []
 both = torch.cat([resize(strokes, (128, 128)), resize(glass, (128, 128))])
 palettes = [match_colours(content, style[None]) for style in both]

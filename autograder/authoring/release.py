@@ -151,7 +151,9 @@ def fold_title(cell: Cell) -> str | None:
         names = [f"`{name}`" for name in defined_names(cell.source)]
         names[MOST_NAMES:] = ["…"] * (len(names) > MOST_NAMES)
         return f"Given: {', '.join(names) or 'imports'}"
-    if cell.role == "test" and has_statements(cell.visible):
+    if cell.role == "test":
+        if not has_statements(cell.visible):
+            return f"Hidden tests of `{cell.name}`: they run when your notebook is graded"
         return f"Check `{cell.name}`" + (f": {cell.aspect}" if cell.aspect else "")
     if cell.role == "demo" and draws(cell.source):
         return figure_title(cell.source)

@@ -103,27 +103,30 @@ def test_a_test_is_one_line_without_its_answer(lab: Lab) -> None:
         "double = unchecked(double)",
         'print("double: right so far (two numbers)")',
     ]
-    # A value has no rules; of a test that is all hidden, students see a comment.
+    # A value has no rules; of a test that is all hidden, students see what it is, and its comment.
     assert cells(lab)["test_answer"].source.splitlines()[1:] == [
         'assert answer == 42, f"answer is {answer!r}, not what was asked for"',
         'print("answer: right so far")',
     ]
-    assert cells(lab)["test_double_3"].source == "# Other numbers are tried here."
+    assert cells(lab)["test_double_3"].source.splitlines() == [
+        "# @title Hidden tests of `double`: they run when your notebook is graded",
+        "# Other numbers are tried here.",
+    ]
 
 
 def test_rules_hold_in_hidden_tests_too(lab: Lab) -> None:
     source = {cell.id: cell.source for cell in source_notebook(lab).cells}["test_double_3"]
     lines = source.splitlines()
-    assert lines[1] == "### BEGIN HIDDEN TESTS"
-    assert lines[4].startswith("double = checked(double, changes=")
+    assert lines[2] == "### BEGIN HIDDEN TESTS"
+    assert lines[5].startswith("double = checked(double, changes=")
     assert "print(" not in source
 
 
 def test_what_is_folded(lab: Lab) -> None:
     folded = {key for key, cell in cells(lab).items() if cell.metadata.get("jupyter")}
     assert folded == {
-        *("setup", "given_1", "test_double", "test_double_2", "test_score", "test_answer"),
-        "hand_in",
+        *("setup", "given_1", "test_double", "test_double_2", "test_double_3"),
+        *("test_score", "test_answer", "hand_in"),
     }
     for key in folded:
         cell = cells(lab)[key]
