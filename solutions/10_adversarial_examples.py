@@ -35,6 +35,7 @@ from utils.checks import check_close, vector_jacobian_product
 from utils.changes import call_on_copies
 from utils.models import load_model
 from utils.scenes import make_scenes
+from utils.testing_networks import awkward_network
 
 device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -586,7 +587,14 @@ for shape, epsilon in [((4, 3, 6, 5), 0.03), ((1, 3, 4, 7), 0.2)]:
     expected = reference.fgsm(X_test.clone(), y_test, network, epsilon)
     X_adv = fgsm(X_test.clone(), y_test, network, epsilon)
     check_close(X_adv, expected, f"fgsm for images {shape} and ε = {epsilon}")
-    assert not network.training, "the network was left in training mode; it must stay as it is."
+for parts in (False, True):
+    options = {"inplace": True, "functional": True, "hooks": True, "gradients": True}
+    network = awkward_network(reference.seed, parts=parts, **options)
+    X_test = torch.rand(3, 3, 9, 8, generator=generator, dtype=torch.float64)
+    y_test = torch.tensor([4, 1, 0])
+    expected = reference.fgsm(X_test, y_test, network, 0.03)
+    X_adv = fgsm(X_test.clone(), y_test, network, 0.03)
+    check_close(X_adv, expected, "fgsm for a network with a forward of its own")
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -787,7 +795,14 @@ for shape, steps in [((4, 3, 6, 5), 6), ((1, 3, 4, 7), 3)]:
                 ).clamp(0, 1),
             },
         )
-    assert not network.training, "the network was left in training mode; it must stay as it is."
+for parts in (False, True):
+    options = {"inplace": True, "functional": True, "hooks": True, "gradients": True}
+    network = awkward_network(reference.seed, parts=parts, **options)
+    X_test = torch.rand(3, 3, 9, 8, generator=generator, dtype=torch.float64)
+    y_test = torch.tensor([4, 1, 0])
+    expected = reference.pgd(X_test, y_test, network, 0.1, 0.04, 4)
+    X_adv = pgd(X_test.clone(), y_test, network, 0.1, 0.04, 4)
+    check_close(X_adv, expected, "pgd for a network with a forward of its own")
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -988,7 +1003,14 @@ for shape, steps in [((4, 3, 6, 5), 6), ((1, 3, 4, 7), 3)]:
         },
         tolerance=1e-6,
     )
-    assert not network.training, "the network was left in training mode; it must stay as it is."
+for parts in (False, True):
+    options = {"inplace": True, "functional": True, "hooks": True, "gradients": True}
+    network = awkward_network(reference.seed, parts=parts, **options)
+    X_test = torch.rand(3, 3, 9, 8, generator=generator, dtype=torch.float64)
+    y_test = torch.tensor([4, 1, 0])
+    expected = reference.pgd_l2(X_test, y_test, network, 0.5, 0.2, 4)
+    X_adv = pgd_l2(X_test.clone(), y_test, network, 0.5, 0.2, 4)
+    check_close(X_adv, expected, "pgd_l2 for a network with a forward of its own", tolerance=1e-6)
 ### END HIDDEN TESTS
 
 # %%
@@ -1311,6 +1333,18 @@ for size, label in [((5, 8), 0), ((7, 3), 2)]:
         f"one pixel can lower the score of class {label} by {gain:.2f}; yours does by"
         f" {before - after:.2f}"
     )
+options = {"inplace": True, "functional": True, "hooks": True, "gradients": True}
+network = awkward_network(reference.seed, **options)
+x_test = torch.rand(3, 6, 7, generator=generator, dtype=torch.float64)
+best = reference.one_pixel_attack(x_test, 3, network, class_score, 0)
+x_adv = one_pixel_attack(x_test.clone(), 3, network, class_score, 0)
+with torch.no_grad():
+    before, after, lowest = network(torch.stack([x_test, x_adv.detach(), best]))[:, 3]
+assert ((x_adv.detach() - x_test).abs() > 1e-9).any(0).sum() <= 1, "more than one pixel is changed"
+assert before - after >= 0.5 * (before - lowest), (
+    f"in another network one pixel can lower the score of class 3 by {before - lowest:.2f}; yours"
+    f" does by {before - after:.2f}"
+)
 ### END HIDDEN TESTS
 
 # %%
@@ -1693,6 +1727,23 @@ for count, training in [(3, True), (6, False)]:
         *results, ("the loss", "the parameters", "BatchNorm's running mean"), strict=True
     ):
         check_close(actual, expected, f"{name} after a step with {count} images")
+for parts in (False, True):
+    X_test = torch.rand(4, 3, 9, 8, generator=generator, dtype=torch.float64)
+    y_test, results = torch.tensor([1, 4, 0, 2]), []
+    for step in (reference.adversarial_training_step, adversarial_training_step):
+        options = {"inplace": True, "functional": True, "hooks": True, "dropout": False}
+        network = awkward_network(reference.seed, parts=parts, **options)
+        trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.SGD(trainable, lr=0.1)
+        loss, _, _, network, *_ = call_on_copies(
+            step, X_test, y_test, network, optimizer, careless_attack
+        )
+        means = [value for name, value in network.named_buffers() if name.endswith("running_mean")]
+        results.append((float(loss), parameters_of(network), torch.cat(means)))
+    for expected, actual, name in zip(
+        *results, ("the loss", "the parameters", "BatchNorm's running means"), strict=True
+    ):
+        check_close(actual, expected, f"{name} after a step of a network with a frozen weight")
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -1876,6 +1927,20 @@ for shape, samples in [((3, 3, 4, 6), 1), ((1, 3, 5, 3), 4)]:
     arguments = (X_test, network, RoundAndShift(), samples)
     (expected,) = vector_jacobian_product(reference.expected_scores, arguments, upstream)
     check_close(gradient, expected, f"the gradient through {what}", tolerance=1e-6)
+for parts in (False, True):
+    options = {"inplace": True, "functional": True, "hooks": True, "gradients": True}
+    network = awkward_network(reference.seed, parts=parts, **options)
+    X_test = torch.rand(2, 3, 9, 8, generator=generator, dtype=torch.float64)
+    upstream = torch.randn(2, 5, generator=generator, dtype=torch.float64)
+    expected = reference.expected_scores(X_test, network, RoundAndShift(), 3).detach()
+    arguments = (X_test, network, RoundAndShift(), 3)
+    (slope,) = vector_jacobian_product(reference.expected_scores, arguments, upstream)
+    what = "expected_scores for a network with a forward of its own"
+    scores = expected_scores(X_test.clone(), network, RoundAndShift(), 3)
+    check_close(scores, expected, what, tolerance=1e-8)
+    arguments = (X_test, network, RoundAndShift(), 3)
+    (gradient,) = vector_jacobian_product(expected_scores, arguments, upstream)
+    check_close(gradient, slope, f"the gradient through {what}", tolerance=1e-6)
 ### END HIDDEN TESTS
 
 # %% [markdown]

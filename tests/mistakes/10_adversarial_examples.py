@@ -257,6 +257,15 @@ def fgsm(X, y, model, epsilon):
     return X
 
 
+# %% mistake="fgsm" named="another requires_grad"
+def fgsm(X, y, model, epsilon):
+    model.requires_grad_(False)  # so that no gradient is computed for the weights
+    X_adv = X.clone().requires_grad_()
+    F.cross_entropy(model(X_adv), y).backward()
+    model.requires_grad_(True)
+    return (X + epsilon * X_adv.grad.sign()).clamp(0, 1)
+
+
 # %% correct="fgsm"
 def fgsm(X, y, model, epsilon):
     X.requires_grad_()
@@ -368,6 +377,19 @@ def pgd(X, y, model, epsilon, step_size, num_steps, start=None):
         (gradient,) = torch.autograd.grad(F.cross_entropy(model(X_adv), y), X_adv)
         delta = (X_adv.detach() + epsilon * gradient.sign() - X).clamp(-epsilon, epsilon)
         X_adv = (X + delta).clamp(0, 1)
+    return X_adv
+
+
+# %% mistake="pgd" named="raised TypeError"
+def pgd(X, y, model, epsilon, step_size, num_steps, start=None):
+    X_adv = X.clone() if start is None else (X + start).clamp(0, 1)
+    for _ in range(num_steps):
+        scores = X_adv.requires_grad_()
+        for layer in model:
+            scores = layer(scores)
+        (gradient,) = torch.autograd.grad(F.cross_entropy(scores, y), X_adv)
+        perturbation = X_adv.detach() + step_size * gradient.sign() - X
+        X_adv = (X + perturbation.clamp(-epsilon, epsilon)).clamp(0, 1)
     return X_adv
 
 
@@ -505,6 +527,24 @@ def pgd_l2(X, y, model, epsilon, step_size, num_steps):
         length = delta.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, 1, 1, 1)
         X_adv = X + delta * (epsilon / length).clamp(max=1)
     return X_adv
+
+
+# %% mistake="pgd_l2" named="another requires_grad"
+def pgd_l2(X, y, model, epsilon, step_size, num_steps):
+    for parameter in model.parameters():
+        parameter.requires_grad = False
+    X_adv = X.clone()
+    for _ in range(num_steps):
+        X_adv.requires_grad_()
+        loss = F.cross_entropy(model(X_adv), y, reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, X_adv)
+        length = gradient.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, 1, 1, 1)
+        delta = X_adv.detach() + step_size * gradient / length - X
+        length = delta.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, 1, 1, 1)
+        X_adv = (X + delta * (epsilon / length).clamp(max=1)).clamp(0, 1)
+    for parameter in model.parameters():
+        parameter.requires_grad = True
+    return X_adv.detach()
 
 
 # %% correct="pgd_l2"
@@ -875,6 +915,35 @@ def one_pixel_attack(x, y, model, objective, seed, popsize=8, maxiter=15):
     return build(best.x[:, None])[0]
 
 
+# %% mistake="one_pixel_attack" named="raised RuntimeError"
+def one_pixel_attack(x, y, model, objective, seed, popsize=8, maxiter=15):
+    _, H, W = x.shape
+
+    def place(candidate):
+        changed = x.clone()
+        row, column = int(candidate[0]), int(candidate[1])
+        changed[:, row, column] = torch.as_tensor(candidate[2:], dtype=x.dtype)
+        return changed
+
+    def function(candidate):
+        scores = place(candidate)[None]
+        with torch.no_grad():
+            for layer in model:
+                scores = layer(scores)
+        return objective(scores, torch.tensor([y])).item()
+
+    best = differential_evolution(
+        function,
+        [(0, H - 1e-6), (0, W - 1e-6), (0, 1), (0, 1), (0, 1)],
+        popsize=popsize,
+        maxiter=maxiter,
+        tol=0,
+        seed=seed,
+        polish=False,
+    )
+    return place(best.x)
+
+
 # %% correct="one_pixel_attack"
 def one_pixel_attack(x, y, model, objective, seed, popsize=8, maxiter=15):
     # One candidate at a time, SciPy's polish left on, and a row just short of H.
@@ -1091,6 +1160,19 @@ def adversarial_training_step(X, y, model, optimizer, attack):
     return loss.item()
 
 
+# %% mistake="adversarial_training_step" named="raised AttributeError"
+def adversarial_training_step(X, y, model, optimizer, attack):
+    model.eval()
+    X_adv = attack(X, y, model).detach()
+    model.train()
+    for parameter in model.parameters():
+        parameter.grad.zero_()
+    loss = F.cross_entropy(model(X_adv), y)
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
 # %% correct="adversarial_training_step"
 def adversarial_training_step(X, y, model, optimizer, attack):
     model.eval()
@@ -1165,6 +1247,14 @@ def expected_scores(X, model, defence, num_samples):
 def expected_scores(X, model, defence, num_samples):
     with torch.no_grad():
         draws = [model(X + (defence(X) - X).detach()) for _ in range(num_samples)]
+    return torch.stack(draws).mean(0)
+
+
+# %% mistake="expected_scores" named="another requires_grad"
+def expected_scores(X, model, defence, num_samples):
+    model.requires_grad_(False)
+    draws = [model(X + (defence(X) - X).detach()) for _ in range(num_samples)]
+    model.requires_grad_(True)
     return torch.stack(draws).mean(0)
 
 
