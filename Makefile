@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # As utils/__init__.py does, for those who import PyTorch before.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: help setup sandbox demo test slow retrain mutants quality lab bench report site figures
+.PHONY: help setup sandbox demo test slow retrain mutants quality matrix lab bench report site figures
 
 help:  ## what there is to make
 	@awk -F ':[^#]*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -49,6 +49,9 @@ mutants: setup sandbox  ## every single change to every solution, which some tes
 
 quality: setup sandbox  ## everything that is known of the labs' exercises, into docs/quality.md (hours)
 	@$(BIN)/autograder quality
+
+matrix: setup sandbox  ## the labs on the lowest and newest versions of everything (several GB, a quarter of an hour)
+	@$(BIN)/python tests/matrix.py
 
 lab: setup  ## JupyterLab on the labs
 	@# Root, as in a container, has to say that it means it.
