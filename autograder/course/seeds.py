@@ -1,6 +1,7 @@
 """The seed of a course's hidden tests: drawn once, kept in the course, and known to no student."""
 
 import contextlib
+import os
 import secrets
 import tomllib
 import zlib
@@ -47,8 +48,12 @@ def read_seeds(folder: Path) -> Seeds:
     path = folder / NAME
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError), path.open("x", encoding="utf-8") as file:
-            file.write(TEXT.format(seed=secrets.randbelow(2**31)))
+        # Whole or not at all, whenever this process is killed; and of two at once, one's.
+        draft = folder / f".{NAME}.{os.getpid()}"
+        draft.write_text(TEXT.format(seed=secrets.randbelow(2**31)), "utf-8")
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)
+        draft.unlink()
     try:
         told = tomllib.loads(path.read_text("utf-8"))
         seed, own_inputs = told["seed"], told["own_inputs"]

@@ -1,6 +1,9 @@
 """A course draws its own seed, keeps it, and gives each hand-in inputs of its own where asked."""
 
+import itertools
+
 import pytest
+from kills import killed
 
 from autograder.course.seeds import SeedError, read_seeds
 
@@ -10,6 +13,15 @@ def test_a_course_draws_a_seed_once(tmp_path) -> None:
     assert read_seeds(tmp_path / "course") == drawn
     others = {read_seeds(tmp_path / name).seed for name in "abcde"}
     assert len(others | {drawn.seed}) == 6
+
+
+def test_a_seed_is_drawn_whole_or_not_at_all(tmp_path) -> None:
+    for number in itertools.count(1):
+        course = tmp_path / f"course{number}"
+        if not killed(lambda course=course: read_seeds(course), course, number):
+            break
+        assert read_seeds(course) == read_seeds(course)
+    assert number > 2
 
 
 def test_a_resubmission_meets_other_inputs_only_where_the_course_says_so(tmp_path) -> None:
