@@ -1,8 +1,17 @@
-"""Chromium for the tests of pages, and what a student might try on whoever opens them."""
+"""Chromium and JupyterLab for the tests of pages, and what a student might try on whoever opens
+them."""
 
 import contextlib
+import os
 import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -95,6 +104,38 @@ def chromium() -> Iterator[Browser]:
         )
         yield browser
         browser.close()
+
+
+@contextlib.contextmanager
+def jupyter_lab(folder: Path, home: Path) -> Iterator[str]:
+    """JupyterLab on a folder, for somebody whose home is `home` and who never opened it before;
+    gives its address."""
+    news = home / ".jupyter/lab/user-settings/@jupyterlab/apputils-extension"
+    news.mkdir(parents=True)
+    (news / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}')
+    own = {k: v for k, v in os.environ.items() if not k.startswith(("JUPYTER", "PYTHON"))}
+    own["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{own['PATH']}"
+    own["HOME"] = str(home)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = ["jupyter", "lab", "--no-browser", "--allow-root", f"--port={port}"]
+    command += ["--ServerApp.port_retries=0", "--IdentityProvider.token="]
+    root = f"http://127.0.0.1:{port}"
+    with (home / "log.txt").open("w") as log:
+        server = subprocess.Popen(command, cwd=folder, env=own, stdout=log, stderr=log)
+    try:
+        deadline = time.monotonic() + 180
+        while True:
+            try:
+                urllib.request.urlopen(f"{root}/api/status").read()
+                break
+            except (urllib.error.URLError, ConnectionError):
+                assert time.monotonic() < deadline, (home / "log.txt").read_text()
+                time.sleep(0.5)
+        yield root
+    finally:
+        server.terminate()
+        server.wait()
 
 
 class Watch:

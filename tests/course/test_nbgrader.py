@@ -2,19 +2,14 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
 import pytest
-from browser import MARKDOWN, NAMES, Watch, chromium
+from browser import MARKDOWN, NAMES, Watch, chromium, jupyter_lab
 from nbgrader.api import Gradebook
 
 from autograder.authoring.lab import Lab, find_lab, lab_names
@@ -76,37 +71,6 @@ def test_our_grader_gives_the_solution_full_marks(name: str, tmp_path) -> None:
         assert (result.repairs, result.flags) == ([], [])
 
 
-@contextmanager
-def formgrader(course: Path, folder: Path) -> Iterator[str]:
-    """A Jupyter server on a course, with nbgrader's formgrader; gives its address."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [BIN / "jupyter", "server", "--no-browser", "--allow-root", f"--port={port}"]
-    command += ["--IdentityProvider.token=", "--ServerApp.password="]
-    command += ["--ServerApp.jpserver_extensions={'nbgrader.server_extensions.formgrader': True}"]
-    server = subprocess.Popen(
-        command,
-        cwd=course,
-        env=environment() | {"JUPYTER_CONFIG_DIR": str(folder)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        root = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                urllib.request.urlopen(f"{root}/formgrader/api/assignments").read()
-                break
-            except (urllib.error.URLError, ConnectionError):
-                assert time.monotonic() < deadline, "the server did not answer"
-                time.sleep(0.5)
-        yield root
-    finally:
-        server.terminate()
-        server.wait()
-
-
 def tried_on(lab: Lab, student: str, tricks: list[str]) -> Result:
     """A result in which all that a student can write is a trick."""
     fire = "<img src=x onerror=window.fired=1>"
@@ -142,7 +106,7 @@ def test_formgrader_shows_a_class_and_nothing_fires(mini: Lab, tmp_path: Path) -
     assert gradebook.record(mini, [plain, refused, *tricks], course) == {}
     with Gradebook(f"sqlite:///{course / 'gradebook.db'}") as book:
         ids = {one.student.id: one.id for one in book.notebook_submissions("01_mini", "01_mini")}
-    with formgrader(course, tmp_path) as root, chromium() as browser:
+    with jupyter_lab(course, tmp_path / "home") as root, chromium() as browser:
         said = urllib.request.urlopen(f"{root}/formgrader/api/submissions/01_mini").read()
         assert b'"student": "ada"' in said
         for student, submission in ids.items():

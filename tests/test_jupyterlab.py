@@ -1,0 +1,175 @@
+"""A student at a lab in JupyterLab, from the hand-out to the file handed in, and a TA who opens the
+course in formgrader: both in a real browser."""
+
+import contextlib
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+from browser import chromium, jupyter_lab
+from conftest import Grader, points
+from playwright.sync_api import Locator, Page
+
+from autograder.authoring.handout import hand_out
+from autograder.authoring.lab import find_lab
+from autograder.course import gradebook
+from autograder.grading.grade import grade
+from autograder.grading.job import Job
+from autograder.rehearsal.known_answers import known_answers, solution_answers
+
+MOST = 180_000  # milliseconds that anything may take
+EXERCISE = "cross_correlate2d"
+FIGURE = "One output value is one window, multiplied by the kernel and summed"
+
+
+@contextlib.contextmanager
+def opened(folder: Path, home: Path, address: str) -> Iterator[Page]:
+    """JupyterLab on a folder, in a browser that asks nobody but it."""
+    with jupyter_lab(folder, home) as root, chromium() as browser:
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.set_default_timeout(MOST)
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(f"{root}/{address}")
+        yield page
+        assert [url for url in asked if not url.startswith((root, "data:", "blob:"))] == []
+
+
+def choose(page: Page, menu: str, entry: str) -> None:
+    """Chooses an entry of one of JupyterLab's menus."""
+    page.locator(".lm-MenuBar-itemLabel", has_text=menu).first.click()
+    page.locator(".lm-Menu-itemLabel").get_by_text(entry, exact=True).click()
+
+
+def fill(page: Page, cell: Locator, source: str) -> None:
+    """Writes a cell anew and runs it, which selects the next one."""
+    cell.locator(".cm-content").click()
+    page.keyboard.press("Control+a")
+    page.keyboard.insert_text(source)
+    page.keyboard.press("Shift+Enter")
+
+
+def says(cell: Locator, text: str) -> str:
+    """All that a cell put out, once it says `text`."""
+    outputs = cell.locator(".jp-OutputArea-output")
+    outputs.filter(has_text=text).first.wait_for(state="attached")  # be it out of sight
+    return "\n".join(outputs.all_text_contents()).strip()
+
+
+def run_after(page: Page, text: Locator) -> None:
+    """Runs what stands beneath a cell of text, without unfolding it."""
+    text.click()
+    page.keyboard.press("Shift+Enter")
+    page.keyboard.press("Shift+Enter")
+
+
+@pytest.mark.slow(minutes=2)
+def test_a_student_works_in_jupyterlab(tmp_path: Path) -> None:
+    lab = find_lab("01_convolution")
+    folder = tmp_path / "labs"
+    hand_out(folder, [lab], "https://git.example/us/labs")
+    subprocess.run(["make", "copies"], cwd=folder, check=True, capture_output=True)
+    work = folder / "work"
+    cells = nbformat.read(work / f"{lab.name}.ipynb", as_version=4).cells
+    places = {cell.id: number for number, cell in enumerate(cells)}
+    figure = next(n for n, cell in enumerate(cells) if cell.source.startswith(f"# @title {FIGURE}"))
+    with opened(work, tmp_path / "home", f"lab/tree/{lab.name}.ipynb") as page:
+
+        def cell(place: int | str) -> Locator:
+            number = places[place] if isinstance(place, str) else place
+            return page.locator(f'.jp-Cell[data-windowed-list-index="{number}"]')
+
+        look_around(page, cell, len(cells))
+        stub, first = cell(EXERCISE), cell(f"test_{EXERCISE}")
+
+        # Nothing is written yet: Run All stops at the first check, which says how to go on.
+        choose(page, "Run", "Run All Cells")
+        told = says(first, "is not written yet")
+        assert told == (
+            f"`{EXERCISE}` is not written yet: fill in its stub above, then run this cell again."
+        )
+        page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for()
+        run_after(page, cell(figure - 1))
+        assert says(cell(figure), "is not written yet") == told
+        assert page.get_by_text("Traceback").count() == 0
+
+        # A mistake is named, and what is right is said to be so.
+        known = [known for known in known_answers(lab) if known.exercise == EXERCISE]
+        wrong = next(one for one in known if one.named and "is flipped" in one.named)
+        fill(page, stub, wrong.source)
+        page.keyboard.press("Shift+Enter")
+        assert "Traceback" not in says(first, wrong.named)
+        fill(page, stub, solution_answers(lab)[EXERCISE])
+        for _ in range(figure - places[EXERCISE]):
+            page.keyboard.press("Shift+Enter")
+        assert says(first, "right so far") == f"{EXERCISE}: right so far (one place)"
+
+        # The window follows the slider.
+        picture = cell(figure).locator("img.widget-image")
+        picture.wait_for()
+        source, shown = picture.get_attribute("src"), drawn(picture)
+        cell(figure).locator(".noUi-handle").focus()
+        page.keyboard.press("ArrowRight")
+        cell(figure).locator(".widget-readout", has_text="4").wait_for()
+        cell(figure).locator(f'img.widget-image:not([src="{source}"])').wait_for()
+        assert drawn(picture) != shown
+
+        # The last cell says how far they are; what is saved is what the grader takes.
+        run_after(page, cell(len(cells) - 2))
+        summary = says(cell("hand_in"), "exercises are right so far.")
+        assert f"1 of {len(lab.exercises)} exercises are right so far." in summary
+        assert f"Save this notebook, and hand it in as {lab.name}.ipynb." in summary
+        with page.expect_response(lambda response: response.request.method == "PUT"):
+            page.keyboard.press("Control+s")
+    result = grade(Job("student", work / f"{lab.name}.ipynb", lab.solution_path, seed=1))
+    earned = {name for name, worth in points(result).items() if worth}
+    assert (earned, result.repairs, result.flags) == ({EXERCISE}, [], [])
+
+
+def look_around(page: Page, cell: Callable[[int | str], Locator], count: int) -> None:
+    """What a student sees who opens the lab: its title, and code folded that isn't theirs."""
+    page.locator(".jp-Notebook h1", has_text="Lab 01: Convolution").wait_for()
+    cell(count - 1).wait_for(state="attached")
+    for place, line in (
+        ("setup", "# @title Set-up"),
+        (f"test_{EXERCISE}", f"# @title Check `{EXERCISE}`: one place"),
+    ):
+        assert cell(place).locator(".jp-PlaceholderText").text_content() == line
+        assert cell(place).locator(".cm-content").count() == 0
+    cell(EXERCISE).scroll_into_view_if_needed()
+    cell(EXERCISE).locator(".cm-content", has_text="raise NotImplementedError").wait_for()
+    check = cell(f"test_{EXERCISE}_2")
+    check.locator(".jp-PlaceholderText").click()
+    check.locator(".cm-content", has_text="check_close").wait_for()
+
+
+def drawn(picture: Locator) -> list[int]:
+    """The bytes of an image that a page shows."""
+    return picture.evaluate(
+        "async image => [...new Uint8Array(await (await fetch(image.src)).arrayBuffer())]"
+    )
+
+
+@pytest.mark.slow
+def test_a_ta_opens_the_course_in_formgrader(grader: Grader, tmp_path: Path) -> None:
+    lab, course = grader.lab, tmp_path / "course"
+    shutil.copytree(lab.root / "course", course)
+    path = course / "submitted" / "ada" / lab.name / f"{lab.name}.ipynb"
+    path.parent.mkdir(parents=True)
+    nbformat.write(grader.notebook(double="def double(x):\n    return x * x"), path)
+    result = grade(Job("ada", path, lab.solution_path, seed=1))
+    assert 0 < result.score < result.max_score
+    assert gradebook.record(lab, [result], course) == {}
+    with opened(course, tmp_path / "home", "lab") as page:
+        choose(page, "Nbgrader", "Formgrader")
+        shown = page.frame_locator("iframe")
+        handed_in = shown.locator("tr", has_text=lab.name).locator(".num-submissions a")
+        assert handed_in.inner_text() == "1"
+        handed_in.click()
+        row = shown.locator("tr", has_text="ada")
+        assert row.locator(".status").inner_text() == "needs manual grading"
+        asked = sum(question["max_points"] for question in result.questions)
+        assert row.locator(".score").inner_text() == f"{result.score} / {result.max_score + asked}"
