@@ -69,9 +69,9 @@ def sum_up(lab: str, tests: Mapping[str, Sequence[str]], questions: Sequence[str
             said = [f"{len(aspects) - ran} of {len(aspects)} tests still to be run"]
         right += not said
         print(f"{exercise:{width}}  {said[0] if said else 'right so far'}")
-    print(f"\n{right} of {len(tests)} exercises are right so far.", end=" ")
+    print(f"\n{right} of {len(tests)} exercises are right so far.")
     if questions:
-        print(f"To be answered in words: {', '.join(questions)}.", end=" ")
+        print(f"To be answered in words: {', '.join(questions)}.")
     print("When your work is graded, other inputs are tried as well.")
     if "google.colab" not in sys.modules:
         print(f"Save this notebook, and hand it in as {lab}.ipynb.")
