@@ -50,13 +50,15 @@ def mark_all(server: Server) -> None:
 
 def contents(course: Path) -> dict:
     """All that a course holds: files by their path, but for hidden ones and for how long grading
-    took, and what its gradebook says of students, submissions, marks and comments."""
+    took, and what its gradebook says of due dates, students, submissions, marks and
+    comments."""
     found: dict = {}
     for path in sorted(course.rglob("*")):
         name = path.relative_to(course)
         if path.is_file() and path.name != "gradebook.db" and "/." not in f"/{name}":
             found[str(name)] = re.sub(rb'"seconds": [\d.]+', b"", path.read_bytes())
     with open_gradebook(course) as book:
+        found |= {lab.name: lab.duedate for lab in book.assignments}
         for student in book.students:
             found[student.id] = student.to_dict()
             for submission in book.student_submissions(student.id):

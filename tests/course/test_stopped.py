@@ -1,6 +1,7 @@
 """Whatever a step of the week was doing when it was killed, the same command does it whole."""
 
 import itertools
+import shlex
 import shutil
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from autograder.authoring.lab import Lab, read_lab
 from autograder.course.questions import Server
 
 STEPS = {
+    "release": "release 01 --due '2026-12-24 12:00'",
     "collect": "collect 01 first.zip moodle.zip --roster people.csv",
     "collect again": "collect 01 later.zip",
     "report": "report 01",
@@ -24,6 +26,7 @@ STEPS = {
     "export": "export 01",
     "export --canvas": "export 01 --canvas canvas.csv --provisional",
     "regrade --apply": "regrade 01 --apply",
+    "gradescope": "gradescope 01",
 }
 
 
@@ -38,7 +41,7 @@ def students(grader: Grader) -> list[downloads.Student]:
 
 def run(arguments: str) -> str:
     """Runs the command in the current folder; gives what it printed."""
-    result = CliRunner().invoke(cli.app, arguments.split())
+    result = CliRunner().invoke(cli.app, shlex.split(arguments))
     assert result.exit_code == 0, result.output
     return result.output
 
@@ -77,7 +80,7 @@ def week(mini: Lab, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]
         run(STEPS["collect"])
         run("grade 01 --workers 1")
         run("questions 01")
-        for step in ("report", "feedback", "export", "regrade --apply"):
+        for step in ("release", "report", "feedback", "export", "gradescope", "regrade --apply"):
             before(step)
         mend(own(), Path("course"))
         run("regrade 01 --workers 1")
