@@ -2,10 +2,10 @@
 # # Lab 03: Residual networks
 #
 # Twenty layers learn better than eight. So fifty should be better still? They are worse, even on
-# the images that they are trained on. Then, in 2015, somebody added a plus sign, and a network of
-# 152 layers won everything that there was to win. You will put in this plus sign yourself: by hand,
-# as a module, forty times in a row. And you will measure what it does, on the way forward and on
-# the way back.
+# the images that they are trained on. Then, in 2015, somebody added a plus sign, and networks of
+# up to 152 layers won the ImageNet and COCO competitions of that year. You will put in this plus
+# sign yourself: by hand, as a module, forty times in a row. And you will measure what it does, on
+# the way forward and on the way back.
 #
 # | section | what you write | minutes |
 # |---|---|---|
@@ -2197,10 +2197,10 @@ ax.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# The figure repeats section 6 for a network of another width: with $\gamma = 1$ the gradient grows on nearly every
-# step down, with $\gamma = 0$ it goes up and down instead. It loses at the ReLU that ends a stage,
-# and gains at a projection, the only layers that it meets. Eight blocks are few, so the factors are
-# small.
+# The figure repeats section 6 for a network of another width: with $\gamma = 1$ the gradient grows
+# on nearly every step down, with $\gamma = 0$ it goes up and down instead. It loses at the ReLU
+# that ends a stage, and gains at a projection, the only layers that it meets. Eight blocks are
+# few, so the factors are small.
 #
 # With the weights that 1.2 million photographs have taught it, we can take its blocks out, too.
 
@@ -2240,7 +2240,7 @@ else:
 # ## What you have now
 #
 # A plus sign, seen from all sides. On the way back it adds an $I$ to every factor of a long
-# product; on the way forward it makes the identity the thing that a block needn't learn. Depth then
-# does far less harm, and none that we could see in a network that starts as the identity. The plus
-# sign has stayed: every transformer is a stack of residual blocks, and many of them start their
-# branches at or near zero.
+# product; on the way forward it makes the identity the thing that a block needn't learn. Depth
+# then does far less harm, and none that we could see in a network that starts as the identity. The
+# plus sign has stayed: every transformer is a stack of residual blocks, and some of them start
+# their branches at or near zero.

@@ -297,7 +297,8 @@ for variant, says in [
 # Where it misleads: each picture has a scale of its own, so a node of tiny, useless weights looks
 # as bright as a strong one. And 3 × 3 pixels is little to look at. The next layer's kernels are
 # (32, 16, 3, 3), sixteen "colours" that nobody has names for. Looking at weights ends here;
-# AlexNet's first layer, 64 × 3 × 11 × 11, is the famous exception, and waits in section 9.
+# AlexNet's first layer, 64 × 3 × 11 × 11 in torchvision, is the famous exception, and waits in
+# section 9.
 #
 # ## 2. Activations by depth
 #
@@ -1195,10 +1196,11 @@ print(f"first component of the pixels: correlation {abs(brightness):.2f} with me
 # %% [markdown]
 # Nobody told PCA the classes, and yet `base`'s scenes lie by class, while pixels and random
 # features lie in one heap. The plane of its first two components shows some classes well apart and
-# several in a heap; in the next plane other classes come out of it. The curve on the right has a corner: nine directions hold nearly all the
-# variance of `base`'s features. Nine is no accident. Training has pushed the ten classes as far
-# apart as they go, towards ten corners, each as far from any other, and ten such corners span nine
-# dimensions. Papyan, Han and Donoho (2020) found this in many networks: *neural collapse*.
+# several in a heap; in the next plane other classes come out of it. The curve on the right has a
+# corner: nine directions hold nearly all the variance of `base`'s features. Nine is no accident.
+# Training has pushed the ten classes as far apart as they go, towards ten corners, each as far
+# from any other, and ten such corners span nine dimensions. Papyan, Han and Donoho (2020) found
+# this in many networks: *neural collapse*.
 #
 # Where it misleads: the plane shows a part of the variance only, so classes that overlap in it may
 # be well apart in the other seven directions (section 6 will show that they are). And *much
@@ -1465,8 +1467,9 @@ for name, points in {"PCA, 2 components": plane, "t-SNE, perplexity 30": best_ma
 # (noise at perplexity 2 against 30), so forty clumps may be an artefact of the setting (1 point).
 # Far away: t-SNE keeps short distances only, gaps between groups mean little; in the toy the far
 # group isn't far on the map at perplexities 2 and 30 (at 100 it is, so the perplexity decides), or
-# the rank correlation of all distances is no better than PCA's (0.75 points). Size: each point has its own σ, so dense groups are spread out and wide ones drawn
-# together; in the toy, at perplexity 30, the tight and the wide group come out alike (0.75 points).
+# the rank correlation of all distances is no better than PCA's (0.75 points). Size: each point has
+# its own σ, so dense groups are spread out and wide ones drawn together; in the toy, at perplexity
+# 30, the tight and the wide group come out alike (0.75 points).
 #
 # 2 (1.5 points). Any two of (0.75 each): repeat with several perplexities and seeds and keep what
 # stays; compute trustworthiness; make a control, such as the same map of shuffled or random
@@ -1861,19 +1864,20 @@ print(f"each class is preferred by {prefer.min()} to {prefer.max()} of the 128 c
 #    random, and the loss is too small to see.)
 # 2. No channel is *special*. The best of 128 random directions, each a mixture of all channels,
 #    tells a class from the rest just as well. The information is in the space; its axes are no
-#    better than other directions. This is what is meant by a **distributed representation**, and
-#    Szegedy et al. found it in 2014.
+#    better than other directions. This is what is meant by a **distributed representation**;
+#    Szegedy et al. (2014) found it with random directions, too.
 # 3. And the *name* was ours. The channel that is active for rings is active for zigzags. Shown
 #    rings without zigzags, it tells them from other shapes no better than a coin would. Nearly
 #    every other class has the same story. In our data a ring never came without its zigzags, so
 #    neither selectivity nor the patches of section 4 could tell the two apart.
 #
-# So say "this channel is active for …, in these data", and not "the ring neuron". Whether a picture
-# of a network has made anybody understand it is a question about people, and it takes people to
-# answer it: can they, having seen the picture, *foresee* what the network will do, and where it
-# will go wrong? Doshi-Velez and Kim (2017) called for such user studies, and by now there are some.
-# In one of them, people foretold which of two images excites a channel more, better from natural
-# images that excite it than from images made to excite it (Borowski et al., 2021).
+# So say "this channel is active for …, in these data", and not "the ring neuron". Whether a
+# picture of a network has made anybody understand it is a question about people, and it takes
+# people to answer it: can they, having seen the picture, *foresee* what the network will do, and
+# where it will go wrong? Doshi-Velez and Kim (2017) called for such user studies, and by now there
+# are some. In one of them, people had to foretell which of two images excites a channel more. They
+# were right more often when they had been shown natural images that excite it than when they had
+# been shown images made to excite it (Borowski et al., 2021).
 #
 # ### Question: the ring detector
 # ★★☆ · 20 minutes

@@ -1016,8 +1016,8 @@ for rule, network in networks.items():
 # 1. At the point $(2, 1)$, send $\partial f = 1$ back by each of the three rules. What do
 #    you get for $(x_1, x_2)$? What would you tell somebody who reads the guided result as "$x_2$
 #    doesn't matter to $f$"?
-# 2. Do the same for $g$ at the point $(2, -1)$. Which of the three answers can't be right, whatever
-#    "matters" is taken to mean, and why?
+# 2. Do the same for $g$ at the point $(2, -1)$. Which of the three answers can't be right about
+#    small changes of $x_1$ and $x_2$, and why?
 #
 # ### BEGIN SOLUTION
 # 1 (2 points). The upstream gradient at the two ReLUs is $(1, -1)$. Backprop gives $(1, -1)$, the
@@ -1169,8 +1169,9 @@ plt.show()
 # ### Exercise: `deconvnet`
 # ★★★ · 35 minutes
 #
-# Go up through the layers and keep what the way down will need; start from a 1 in the class's place
-# and zeros elsewhere; go down. In formulas, with $z$ the signal on its way:
+# Go up through the layers and keep what the way down will need; start from a 1 in the class's
+# place and zeros elsewhere; go down. (Zeiler and Fergus start from the activation itself, which
+# only changes the picture's scale.) In formulas, with $z$ the signal on its way:
 #
 # | layer | on the way up | on the way down |
 # |---|---|---|
@@ -1742,13 +1743,13 @@ ax.legend(frameon=False, loc="lower left")
 plt.show()
 
 # %% [markdown]
-# Asked for one object, guided backprop does put about half of its weight on it and about a sixth on
-# the other: it leans to the right side. But asked for a class that *isn't there*, it puts about as
-# much on the two objects together as before, and draws them as crisply. Nothing in the picture
-# tells you that the question was wrong. How far it leans also depends on the network: for `shape`
-# and `robust` the maps for the two objects are much more alike. The deconvnet's maps hardly depend
-# on the question at all. Grad-CAM's two maps exclude each other, and for an absent class little is
-# left on the objects.
+# Asked for one object, guided backprop puts on average about half of its weight on it and about a
+# sixth on the other: it leans to the right side, in nearly every scene (though not in the fourth column).
+# But asked for a class that *isn't there*, it puts about as much on the two objects together as
+# before, and draws them as crisply. Nothing in the picture tells you that the question was wrong. How far it leans also
+# depends on the network: for `shape` and `robust` the maps for the two objects are much more
+# alike. The deconvnet's maps hardly depend on the question at all. Grad-CAM's two maps exclude
+# each other, and for an absent class little is left on the objects.
 #
 # Why? A class only chooses with which weights the signal starts in the channels of the last layer.
 # From there on every gate lets positive values pass, whichever class they came from, and sends them
@@ -1842,19 +1843,19 @@ edges = (down**2 + right**2).sqrt()
 print(f"guided map and the image's edges: {rank_correlation(maps['guided'][0], edges):.2f}")
 
 # %% [markdown]
-# With a random linear layer the network is nearly always wrong, and the guided map still has a rank
-# correlation above 0.9 with the original: as an explanation of *why the network says disc* it
-# has failed, since the network doesn't say disc any more. The plain gradient falls to about 0.65 at
-# once. With all weights random, the guided map still has more than half of its correlation, and
+# With a random linear layer the network is nearly always wrong, and the guided map still has a
+# rank correlation above 0.9 with the original: as an explanation of *why the network says disc* it
+# has failed, since the network doesn't say disc any more. The plain gradient falls to about 0.65
+# at once. With all weights random, the guided map still has more than half of its correlation, and
 # the star in the figure can still be made out. A good part of the map is a property of the image
-# and of the architecture: convolutions, ReLUs and pooling, sent there and back, bring out edges, as
-# an edge detector without any network does (the last number). Nie et al. (2018) show in theory that
-# guided backprop comes close to recovering the image.
+# and of the architecture: convolutions, ReLUs and pooling, sent there and back, bring out edges,
+# as an edge detector without any network does (the last number). Nie et al. (2018) argue from
+# theory that guided backprop and the deconvnet essentially recover a part of the image.
 #
 # So the good marks of section 3 don't contradict this. The object is where a scene has most
 # contrast and edges; a method that draws those will point at the object, whatever the network
-# knows. (Nor does "random" mean zero: the plain gradient ends a little below 0.4.) **A map that
-# lies on the object isn't evidence that the network looks at it.**
+# knows. (The plain gradient doesn't fall to zero either: with all weights random it ends a little
+# below 0.4.) **A map that lies on the object isn't evidence that the network looks at it.**
 #
 # ### Question: would you trust it?
 # ★★☆ · 20 minutes

@@ -1449,10 +1449,10 @@ for name, values in zip(layers, by_layer, strict=True):
 # In the first layers the two maps of a scene are anything but the same: their correlation is about
 # zero, so the question matters there, too. But it chooses among colours and edges, not among
 # objects: such a detector serves every class, and the peak is as often on the wrong object as on
-# the right one. From `relu3` on it is practically never on the wrong one, and towards the end the two maps
-# part further. Yet for *pointing*, `relu4` is the best: it has 16 × 16 places instead of 8 × 8, and
-# knows textures already. "Always the last layer" is a good habit, not a law. What a map shows is
-# the layer as much as the network, so say which one you asked.
+# the right one. From `relu3` on it is practically never on the wrong one, and towards the end the
+# two maps part further. Yet for *pointing*, `relu4` is the best: it has 16 × 16 places instead of
+# 8 × 8, and knows textures already. "Always the last layer" is a good habit, not a law. What a map
+# shows is the layer as much as the network, so say which one you asked.
 #
 # ## 7. Guided Grad-CAM
 #

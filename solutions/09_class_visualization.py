@@ -1664,4 +1664,4 @@ else:
 # - Jitter asks for a pattern that works anywhere, blur and Fourier coefficients for a smooth one,
 #   L2, clamping and clipping for a quiet one. All of them are *our* wishes.
 # - The same loop climbs a class, a channel, or anything else that a network computes.
-# - The pictures found out the biased network at a glance. They suggest; measure before you believe.
+# - The pictures gave the biased network away at a glance. They suggest; measure before you believe.

@@ -465,8 +465,9 @@ plt.show()
 # ★★☆ · 10 minutes
 
 # %% [markdown] question="why_linear" points=3
-# In 2013 many took adversarial examples for pockets of nonsense in a function that is too crooked,
-# like the rationals among the reals: dense, but you would never hit one by chance.
+# At first, adversarial examples were taken for pockets of nonsense in a function that is too
+# crooked. Like the rationals among the reals they would lie everywhere, but so thinly that you
+# would never hit one by chance.
 #
 # 1. Name one thing that you have measured above which speaks *for* linearity as the explanation.
 # 2. Somebody proposes to rescue the linear classifier by dividing all its weights by 100. Does this

@@ -830,15 +830,15 @@ for kind in ("gaussian_noise", "shot_noise", "impulse_noise", "fog"):
     )
 
 # %% [markdown]
-# **Adversarial training is no cure-all.** `robust` gains some answers under impulse noise and a few
-# under Gaussian noise, which resemble what it was trained on: many small, independent changes of
-# pixels. Under shot noise there is nothing to gain yet. In fog and under low contrast it loses
+# **Adversarial training is no cure-all.** `robust` gains some answers under impulse noise and a
+# few under Gaussian noise, which resemble what it was trained on: many small, independent changes
+# of pixels. Under shot noise there is nothing to gain yet. In fog and under low contrast it loses
 # about a quarter of all answers or more: it has learned to distrust faint patterns, and these two
-# make all patterns faint. Blur hurts it, too. Yin et al. (2019) found the same trade of noise
-# against fog and contrast in larger networks (theirs gained in blur) and explain it by frequencies:
-# what helps against noise makes a network rely on low ones, and those are what fog and contrast
-# change. On the whole of these thirteen `robust` is the less robust network of the two: always ask
-# *to what*.
+# make all patterns faint. Blur hurts it, too. Gilmer et al. (2019) found the same trade of noise
+# against fog and contrast in larger networks (theirs gained in blur), and Yin et al. (2019)
+# explain it by frequencies: what helps against noise makes a network rely on low ones, and those
+# are what fog and contrast change. On the whole of these thirteen `robust` is the less robust
+# network of the two: always ask *to what*.
 #
 # **Shape training buys no robustness here at all.** `shape` is behind `base` at every corruption,
 # noise included. More on this in section 6.
@@ -1254,8 +1254,8 @@ plt.show()
 # Geirhos et al.'s paper. Their network, trained on ImageNet and on a version of it in which every
 # picture was repainted in the style of some painting, did have a better mCE (69.3 instead of 76.7)
 # and a slightly worse clean error (25.4% instead of 23.9%). The better accuracy of the title is
-# that of their Shape-ResNet: the same network, finetuned on ImageNet alone (23.3%). What did *our* shape training buy? All
-# differences below are between `shape` and `base` on the same images.
+# that of their Shape-ResNet: the same network, finetuned on ImageNet alone (23.3%). What did *our*
+# shape training buy? All differences below are between `shape` and `base` on the same images.
 
 # %%
 random_textures = make_scenes(150, np.random.default_rng(6), "random_texture")
@@ -1310,10 +1310,10 @@ plt.show()
 # 1. A colleague reads the figure above and says: "So Geirhos et al. were wrong: shape bias doesn't
 #    make networks robust." Give two differences between their experiment and ours, and say for each
 #    why it may explain the opposite results.
-# 2. Mummadi et al. (2021) repeated the former with more kinds of training images and found no clear
-#    link between shape bias and robustness to corruptions. Which *third* thing could have raised
-#    both in Geirhos et al.'s network? Describe the experiment that would tell it from shape bias:
-#    what you would train, and on which two outcomes you would look.
+# 2. Mummadi et al. (2021) trained networks on more kinds of images than Geirhos et al. did, and
+#    found no clear link between shape bias and robustness to corruptions. Which *third* thing
+#    could have raised both in Geirhos et al.'s network? Describe the experiment that would tell it
+#    from shape bias: what you would train, and on which two outcomes you would look.
 # 3. Which claim about shape training and robustness do the measurements of this lab support? One
 #    sentence, no more general than it may be.
 #
@@ -1419,10 +1419,12 @@ plt.show()
 # ## 8. A model card
 #
 # An overall accuracy is a promise to nobody in particular. Mitchell et al. (2019) ask that a
-# network be handed over with a **model card**: what it is for and what not, what it was trained and
-# tested on, and how well it does, **disaggregated**, that is, for each group of cases on its own
-# and for their *intersections*: a network can do well on women and on dark-skinned people, each
-# taken together, and badly on dark-skinned women (Buolamwini & Gebru, 2018, found just this).
+# network be handed over with a **model card**: what it is for and what not, what it was trained
+# and tested on, and how well it does, **disaggregated**, that is, for each group of cases on its
+# own and for their *intersections*. When Buolamwini & Gebru (2018) tested three products that tell
+# a person's gender from a photograph, they erred on up to 34.7% of dark-skinned women, and on no
+# more than 0.8% of light-skinned men. The rates for all women, or for all dark-skinned people,
+# hide how bad the worst group is.
 #
 # ### Exercise: `disaggregate`
 # ★★☆ · 20 minutes

@@ -1004,8 +1004,8 @@ contact_sheet(
 # Noise is rough and cheap to remove, the flower's own edges are less rough and dear: the best
 # picture is at a weight near 1, nearer to the original than the noisy one by half. Beyond it the
 # flower goes too. Squared differences prefer many small steps to one large one, so edges are the
-# first to blur; the total variation of Rudin, Osher and Fatemi sums absolute values and keeps them.
-# In style transfer a small weight is enough, to keep the grain of section 2 away.
+# first to blur; the total variation of Rudin, Osher and Fatemi (1992) sums absolute values and
+# keeps them. In style transfer a small weight is enough, to keep the grain of section 2 away.
 #
 # ## 5. Colour
 #
@@ -1922,9 +1922,9 @@ ax.margins(0.15)
 plt.show()
 
 # %% [markdown]
-# The slider is a curve: what is gained in style is paid for in content. Towards the left the
-# storeys turn into panes; beyond 1 the panes go, and what is left in the sky is grain rather than
-# glass. The numbers hold only for these definitions of the losses.
+# The choice is one along a curve: what is gained in style is paid for in content. Towards the left
+# the storeys turn into panes; beyond 1 the panes go, and what is left in the sky is grain rather
+# than glass. The numbers hold only for these definitions of the losses.
 #
 # **Two styles mixed.** A Gram matrix is a target like any other, so targets can be averaged:
 # `style_image` may hold several styles, and their Gram matrices get shares.
