@@ -1785,12 +1785,12 @@ print("  each of them:", *(f"{a:.2f}/{b:.2f}" for a, b in zip(asked, other, stri
 # object puts section 4 in its place: a network that knows nothing points at the object more often
 # than not.
 #
-# So is saliency useless? No: random weights fail the two-object test of section 2, where on average
-# they favour no object for being asked for it (one such network alone may look as if it did), and
-# the region gradient of section 6 raised a suspicion that an experiment then confirmed. But a map
-# that only *looks* sensible has shown nothing about the network. Two warnings the other way: a
-# correlation of maps is a coarse measure, and a map that does change after randomisation isn't
-# right for that reason alone.
+# So is saliency useless? No: random weights fail the two-object test of section 2, where on
+# average they point at the object asked for no more often than at the other (one such network
+# alone may look as if it did), and the region gradient of section 6 raised a suspicion that an
+# experiment then confirmed. But a map that only *looks* sensible has shown nothing about the
+# network. Two warnings the other way: a correlation of maps is a coarse measure, and a map that
+# does change after randomisation isn't right for that reason alone.
 #
 # ### Question: a score to report
 # ★★☆ · 10 minutes

@@ -1744,12 +1744,12 @@ plt.show()
 
 # %% [markdown]
 # Asked for one object, guided backprop puts on average about half of its weight on it and about a
-# sixth on the other: it leans to the right side, in nearly every scene (though not in the fourth column).
-# But asked for a class that *isn't there*, it puts about as much on the two objects together as
-# before, and draws them as crisply. Nothing in the picture tells you that the question was wrong. How far it leans also
-# depends on the network: for `shape` and `robust` the maps for the two objects are much more
-# alike. The deconvnet's maps hardly depend on the question at all. Grad-CAM's two maps exclude
-# each other, and for an absent class little is left on the objects.
+# sixth on the other: it leans to the right side, in nearly every scene (though not in the fourth
+# column). But asked for a class that *isn't there*, it puts about as much on the two objects
+# together as before, and draws them as crisply. Nothing in the picture tells you that the question
+# was wrong. How far it leans also depends on the network: for `shape` and `robust` the maps for
+# the two objects are much more alike. The deconvnet's maps hardly depend on the question at all.
+# Grad-CAM's two maps exclude each other, and for an absent class little is left on the objects.
 #
 # Why? A class only chooses with which weights the signal starts in the channels of the last layer.
 # From there on every gate lets positive values pass, whichever class they came from, and sends them

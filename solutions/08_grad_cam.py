@@ -1677,9 +1677,9 @@ plt.show()
 
 # %% [markdown]
 # The accuracies are as good as the same, the maps are not. Network A lights the objects. Network B
-# lights the ground around them and spares the object, so it must have found out about the hue.
-# A map can't tell you *what* B sees there, only where it looks. But it tells you which test to make
-# next: scenes whose background means nothing.
+# lights the ground around them and spares the object: it looks where the hue is. A map can't tell
+# you *what* B sees there, only where it looks. But it tells you which test to make next: scenes
+# whose background means nothing.
 
 # %%
 with torch.no_grad():
