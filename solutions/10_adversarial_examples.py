@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Lab 10: Adversarial examples
 #
-# Take a picture of a ring that a network gets right with full confidence. Change it so little that
-# you need a magnifying glass to see it. Now the network says *fish*, and is sure of that as well.
+# Take a picture of a ring that a network gets right, and is sure of. Change it so little that you
+# need a magnifying glass to see it. Now the network says *fish*, and is nearly as sure of that.
 # Szegedy et al. (2014) found such pictures, and called them *adversarial examples*. In this lab you
 # make them in half a dozen ways, find out why they exist at all (a straight line is enough), and
 # then change sides: you defend a network, and break your own defences.
