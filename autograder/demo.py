@@ -112,10 +112,13 @@ def sample_class(lab: Lab) -> dict[str, bytes]:
         "pasted_picture": answered_notebook(lab, solution),
     }
     questions = {cell.grade_id for cell in lab.having("question")}
-    for cell in submitted["pasted_picture"].cells:
-        if cell.id in questions:
-            cell.source = "As my sketch shows: ![sketch](attachment:sketch.png)"
-            cell.attachments = {"sketch.png": {"image/png": PICTURE}}
+    for student, notebook in submitted.items():
+        for cell in notebook.cells:
+            if cell.id in questions and student != "untouched":
+                cell.source = "What I think of it, in words of my own."
+            if cell.id in questions and student == "pasted_picture":
+                cell.source = "As my sketch shows: ![sketch](attachment:sketch.png)"
+                cell.attachments = {"sketch.png": {"image/png": PICTURE}}
     for exercise in list(mistakes)[:MISTAKES]:
         submitted[f"mistake_in_{exercise}"] = answered_notebook(
             lab, solution | {exercise: mistakes[exercise]}

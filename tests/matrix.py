@@ -27,6 +27,10 @@ ROWS = {
     "labs 01 and 02 from top to bottom, with their figures": [
         *("tests/labs/test_notebooks.py", "-k", "from_top_to_bottom and (01 or 02)"),
     ],
+    "reading a notebook's names": [
+        "tests/authoring/test_symbols.py",
+        "tests/grading/test_names.py",
+    ],
     "the command: release, grade, report": ["tests/test_cli.py"],
 }
 PAGE = """\

@@ -11,10 +11,11 @@ fetches the values that the region's names had when the lab was released.
 
 import ast
 import re
-import symtable
 import textwrap
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+
+from autograder.authoring.symbols import symbol_table
 
 EXPECTED = re.compile(
     r"^(?P<indent>[ \t]*)(?P<begin>#+ BEGIN EXPECTED)[ \t]*\n"
@@ -51,7 +52,7 @@ def regions(source: str) -> list[Region]:
         compile(code, "<region>", "exec")  # so that it doesn't return or break either
         bound = {
             symbol.get_name()
-            for symbol in symtable.symtable(code, "<region>", "exec").get_symbols()
+            for symbol in symbol_table(code).get_symbols()
             if symbol.is_assigned() or symbol.is_imported()
         }
         line = source[: match.start()].count("\n")

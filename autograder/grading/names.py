@@ -5,6 +5,8 @@ import re
 import symtable
 from functools import cached_property
 
+from autograder.authoring.symbols import symbol_table
+
 MOST_CODE = 100_000  # characters of one cell; a lab's whole notebook has fewer
 DEEPEST_CHAIN = 100
 
@@ -69,7 +71,7 @@ class Code:
         if self.tree is None:
             return []
         try:
-            tables = [symtable.symtable(self.python, "cell", "exec")]
+            tables = [symbol_table(self.python)]
         except (SyntaxError, ValueError, MemoryError, RecursionError, SystemError):
             return []
         for table in tables:
