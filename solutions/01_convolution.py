@@ -9,16 +9,20 @@
 # |---|---|---|
 # | 1. A window slides over an image | `cross_correlate2d`, `convolve2d`, one answer in words | 55 |
 # | 2. The way back, on one channel | `kernel_gradient`, `input_gradient` | 45 |
-# | 3. The layer | `conv_forward_naive`, its gradients in three parts and in one loop | 115 |
-# | 4. The layer as a matrix product | `im2col`, `col2im`, and the two products | 80 |
-# | 5. Max pooling | its forward and its backward pass | 45 |
+# | 3. The layer | `conv_forward_naive`, its gradients in one loop | 55 |
+# | 3. The gradients in three parts (optional) | one for the filters, the input, the biases | 60 |
+# | 4. The layer as a matrix product (optional) | `im2col`, `col2im`, and the two products | 80 |
+# | 5. Max pooling (optional) | its forward and its backward pass | 45 |
 # | 6. A network that learns digits (optional) | `three_layer_loss` | 40 |
 #
-# These are two or three sittings: sections 1 and 2, section 3, and the rest. Every exercise is a
-# function to finish. The cells beneath it are its tests, one for each thing that can go wrong. Each
-# answers **right so far**, or says in one sentence what is wrong. When your work is graded, other
-# shapes, strides and numbers are tried as well. NumPy is all you need; loops are welcome. No
-# exercise needs one that you wrote before, so a slip costs you only once.
+# What isn't marked as optional takes under three hours, and needs nothing from the optional parts.
+# These are a second sitting or two: the gradients once more, the layer made fast, max pooling, and
+# a network (section 6) that is put together from your work in 4 and 5.
+#
+# Every exercise is a function to finish. The cells beneath it are its tests, one for each thing
+# that can go wrong. Each answers **right so far**, or says in one sentence what is wrong. When your
+# work is graded, other shapes, strides and numbers are tried as well. NumPy is all you need; loops
+# are welcome. No exercise needs one that you wrote before, so a slip costs you only once.
 
 # %% given=true
 import numpy as np
@@ -986,7 +990,7 @@ check_without(conv_forward_naive)
 
 # %% [markdown]
 # ### Exercise: `conv_backward_kernel`
-# ★★☆ · 25 minutes
+# ★★☆ · 25 minutes · optional
 #
 # Section 2 has already told you the answer for one image, one channel and stride 1. For a whole
 # layer, filter $f$ is used on every image, and its slice $i$ only meets channel $i$:
@@ -1125,7 +1129,7 @@ check_without(conv_backward_kernel)
 
 # %% [markdown]
 # ### Exercise: `conv_backward_input`
-# ★★★ · 30 minutes
+# ★★★ · 30 minutes · optional
 #
 # At stride 1 the gradient for channel $i$ of the padded image is the convolution of section 2,
 # summed over the filters:
@@ -1292,7 +1296,7 @@ check_without(conv_backward_input)
 
 # %% [markdown]
 # ### Exercise: `conv_backward_bias`
-# ★☆☆ · 5 minutes
+# ★☆☆ · 5 minutes · optional
 #
 # The bias of a filter is added to each of its outputs. Who touches whom?
 
@@ -1359,7 +1363,7 @@ for shape in [(3, 2, 1, 4), (1, 5, 2, 2), (4, 1, 3, 1)]:
 # numbers: walk through the outputs exactly as the forward pass did, and let each output *hand out*
 # its upstream value $\partial L / \partial y(n, f, r, c)$ to all that it has read: to the pixels
 # of its window in proportion to the weights, to the weights in proportion to the pixels, and to
-# its bias. One loop does all three. Written so, and not by calling your three parts, it checks
+# its bias. One loop does all three. Written so, and not by calling the three parts, it checks
 # them: two ways that share nothing must lead to the same numbers.
 #
 # <details><summary>Hint</summary>
@@ -1510,7 +1514,8 @@ for name, actual, part in zip(("dx", "dw", "db"), result, expected, strict=True)
 check_without(conv_backward_naive)
 
 # %% [markdown]
-# Two derivations, and the gradient check as referee: do they agree?
+# Two derivations, and the gradient check as referee: do they agree? (The next cell is optional: it
+# compares with the three parts.)
 
 # %%
 rng = np.random.default_rng(10)
@@ -1577,10 +1582,9 @@ plt.show()
 # The picture reveals its kernel. Most of the error is gone in a few steps; the rest takes hundreds,
 # because neighbouring pixels are much alike, so weights that differ only in how they tell
 # neighbours apart give almost the same picture. That the loss falls doesn't prove a gradient
-# right: half of it, or only its sign, would have gone downhill too. The three numbers above prove
-# more.
+# right: half of it, or only its sign, would have gone downhill too. A gradient check proves more.
 #
-# ## 4. The layer as a matrix product
+# ## 4. The layer as a matrix product (optional)
 #
 # Loops in Python are slow, and matrix products are what processors do best. So copy every window
 # into a column of a matrix: **im2col**. A filter, written as a row, meets all the windows at once
@@ -1594,7 +1598,7 @@ plt.show()
 # into several windows gets the *sum* of what they send back. That is **col2im**.
 #
 # ### Exercise: `im2col`
-# ★★☆ · 30 minutes
+# ★★☆ · 30 minutes · optional
 #
 # The order inside the matrix is a matter of taste, so the docstring fixes it; it is PyTorch's
 # (`torch.nn.functional.unfold`).
@@ -1733,7 +1737,7 @@ check_without(im2col)
 
 # %% [markdown]
 # ### Exercise: `conv_forward_matmul`
-# ★☆☆ · 10 minutes
+# ★☆☆ · 10 minutes · optional
 #
 # The columns are given to you, so this is one line of linear algebra. `@` treats the last two axes
 # as matrices and does it for every image.
@@ -1815,7 +1819,7 @@ for w_shape, N, L in [((5, 2, 3, 1), 3, 7), ((1, 1, 2, 2), 1, 1), ((2, 4, 1, 3),
 
 # %% [markdown]
 # ### Exercise: `conv_backward_matmul`
-# ★★☆ · 15 minutes
+# ★★☆ · 15 minutes · optional
 #
 # For one image $Y = W X + b$, and with the upstream gradient $\partial L/\partial Y$
 #
@@ -1928,7 +1932,7 @@ for w_shape, N, L in [((5, 2, 3, 1), 3, 7), ((1, 1, 2, 2), 1, 1), ((2, 4, 1, 3),
 
 # %% [markdown]
 # ### Exercise: `col2im`
-# ★★☆ · 25 minutes
+# ★★☆ · 25 minutes · optional
 #
 # Now `dcolumns` has to go home: each value to the pixel that it was copied from.
 #
@@ -2132,7 +2136,7 @@ print("loops / im2col:", ", ".join(f"{r:.0f} at {s}²" for r, s in zip(ratios, s
 # times as long the loops take. The figure says nothing about memory: the columns hold every pixel
 # $k_H k_W$ times (at stride 1), which is what im2col pays. And its seconds are your machine's.
 #
-# ## 5. Max pooling
+# ## 5. Max pooling (optional)
 #
 # A max pooling layer keeps the strongest response in each window and forgets where exactly it was:
 #
@@ -2141,7 +2145,7 @@ print("loops / im2col:", ", ".join(f"{r:.0f} at {s}²" for r, s in zip(ratios, s
 # It has no weights, and each channel is pooled by itself.
 #
 # ### Exercise: `max_pool_forward_naive`
-# ★☆☆ · 20 minutes
+# ★☆☆ · 20 minutes · optional
 
 
 # %% exercise="max_pool_forward_naive" without="torch"
@@ -2277,7 +2281,7 @@ check_without(max_pool_forward_naive)
 
 # %% [markdown]
 # ### Exercise: `max_pool_backward_naive`
-# ★★☆ · 25 minutes
+# ★★☆ · 25 minutes · optional
 #
 # Only the largest value of a window was used, so it alone gets the window's upstream value; if it
 # was the largest of several windows, it gets what each of them sends.
@@ -2423,7 +2427,7 @@ plt.show()
 # as windows don't overlap, which is why a test must let them. (The numbers are whole only to be
 # legible. With equal maxima, the gradient would have to choose.)
 #
-# ## 6. A network that learns digits
+# ## 6. A network that learns digits (optional)
 #
 # You have all the layers of a small convolutional network. Put them together and let it learn
 # something real, without a line of anybody else's network code:
@@ -2884,7 +2888,7 @@ print(f"the kernels have moved by {moved:.0%} of their length")
 #
 # ## What you have now
 #
-# A layer that runs forwards, backwards and fast, a network made of it that reads, and three ways of
-# not having to believe anybody:
-# a derivation, a gradient check, and somebody else's implementation. The question in section 1 has
-# a second part that you can answer now.
+# A layer that runs forwards and backwards, with the optional parts also fast and in a network that
+# reads, and three ways of not having to believe anybody: a derivation, a gradient check, and
+# somebody else's implementation. The question in section 1 has a second part that you can answer
+# now.

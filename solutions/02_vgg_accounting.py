@@ -13,8 +13,10 @@
 # | 2. The whole of VGG-16 | `vgg_table` | 30 |
 # | 3. The puzzle of the 24 million | `total_with_inputs`, and an answer in words | 25 |
 # | 4. What has to fit in memory | `inference_peak`, `bytes_for_backward`, `largest_batch` | 45 |
-# | 5. How far a value sees | `receptive_field` | 20 |
+# | 5. How far a value sees (optional) | `receptive_field` | 20 |
 # | 6. Any network at all | `account`, and an answer in words | 45 |
+#
+# Section 5 is optional. The others need nothing from it, and take just under three hours.
 #
 # Everything in this lab is a whole number, so the tests are exact. And nothing in it needs a
 # trained network or a large machine: PyTorch has a **meta device**, whose tensors have a shape and
@@ -1292,7 +1294,7 @@ print(f"as much as the activations of {16 * parameters / kept_bytes:.0f} images"
 # compute the others again on the way back ("checkpointing"). If it is the start, that is the
 # parameters and all that goes with them, a smaller batch won't help you.
 #
-# ## 5. How far a value sees
+# ## 5. How far a value sees (optional)
 #
 # A value deep in the network depends on a window of the image: its **receptive field**. Follow a
 # chain of layers upwards with two numbers. The **jump** $j$ is how many pixels apart two
@@ -1304,7 +1306,7 @@ print(f"as much as the activations of {16 * parameters / kept_bytes:.0f} images"
 # Its taps are $d \cdot j$ pixels apart in the image; its stride matters only to the layers above.
 #
 # ### Exercise: `receptive_field`
-# ★★☆ · 20 minutes
+# ★★☆ · 20 minutes · optional
 
 
 # %% exercise="receptive_field"

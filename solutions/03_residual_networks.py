@@ -1252,7 +1252,7 @@ plt.show()
 # ### END SOLUTION
 
 # %% [markdown]
-# ## 5. Many short paths
+# ## 5. Many short paths (optional)
 #
 # Follow the signal through three residual blocks without ReLUs around them. At each block it goes
 # straight on or through the branch, so there are $2^3 = 8$ **paths**:
@@ -1646,7 +1646,7 @@ plt.show()
 # ### END SOLUTION
 
 # %% [markdown]
-# ## 7. Taking blocks out
+# ## 7. Taking blocks out (optional)
 #
 # If a residual network is a crowd of paths, then without one of its blocks it should still do: half
 # of the paths are left. Take a layer out of a plain network, and there is no path any more. Veit et
@@ -2202,7 +2202,10 @@ plt.show()
 # that ends a stage, and gains at a projection, the only layers that it meets. Eight blocks are
 # few, so the factors are small.
 #
-# With the weights that 1.2 million photographs have taught it, we can take its blocks out, too.
+# ### Blocks out of a trained network (optional)
+#
+# With the weights that 1.2 million photographs have taught it, we can take its blocks out, too. The
+# figure uses your function from section 7.
 
 # %%
 from utils.images import load_photograph, preprocess

@@ -13,9 +13,14 @@
 # | 3. What the head sees | `extract_features` | 20 |
 # | 4. A head alone | `train_head` | 30 |
 # | 5. Finetune | `parameter_groups`, one answer in words | 40 |
-# | 6. Few labels, or none: six settings | `low_label_setting`, one answer in words | 45 |
-# | 7. Pseudo-labels | `pseudo_label_loss` | 30 |
-# | 8. With an ImageNet network | nothing: you look | 10 |
+# | 6. Few labels, or none: six settings | `low_label_setting` | 25 |
+# | 6. Four cases to name (optional) | one answer in words | 20 |
+# | 7. Pseudo-labels (optional) | `pseudo_label_loss` | 30 |
+# | 8. With an ImageNet network (optional) | nothing: you look | 10 |
+#
+# The question in section 6 and sections 7 and 8 are optional. The rest takes under three hours and
+# needs no exercise from them; only the last part of section 5's question asks you to read the first
+# lines of section 7.
 #
 # The cell beneath each exercise is its test: **if it says nothing, your code is right so far**;
 # otherwise it says in one sentence what is wrong. When your work is graded, other networks, shapes
@@ -1797,7 +1802,7 @@ plt.show()
 # pseudo-label from the old head means nothing.
 #
 # ### Question: name the setting
-# ★☆☆ · 20 minutes
+# ★☆☆ · 20 minutes · optional
 
 # %% [markdown] question="name_the_setting" points=4
 # Which setting is it, and what exactly has shifted? Answer each with one sentence, and say which
@@ -1825,7 +1830,7 @@ plt.show()
 # ### END SOLUTION
 
 # %% [markdown]
-# ## 7. Pseudo-labels
+# ## 7. Pseudo-labels (optional)
 #
 # The smallest semi-supervised method fits into one line (Lee, 2013): where the network is asked
 # about an unlabelled image, take its answer for the label, and train on it. With scores $s_n$ and
@@ -1844,7 +1849,7 @@ plt.show()
 # a probability of at least $\tau$ count.
 #
 # ### Exercise: `pseudo_label_loss`
-# ★★☆ · 30 minutes
+# ★★☆ · 30 minutes · optional
 #
 # <details><summary>Hint</summary>
 #
@@ -2103,7 +2108,7 @@ plt.show()
 # lets through. So watch out: the loss falls in all cases, and without labels nobody sees the
 # difference.
 #
-# ## 8. With an ImageNet network
+# ## 8. With an ImageNet network (optional)
 #
 # The same functions on a network that has learned from 1.2 million photographs: are its features
 # better for our targets than those of `base`, which has seen nothing but scenes?

@@ -16,9 +16,11 @@
 # | 4. The patches that excite a channel | `strongest_places` | 15 |
 # | 5. A map of all scenes: PCA | `pca` | 20 |
 # | 6. Another map: t-SNE | `trustworthiness`, a question | 35 |
-# | 7. Nearest neighbours | `nearest_neighbours` | 10 |
+# | 7. Nearest neighbours (optional) | `nearest_neighbours` | 10 |
 # | 8. One channel, one concept? | `selectivity`, a question | 35 |
-# | 9. With an ImageNet network | nothing: you look | 5 |
+# | 9. With an ImageNet network (optional) | nothing: you look | 5 |
+#
+# Sections 7 and 9 are optional. The others need nothing from them, and take three hours.
 #
 # The cell beneath each exercise is its test: **if it says nothing, your function is right so far**;
 # otherwise it says in one sentence what is wrong. When your work is graded, other shapes and
@@ -1479,14 +1481,14 @@ for name, points in {"PCA, 2 components": plane, "t-SNE, perplexity 30": best_ma
 # ### END SOLUTION
 
 # %% [markdown]
-# ## 7. Nearest neighbours
+# ## 7. Nearest neighbours (optional)
 #
 # The plainest view of a space uses no map at all: take a point and look at who lives next to it.
 #
 # $$d(q, g) = \lVert q - g \rVert_2 = \sqrt{\textstyle\sum_i (q_i - g_i)^2}$$
 #
 # ### Exercise: `nearest_neighbours`
-# ★☆☆ · 10 minutes
+# ★☆☆ · 10 minutes · optional
 
 
 # %% exercise="nearest_neighbours"
@@ -1913,7 +1915,7 @@ print(f"each class is preferred by {prefer.min()} to {prefer.max()} of the 128 c
 # ### END SOLUTION
 
 # %% [markdown]
-# ## 9. With an ImageNet network
+# ## 9. With an ImageNet network (optional)
 #
 # Your functions look into any network. AlexNet's first layer, the famous exception of section 1,
 # has kernels large enough to see: 64 × 3 × 11 × 11. Then SqueezeNet, on a photograph: its maps at

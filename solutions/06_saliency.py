@@ -15,8 +15,10 @@
 # | 5. Segmentation for free | `saliency_seeds`, `intersection_over_union` | 20 |
 # | 6. A network that cheats | `region_gradient`, a question | 25 |
 # | 7. A sanity check | `randomise_layers`, `recompute_batchnorm`, a question | 45 |
-# | 8. Mistakes explain themselves | nothing: you look | 5 |
-# | 9. With an ImageNet network | nothing: you look | 5 |
+# | 8. Mistakes explain themselves (optional) | nothing: you look | 5 |
+# | 9. With an ImageNet network (optional) | nothing: you look | 5 |
+#
+# Sections 8 and 9 are optional. The others need nothing from them, and take three hours.
 #
 # The cell beneath each exercise is its test: **if it says nothing, your function is right so far**;
 # otherwise it says in one sentence what is wrong. When your work is graded, other networks, shapes
@@ -1821,7 +1823,7 @@ print("  each of them:", *(f"{a:.2f}/{b:.2f}" for a, b in zip(asked, other, stri
 # ### END SOLUTION
 
 # %% [markdown]
-# ## 8. Mistakes explain themselves
+# ## 8. Mistakes explain themselves (optional)
 #
 # A wrong prediction deserves two maps: one for the class that the network chose, and one for the
 # class that it should have chosen. `base` is wrong on less than 1% of these scenes, so we make life
@@ -1868,7 +1870,7 @@ for name, (network, pictures, chosen_class, truth) in elsewhere.items():
 # to learn from, the other one different pictures. The maps say where an answer hangs, not why it
 # is *heart* and not *square*.
 #
-# ## 9. With an ImageNet network
+# ## 9. With an ImageNet network (optional)
 #
 # Your functions work for any classifier. Here they ask SqueezeNet, trained on 1.2 million
 # photographs. Put in one of your own with `utils.images.load_image`.

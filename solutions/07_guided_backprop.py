@@ -11,10 +11,12 @@
 # | 1. One ReLU, three ways back | `relu_backward` | 15 |
 # | 2. The rules as PyTorch functions | `DeconvReLU`, `GuidedReLU` | 25 |
 # | 3. A whole network | `replace_relus`, `guided_backprop`, one answer in words | 75 |
-# | 4. The deconvnet, by hand | `max_unpool`, `deconvnet` | 55 |
+# | 4. The deconvnet, by hand (optional) | `max_unpool`, `deconvnet` | 55 |
 # | 5. One neuron | `neuron_gradient` | 25 |
 # | 6. What does the map know? | a verdict in writing | 30 |
-# | 7. With an ImageNet network | nothing: you look | 10 |
+# | 7. With an ImageNet network (optional) | nothing: you look | 10 |
+#
+# Sections 4 and 7 are optional. The others need nothing from them, and take under three hours.
 #
 # The cells beneath each exercise are its tests. Each answers **right so far**, or says in one
 # sentence what is wrong. When your work is graded, other networks, shapes and classes are tried as
@@ -1033,7 +1035,7 @@ for rule, network in networks.items():
 # ### END SOLUTION
 
 # %% [markdown]
-# ## 4. The deconvnet, by hand
+# ## 4. The deconvnet, by hand (optional)
 #
 # The deconvnet is older than the view of it that you have just seen. Zeiler and Fergus thought of a
 # network that runs *downwards*: take the value that interests you, and undo the layers one by one,
@@ -1043,7 +1045,7 @@ for rule, network in networks.items():
 # notes are the **switches**.
 #
 # ### Exercise: `max_unpool`
-# ★★☆ · 20 minutes
+# ★★☆ · 20 minutes · optional
 #
 # PyTorch's pooling gives switches if asked, `F.max_pool2d(x, 2, return_indices=True)`: for each
 # window the place of its maximum, with the places of a map counted row by row.
@@ -1167,7 +1169,7 @@ plt.show()
 # knowledge in such pictures is the image itself.
 #
 # ### Exercise: `deconvnet`
-# ★★★ · 35 minutes
+# ★★★ · 35 minutes · optional
 #
 # Go up through the layers and keep what the way down will need; start from a 1 in the class's
 # place and zeros elsewhere; go down. (Zeiler and Fergus start from the activation itself, which
@@ -1890,7 +1892,7 @@ print(f"guided map and the image's edges: {rank_correlation(maps['guided'][0], e
 # ### END SOLUTION
 
 # %% [markdown]
-# ## 7. With an ImageNet network
+# ## 7. With an ImageNet network (optional)
 #
 # The same functions, on a network that has learned a thousand classes from 1.2 million photographs.
 # Put in a photograph of your own with `utils.images.load_image`.

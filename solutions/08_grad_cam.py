@@ -14,10 +14,13 @@
 # | 3. Grad-CAM | `grad_cam`, and a proof | 65 |
 # | 4. One picture, two answers | nothing: you look | 10 |
 # | 5. How good is a map? | `pointing_game`, `intersection_over_union` | 30 |
-# | 6. Which layer? | nothing: you explore | 15 |
+# | 6. Which layer? (optional) | nothing: you explore | 15 |
 # | 7. Guided Grad-CAM | `guided_grad_cam` | 15 |
 # | 8. A network unmasked | a verdict in writing | 20 |
-# | 9. With an ImageNet network | nothing: you look | 10 |
+# | 9. With an ImageNet network (optional) | nothing: you look | 10 |
+#
+# Sections 6 and 9 are optional: no exercise and no question needs them. The others take three
+# hours. Run the cells of section 6 even if you don't stop to look: section 7 draws the same scenes.
 #
 # The cells beneath each exercise are its tests, one for each thing that can go wrong. Each answers
 # **right so far**, or says in one sentence what is wrong. When your work is graded, other networks,
@@ -1342,7 +1345,7 @@ print(f"mean IoU: at best {max(iou):.2f}, at threshold {thresholds[np.argmax(iou
 # Mind that we chose the best threshold *with* the masks, which nobody has where a map is really
 # needed.
 #
-# ## 6. Which layer?
+# ## 6. Which layer? (optional)
 #
 # Nothing in `grad_cam` insists on the last layer. Let us ask every ReLU of the network
 # about one of the scenes.
@@ -1719,7 +1722,7 @@ with torch.no_grad():
 # ### END SOLUTION
 
 # %% [markdown]
-# ## 9. With an ImageNet network
+# ## 9. With an ImageNet network (optional)
 #
 # Your function works for any network with a convolution in it. Here it asks SqueezeNet, trained on
 # 1.2 million photographs, why it answers what it answers. Put in a photograph of your own with

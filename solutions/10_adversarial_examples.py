@@ -10,13 +10,19 @@
 # | section | what you write | minutes |
 # |---|---|---|
 # | 1. Fool it on purpose | `make_fooling_image` | 25 |
-# | 2. A straight line is enough | `linear_perturbation`, and an answer in words | 25 |
+# | 2. A straight line is enough | `linear_perturbation` | 15 |
+# | 2. Why linear? (optional) | an answer in words | 10 |
 # | 3. One step | `fgsm` | 20 |
-# | 4. Many steps | `pgd`, `pgd_l2` | 50 |
-# | 5. One pixel | `logit_margin`, `one_pixel_attack` | 45 |
+# | 4. Many steps | `pgd` | 25 |
+# | 4. In the Euclidean norm (optional) | `pgd_l2` | 25 |
+# | 5. One pixel: the margin | `logit_margin` | 10 |
+# | 5. The attack itself (optional) | `one_pixel_attack` | 35 |
 # | 6. Without the gradient | `estimate_gradient` | 25 |
 # | 7. Defences, and how they fall | `adversarial_training_step`, `expected_scores`, a review | 60 |
-# | 8. With an ImageNet network | nothing: you look | 10 |
+# | 8. With an ImageNet network (optional) | nothing: you look | 10 |
+#
+# What isn't marked as optional takes three hours, and needs nothing from the optional parts. The
+# margin of section 5 is no such part: section 6 uses it.
 #
 # The cell beneath each exercise is its test: **if it says nothing, your function is right so far**;
 # otherwise it says in one sentence what is wrong. When your work is graded, other networks, images
@@ -462,7 +468,7 @@ plt.show()
 # changes isn't mere noise, it is a pattern that does predict the class, and that people don't see.
 #
 # ### Question: why linear?
-# ★★☆ · 10 minutes
+# ★★☆ · 10 minutes · optional
 
 # %% [markdown] question="why_linear" points=3
 # At first, adversarial examples were taken for pockets of nonsense in a function that is too
@@ -859,7 +865,7 @@ plt.show()
 # may achieve more. And with 48 scenes each step of the curve is worth two per cent.
 #
 # ### Exercise: `pgd_l2`
-# ★★★ · 25 minutes
+# ★★★ · 25 minutes · optional
 #
 # "No pixel by more than ε" isn't the only meaning of small. In the **Euclidean norm** it is the
 # length of the whole perturbation that is bounded, and the attacker may spend it where it pays.
@@ -1155,7 +1161,7 @@ for count, classes in [(7, 10), (1, 2), (3, 4)]:
 
 # %% [markdown]
 # ### Exercise: `one_pixel_attack`
-# ★★★ · 35 minutes
+# ★★★ · 35 minutes · optional
 #
 # SciPy brings the evolution; you write what a candidate *is*. With `vectorized=True` SciPy hands
 # you a whole generation at once, as an array of shape (5, S) with a candidate in each column, and
@@ -2066,7 +2072,7 @@ plt.show()
 # ### END SOLUTION
 
 # %% [markdown]
-# ## 8. With an ImageNet network
+# ## 8. With an ImageNet network (optional)
 #
 # The same functions on a network that knows a thousand classes, and on photographs with 18 times as
 # many pixels. If section 2 is right, it should be *easier*.

@@ -13,11 +13,14 @@
 # | 2. One number for all of them | `CE`, `mCE`, `relative_mCE` | 40 |
 # | 3. Networks compared | `paired_difference` | 25 |
 # | 4. Shape or texture? | `shape_bias` | 25 |
-# | 5. Take one cue away | `shuffle_patches` | 30 |
-# | 6. What shape training buys | an answer in words | 20 |
-# | 7. The network that looks elsewhere | nothing: you look | 10 |
+# | 5. Take one cue away (optional) | `shuffle_patches` | 30 |
+# | 6. What shape training buys (optional) | an answer in words | 20 |
+# | 7. The network that looks elsewhere (optional) | nothing: you look | 10 |
 # | 8. A model card | `disaggregate`, the card | 60 |
-# | 9. With an ImageNet network | nothing: you look | 10 |
+# | 9. With an ImageNet network (optional) | nothing: you look | 10 |
+#
+# Sections 5, 6, 7 and 9 are optional (9 uses your function from 5). The others need nothing from
+# them, and take just under three hours. If you do them, the model card gains some telling numbers.
 #
 # The cell beneath each exercise is its test: **if it says nothing, your function is right so far**;
 # otherwise it says in one sentence what is wrong. When your work is graded, other shapes and
@@ -1013,7 +1016,7 @@ plt.show()
 #
 # For comparison, on Geirhos et al.'s pictures made from photographs: ResNet-50 0.22, people 0.96.
 #
-# ## 5. Take one cue away
+# ## 5. Take one cue away (optional)
 #
 # A cue conflict shows which cue wins. It doesn't show whether the loser could have done the job
 # alone. So take away one cue at a time.
@@ -1022,7 +1025,7 @@ plt.show()
 # its texture; outlines are gone as soon as the patches are smaller than the object.
 #
 # ### Exercise: `shuffle_patches`
-# ★★☆ · 30 minutes
+# ★★☆ · 30 minutes · optional
 #
 # <details><summary>Hint 1: with loops</summary>
 #
@@ -1248,7 +1251,7 @@ plt.show()
 # pictures. What it has learned is outlines *of textured things*: it has never seen any other. A
 # shape bias near one says which of two cues wins, not that the winner is what we call shape.
 #
-# ## 6. What shape training buys, and what it doesn't
+# ## 6. What shape training buys, and what it doesn't (optional)
 #
 # "Increasing shape bias improves accuracy and robustness" is the second half of the title of
 # Geirhos et al.'s paper. Their network, trained on ImageNet and on a version of it in which every
@@ -1304,7 +1307,7 @@ plt.show()
 # is far above 100, too.
 #
 # ### Question: what follows?
-# ★★☆ · 20 minutes
+# ★★☆ · 20 minutes · optional
 
 # %% [markdown] question="what_follows" points=4
 # 1. A colleague reads the figure above and says: "So Geirhos et al. were wrong: shape bias doesn't
@@ -1341,7 +1344,7 @@ plt.show()
 # ### END SOLUTION
 
 # %% [markdown]
-# ## 7. The network that looks elsewhere
+# ## 7. The network that looks elsewhere (optional)
 #
 # `biased` learned from scenes in which every class stands on a ground of its own hue. Nobody had
 # told it that the ground isn't meant. In such scenes it is excellent. Two experiments show why.
@@ -1624,7 +1627,7 @@ plt.show()
 # ### END SOLUTION
 
 # %% [markdown]
-# ## 9. With an ImageNet network
+# ## 9. With an ImageNet network (optional)
 #
 # A real mCE needs ImageNet-C's 3.75 million images. But your functions run on any network and any
 # image. Here: does a network stay with its answer to a crop of a photograph when the crop is

@@ -1,11 +1,17 @@
 """Every lab's solution runs from top to bottom, says nothing on stderr, and draws its figures."""
 
+import ast
+import re
+from collections import Counter
+
 import nbformat
 import pytest
 from nbclient import NotebookClient
 
 from autograder.authoring.lab import find_lab, lab_names
 from autograder.authoring.release import source_notebook
+
+ROW = re.compile(r"^\| (\d+)(\. .+) \| (\d+) \|$", re.M)
 
 
 @pytest.mark.slow
@@ -26,6 +32,35 @@ def test_lab_states_what_a_student_plans_by(name: str) -> None:
     assert prose.count("★") >= len(lab.exercises), "every exercise states its difficulty"
     assert prose.count("minutes") >= len(lab.exercises), "every exercise states its minutes"
     assert lab.having("question"), "a lab asks for an answer in words"
+
+
+@pytest.mark.parametrize("name", lab_names())
+def test_a_labs_core_takes_three_hours_and_what_is_optional_says_so(name: str) -> None:
+    lab = find_lab(name)
+    table = {True: Counter(), False: Counter()}  # minutes of each section, optional or not
+    for section, rest, minutes in ROW.findall(lab.cells[0].source):
+        table["optional" in rest][section] += int(minutes)
+    assert table[False].total() <= 180
+    tasks = {True: Counter(), False: Counter()}
+    headed, exercises, section, title = set(), set(), "", ""
+    for cell in lab.cells:
+        for line in cell.source.splitlines() if cell.markdown else ():
+            if heading := re.match(r"## (\d+)\. .+?( \(optional\))?$", line):
+                section, title = heading[1], ""
+                headed |= {section} if heading[2] else set()
+            elif line.startswith("### "):
+                title = line
+            elif stars := re.match(r"★+☆* · (\d+) minutes( · optional)?$", line):
+                tasks[bool(stars[2])][section] += int(stars[1])
+                exercises |= set(re.findall("`(.+)`", title)) if stars[2] else set()
+        in_core = section not in table[True] and not title.endswith("(optional)")
+        if cell.role == "demo" and not cell.markdown and in_core:
+            used = {node.id for node in ast.walk(ast.parse(cell.source)) if hasattr(node, "id")}
+            assert not used & exercises, "a figure of the core needs an optional exercise"
+    assert tasks[True] <= table[True], "an exercise is optional, but not in the table"
+    assert tasks[False] <= table[False], "an exercise isn't optional, but its section in the table"
+    assert headed <= set(table[True]) - set(table[False])
+    assert set(table[True]) <= headed | set(tasks[True]), "optional in the table only"
 
 
 @pytest.mark.parametrize("name", lab_names())
