@@ -2514,22 +2514,25 @@ def three_layer_loss(x, y, params, conv, pool):
 
 
 # %% [markdown]
-# The layers of the tests: a "convolution" that only sums the channels and weighs them, and a
-# "pooling" that keeps every second pixel.
+# The layers of the tests: a "convolution" that only sums the channels, weighs them and adds a bias
+# that grows from left to right, and a "pooling" that keeps every second pixel.
 
 
 # %% given=true
 def probe_conv_forward(x, w, b):
-    """F maps from the sum of all channels, each with a weight and a bias: w and b are (F,)."""
+    """F maps from the sum of all channels, each with a weight and a bias, which counts once in the
+    first column, twice in the second, and so on: w and b are (F,)."""
     total = x.sum(axis=1, keepdims=True)
-    return w[:, None, None] * total + b[:, None, None], (total, w)
+    column = np.arange(1, x.shape[3] + 1)
+    return w[:, None, None] * total + b[:, None, None] * column, (total, w)
 
 
 def probe_conv_backward(dout, cache):
     """The tuple (dx, dw, db) of probe_conv_forward; dx for the sum of the channels."""
     total, w = cache
     dx = (dout * w[:, None, None]).sum(axis=1, keepdims=True)
-    return dx, (dout * total).sum(axis=(0, 2, 3)), dout.sum(axis=(0, 2, 3))
+    column = np.arange(1, dout.shape[3] + 1)
+    return dx, (dout * total).sum(axis=(0, 2, 3)), (dout * column).sum(axis=(0, 2, 3))
 
 
 def probe_pool_forward(x):
