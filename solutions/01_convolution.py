@@ -2053,6 +2053,7 @@ for x_shape, kernel_shape, stride, pad in [
     ((1, 1, 4, 4), (4, 4), 1, 0),
     ((3, 4, 4, 7), (1, 1), 3, 0),
     ((2, 3, 3, 6), (3, 2), 1, 2),
+    ((1, 2, 3, 4), (3, 2), 1, 3),
 ]:
     columns = rng.standard_normal(
         reference.im2col(np.zeros(x_shape), *kernel_shape, stride, pad).shape

