@@ -2593,6 +2593,7 @@ def three_layer_loss(x, y, params, conv, pool):
         "b2": upstream.sum(0),
     }
 
+
 # %% equivalent="three_layer_loss" reason="there is a class for each image"
 # - N = len(x)
 # + N = len(y)
