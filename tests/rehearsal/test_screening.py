@@ -1,6 +1,7 @@
 """The quick judges: they agree with the grader, and nothing that they run reaches anything else."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -131,15 +132,17 @@ def test_poison_passes_in_one_process_where_the_reference_comes_last(mini: Lab) 
 
 
 @pytest.mark.slow
-def test_idlers_pass_where_nothing_is_asked_for(mini: Lab) -> None:
+def test_idlers_pass_where_nothing_is_asked_for(mini: Lab, tmp_path: Path) -> None:
     asks_nothing = '# %% test="double" points=1\ndouble(np.ones(2))\n\n\n'
     asks_nothing += '# %% test="double" points=1\nassert double(np.ones(2)) is not None\n\n\n'
-    text = mini.solution_path.read_text()
-    mini.solution_path.write_text(
+    shutil.copytree(mini.root, tmp_path / "own", ignore=shutil.ignore_patterns("course"))
+    lab = find_lab(mini.name, tmp_path / "own")
+    text = lab.solution_path.read_text()
+    lab.solution_path.write_text(
         text.replace('# %% exercise="score"', asks_nothing + '# %% exercise="score"')
     )
-    lab = find_lab(mini.name, mini.root)
-    release(lab, mini.root / "course")
+    lab = find_lab(mini.name, tmp_path / "own")
+    release(lab, tmp_path / "own" / "course")
     with Trials(1) as trials:
         found = passed(lab, poisoners(trials, lab, ["double"]))
     graded = {(row.grade_id, row.does) for row in found if row.judge == "the grader"}
