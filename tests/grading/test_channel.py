@@ -7,6 +7,7 @@ import pickle
 import struct
 import time
 import tracemalloc
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -170,7 +171,7 @@ def test_bytes_that_drip_end_with_the_deadline() -> None:
      "BaseException", "ExceptionGroup", "UnicodeDecodeError", "nonsense", "", "ERRORS"],
 )  # fmt: skip
 def test_no_kind_of_error_is_called_unless_it_is_listed(kind: str) -> None:
-    worker = Worker(None, None, 0.0, None)
+    worker = Worker(None, None, 0.0, SimpleNamespace(memory_kills=lambda: 0))
     message = "raise SystemExit('executed')"
     error = worker._error({"kind": kind, "message": message, "title": "x", "line": 1})
     assert type(error) is StudentError
@@ -179,7 +180,7 @@ def test_no_kind_of_error_is_called_unless_it_is_listed(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ERRORS)
 def test_listed_errors_are_exceptions_with_a_message(kind: str) -> None:
-    worker = Worker(None, None, 0.0, None)
+    worker = Worker(None, None, 0.0, SimpleNamespace(memory_kills=lambda: 0))
     error = worker._error({"kind": kind, "message": "said", "title": "x", "line": 1})
     assert type(error) is ERRORS[kind]
     assert issubclass(type(error), Exception)
