@@ -7,9 +7,11 @@ from autograder.authoring.new import STARTER
 
 
 def course_root() -> Path | None:
-    """The nearest folder with labs' sources and what they import, from the current one upward."""
+    """The nearest folder with labs' sources and what they import, from the current one upward; but
+    none that lies below a gradebook: a hand-in can have such folders, too, and isn't to be run."""
     for folder in (Path.cwd(), *Path.cwd().parents):
-        if (folder / "solutions").is_dir() and (folder / "utils" / "checks.py").is_file():
+        is_course = (folder / "solutions").is_dir() and (folder / "utils" / "checks.py").is_file()
+        if is_course and not any((above / "gradebook.db").exists() for above in folder.parents):
             return folder
     return None
 

@@ -35,6 +35,20 @@ def test_a_course_is_found_from_its_subfolders(tmp_path: Path, monkeypatch) -> N
         assert course_root() is None
 
 
+def test_a_hand_in_is_no_course(tmp_path: Path, monkeypatch) -> None:
+    """It may hold all that makes a course; who looks at it from inside runs nothing of it."""
+    hand_in = tmp_path / "course" / "submitted" / "eve" / "01"
+    for root in (tmp_path, hand_in):
+        (root / "solutions").mkdir(parents=True)
+        (root / "utils").mkdir()
+        (root / "utils" / "checks.py").touch()
+    (tmp_path / "course" / "gradebook.db").touch()
+    monkeypatch.chdir(hand_in)
+    assert course_root() == tmp_path
+    (tmp_path / "utils" / "checks.py").unlink()
+    assert course_root() is None
+
+
 VERBS = [command.name or command.callback.__name__ for command in cli.app.registered_commands]  # type: ignore[union-attr]
 
 

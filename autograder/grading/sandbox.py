@@ -452,7 +452,8 @@ class Sandbox:
                 " hold more memory than its limit says, and reaches more of the kernel",
                 stacklevel=2,
             )
-        self._group = memory_group(GROUP_BYTES)
+        # Elsewhere files in memory may outlast a worker, and would count for the next one.
+        self._group = memory_group(GROUP_BYTES) if confined else None
         if self._group:
             command = ["/bin/sh", "-c", JOIN, str(self._group.processes), *command]
         # A file, not a pipe: nobody need read it for the other side to go on.

@@ -49,6 +49,7 @@ SCRATCH = "/scratch"  # Not /tmp: the project itself may lie there.
 # Every submission gets a user of its own, so that limits count it alone, whatever else is graded on
 # this machine at the time: one of this many at random, from where no distribution puts any.
 FIRST_UID, UIDS = 2_001_000_000, 2**27
+SHARED = ("/tmp", "/var/tmp", "/dev/shm")  # Where everybody may write, outside of a sandbox.
 # What a process of a submission holds, in /proc/PID/status: shared memory that isn't in one of the
 # folders, which have a limit, can't be had.
 HELD = (b"RssAnon:", b"RssShmem:", b"VmSwap:", b"VmPTE:")
@@ -130,6 +131,7 @@ def _supervise(channel_fd: int, lifeline: int, isolation: str) -> None:
     _, status = os.waitpid(child, 0)
     if isolation == "user" and uid is not None:
         _end_user(uid)
+        _remove_files(uid)
     elif isolation != "bubblewrap":
         _end_orphans()
     with contextlib.suppress(OSError):
@@ -164,6 +166,21 @@ def _end_user(uid: int) -> None:
                 os.kill(-1, signal.SIGKILL)
             os._exit(0)
         os.waitpid(killer, 0)
+
+
+def _remove_files(uid: int) -> None:
+    """Removes what a user, whose processes have ended, left where everybody may write: it would
+    fill the disk or the memory of those who come after."""
+    for place in SHARED:
+        with contextlib.suppress(OSError), os.scandir(place) as entries:
+            for entry in entries:
+                with contextlib.suppress(OSError):
+                    if entry.stat(follow_symlinks=False).st_uid != uid:
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        shutil.rmtree(entry.path, ignore_errors=True)
+                    else:
+                        os.unlink(entry.path)
 
 
 def _runs_anything(uid: int) -> bool:

@@ -73,6 +73,34 @@ def test_no_process_outlives_its_user(grader: Grader, tmp_path) -> None:
     assert not list(Path("/tmp").glob("autograder-*"))
 
 
+LITTER = """
+import os
+for place in ("/tmp", "/var/tmp", "/dev/shm"):
+    os.makedirs(f"{place}/litter/deep", exist_ok=True)
+    os.symlink("/etc", f"{place}/litter/deep/link")
+    os.symlink("/etc/passwd", f"{place}/litter-link")
+    for name in ("litter/deep/file", "litter-file"):
+        open(f"{place}/{name}", "wb").write(bytes(2**20))
+"""
+
+
+@needs_root
+def test_no_file_outlives_its_user(grader: Grader, tmp_path) -> None:
+    path = tmp_path / "litter.ipynb"
+    notebook = grader.notebook(double=LITTER + grader.solution["double"])
+    ours = Path("/dev/shm/litter-of-ours")
+    ours.touch()
+    try:
+        # Twice: what is already there, and not theirs, would be an error in the second one.
+        for _ in range(2):
+            assert graded_as_user(grader, path, notebook).score == 10
+            for place in worker.SHARED:
+                assert not [left for left in Path(place).glob("litter*") if left != ours]
+        assert ours.exists() and Path("/etc/passwd").exists()
+    finally:
+        ours.unlink()
+
+
 @pytest.mark.skipif(os.getuid() == 0, reason="root can change the user")
 def test_only_root_can_change_the_user() -> None:
     with pytest.raises(job.SandboxUnavailable, match="only root"):
