@@ -2516,7 +2516,8 @@ def three_layer_loss(x, y, params, conv, pool):
 
 # %% [markdown]
 # The layers of the tests: a "convolution" that only sums the channels, weighs them and adds a bias
-# that grows from left to right, and a "pooling" that keeps every second pixel.
+# that grows from left to right, and a "pooling" that keeps every second pixel. The convolution's
+# backward pass gives twice the gradient, so that the tests see whether you ask it.
 
 
 # %% given=true
@@ -2529,8 +2530,9 @@ def probe_conv_forward(x, w, b):
 
 
 def probe_conv_backward(dout, cache):
-    """The tuple (dx, dw, db) of probe_conv_forward; dx for the sum of the channels."""
+    """Twice the gradients (dx, dw, db) of probe_conv_forward; dx for the sum of the channels."""
     total, w = cache
+    dout = 2 * dout
     dx = (dout * w[:, None, None]).sum(axis=1, keepdims=True)
     column = np.arange(1, dout.shape[3] + 1)
     return dx, (dout * total).sum(axis=(0, 2, 3)), (dout * column).sum(axis=(0, 2, 3))
@@ -2706,6 +2708,9 @@ mistakes = {
         down(probe_pool_backward(scrambled, shape) * (maps > 0))
     ),
     "the sign is wrong": {key: -expected[key] for key in ("w1", "b1")},
+    "it isn't what the convolution's backward pass gives, which here is twice the gradient": {
+        key: expected[key] / 2 for key in ("w1", "b1")
+    },
 }
 ### END EXPECTED
 check_gradients(grads, expected, ("w1", "b1"), mistakes)
