@@ -109,7 +109,7 @@ def test_it_holds_what_students_need_and_no_more(course) -> None:
 def test_students_install_what_notebooks_import_and_no_more(course) -> None:
     installed = (course.folder / "requirements.txt").read_text().split()
     assert {"jupyterlab>=4.2", "torch>=2.5"} < set(installed)
-    assert not re.search("nbgrader|pytest|typer|jupytext|captum", " ".join(installed))
+    assert not re.search("nbgrader|pytest|typer|jupytext|foolbox", " ".join(installed))
     assert "--requirement requirements.txt" in (course.folder / "environment.yml").read_text()
     planned = subprocess.run(
         ["make", "--dry-run", "lab"], cwd=course.folder, capture_output=True, text=True, check=True
