@@ -1,6 +1,8 @@
-"""The labs on the lowest and on the newest versions that pyproject.toml allows: `make matrix`.
+"""The labs on the lowest and on the newest versions that pyproject.toml allows, and on Colab's:
+`make matrix`.
 
-Makes an environment for each in .matrix/, runs there what ROWS says, and writes docs/versions.md.
+Makes an environment for each in .matrix/, runs there what ROWS says, on Colab's every lab as
+tests/test_colab.py imitates it, and writes docs/versions.md.
 """
 
 import importlib.metadata
@@ -13,6 +15,7 @@ import venv
 from pathlib import Path
 
 import pytest
+from test_colab import VERSIONS
 
 from autograder.authoring.lab import ROOT, find_lab, lab_names
 from autograder.authoring.release import source_notebook
@@ -21,6 +24,8 @@ PLACE = ROOT / ".matrix"
 UV = PLACE / "tools" / "bin" / "uv"
 # Column: Python, and which of the versions that fit.
 COLUMNS = {"lowest": ("3.11", "lowest-direct"), "newest": ("3.13", "highest")}
+COLAB = "Colab"
+ON_COLAB = {"every lab as on Colab, and what it writes out graded": ["tests/test_colab.py"]}
 # What is run, as arguments of pytest.
 ROWS = {
     "every lab's tests, visible and hidden, on its solution": ["tests/matrix.py"],
@@ -36,23 +41,20 @@ ROWS = {
 PAGE = """\
 # Versions
 
-What was run last on the lowest versions that `pyproject.toml` allows, and on the newest;
-`make matrix` runs it anew.
+What was run last on the lowest versions that `pyproject.toml` allows, on the newest, and on those
+that Colab had late in 2026; `make matrix` runs it anew.
 
 {table}
 """
 
 
-def make(name: str, tools: list[str]) -> Path:
-    """Makes an environment of that column, with some tools beside; returns its Python."""
-    python, resolution = COLUMNS[name]
+def make(name: str, python: str, *installs: list[str]) -> Path:
+    """Makes an environment of that name, by these calls of `uv pip install`; returns its Python."""
     folder = PLACE / name
     install = [UV, "pip", "install", "--quiet", "--python", folder]
-    needed = ["--requirement", "pyproject.toml", "--extra", "grading", *tools]
     for command in (
         [UV, "venv", "--quiet", "--clear", "--python", python, folder],
-        [*install, "--resolution", resolution, *needed],
-        [*install, "--no-deps", "--editable", "."],
+        *([*install, *arguments] for arguments in installs),
     ):
         subprocess.run(command, cwd=ROOT, check=True)
     return folder / "bin" / "python"
@@ -66,14 +68,18 @@ def test_a_solution_passes_its_lab(name: str) -> None:
             exec(compile(cell.source, f"{name}, {cell.id}", "exec"), namespace)
 
 
-def passes(python: Path, tests: list[str]) -> bool:
-    """Whether these tests pass on that Python."""
-    variables = os.environ | {
-        "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
-    }
+def passes(python: Path, tests: list[str], **variables: str) -> bool:
+    """Whether these tests pass on that Python, with these variables in its environment."""
+    environment = (
+        os.environ
+        | variables
+        | {
+            "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(ROOT),
+        }
+    )
     command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
-    return subprocess.run(command, cwd=ROOT, env=variables).returncode == 0
+    return subprocess.run(command, cwd=ROOT, env=environment).returncode == 0
 
 
 def versions(python: Path) -> dict[str, str]:
@@ -96,20 +102,30 @@ def main() -> int:
     tools = [entry for entry in extras["tests"] if entry.startswith("pytest>")]
     wanted = project["dependencies"] + extras["grading"] + tools
     names = [re.split(r"[^\w.-]", entry)[0].lower() for entry in wanted]
-    cells: dict[str, list[str]] = {row: [] for row in ("Python", *names, *ROWS)}
+    cells: dict[str, list[str]] = {row: [] for row in ("Python", *names, *ROWS, *ON_COLAB)}
+    needed = ["--requirement", "pyproject.toml", "--extra", "grading", *tools]
+    pythons = {
+        name: make(name, python, [*needed, "--resolution", which], ["--no-deps", "--editable", "."])
+        for name, (python, which) in COLUMNS.items()
+    } | {COLAB: make(COLAB, "3.13", VERSIONS)}
     failed = 0
-    for column in COLUMNS:
-        python = make(column, tools)
+    for column, python in pythons.items():
         found = versions(python)
         told = subprocess.run([python, "--version"], capture_output=True, text=True, check=True)
         cells["Python"].append(told.stdout.split()[1])
         for name in names:
-            cells[name].append(found[name])
-        for row, tests in ROWS.items():
-            passed = passes(python, tests)
+            cells[name].append(found.get(name, "–"))
+        # On Colab's runs the notebook alone: ours hands it out, and grades what comes back.
+        variables = {"COLAB_PYTHON": str(python)} if column == COLAB else {}
+        runs = ON_COLAB if column == COLAB else ROWS
+        for row in (*ROWS, *ON_COLAB):
+            if row not in runs:
+                cells[row].append("–")
+                continue
+            passed = passes(Path(sys.executable) if variables else python, runs[row], **variables)
             failed += not passed
             cells[row].append("passed" if passed else "FAILED")
-    head = f"| | {' | '.join(COLUMNS)} |\n|---|{'---|' * len(COLUMNS)}\n"
+    head = f"| | {' | '.join(pythons)} |\n|---|{'---|' * len(pythons)}\n"
     table = head + "\n".join(f"| {row} | {' | '.join(cell)} |" for row, cell in cells.items())
     (ROOT / "docs" / "versions.md").write_text(PAGE.format(table=table))
     return failed
