@@ -725,204 +725,247 @@ def parameter_groups(model, head_lr, features_lr):
     ]
 
 
-# %% mistake="low_label_setting" named="the same classes in another order"
-def low_label_setting(sources, target):
-    if not sources[0]["labelled"]:
-        return "self-supervised" if target["known"] == "many labels" else "another"
-    semantic = all(source["classes"] != target["classes"] for source in sources)
-    other_look = all(source["look"] != target["look"] for source in sources)
-    if target["known"] == "images":
-        if semantic:
-            return "cross-task transfer"
-        return "domain adaptation" if other_look else "semi-supervised"
-    if target["known"] == "nothing" and other_look and not semantic:
-        return "domain generalisation"
-    return "few-shot" if target["known"] == "few labels" and semantic else "another"
+# %% mistake="adapt_batchnorm" named="by BatchNorm's usual momentum of 0.1"
+def adapt_batchnorm(model, images, prior=0):
+    adapted = copy.deepcopy(model).eval()
+    for module in adapted.modules():
+        if is_norm(module):
+            module.train()
+    with torch.no_grad():
+        adapted(images)
+    return adapted.eval()
 
 
-# %% mistake="low_label_setting" named="a target with fewer classes has no new one"
-def low_label_setting(sources, target):
-    if not sources[0]["labelled"]:
-        return "self-supervised" if target["known"] == "many labels" else "another"
-    known = set()
-    for source in sources:
-        known |= set(source["classes"])
-    semantic = known != set(target["classes"])
-    other_look = all(source["look"] != target["look"] for source in sources)
-    if target["known"] == "images":
-        if semantic:
-            return "cross-task transfer"
-        return "domain adaptation" if other_look else "semi-supervised"
-    if target["known"] == "nothing" and other_look and not semantic:
-        return "domain generalisation"
-    return "few-shot" if target["known"] == "few labels" and semantic else "another"
+# %% mistake="adapt_batchnorm" named="nothing was measured"
+def adapt_batchnorm(model, images, prior=0):
+    adapted = copy.deepcopy(model).eval()
+    for module in adapted.modules():
+        if is_norm(module):
+            module.momentum = len(images) / (prior + len(images))
+    with torch.no_grad():
+        adapted(images)
+    return adapted
 
 
-# %% mistake="low_label_setting" named="all sources count"
-def low_label_setting(sources, target):
-    source = sources[0]
-    if not source["labelled"]:
-        return "self-supervised" if target["known"] == "many labels" else "another"
-    semantic = bool(set(target["classes"]) - set(source["classes"]))
-    other_look = source["look"] != target["look"]
-    if target["known"] == "images":
-        if semantic:
-            return "cross-task transfer"
-        return "domain adaptation" if other_look else "semi-supervised"
-    if target["known"] == "nothing" and other_look and not semantic:
-        return "domain generalisation"
-    return "few-shot" if target["known"] == "few labels" and semantic else "another"
+# %% mistake="adapt_batchnorm" named="was left with other attributes"
+def adapt_batchnorm(model, images, prior=0):
+    for module in model.modules():
+        if is_norm(module):
+            module.train()
+            module.momentum = len(images) / (prior + len(images))
+    with torch.no_grad():
+        model(images)
+    return model.eval()
 
 
-# %% mistake="low_label_setting" named="one new class makes the shift semantic"
-def low_label_setting(sources, target):
-    if not sources[0]["labelled"]:
-        return "self-supervised" if target["known"] == "many labels" else "another"
-    known = {name for source in sources for name in source["classes"]}
-    semantic = not known & set(target["classes"])
-    other_look = all(source["look"] != target["look"] for source in sources)
-    if target["known"] == "images":
-        if semantic:
-            return "cross-task transfer"
-        return "domain adaptation" if other_look else "semi-supervised"
-    if target["known"] == "nothing" and other_look and not semantic:
-        return "domain generalisation"
-    return "few-shot" if target["known"] == "few labels" and semantic else "another"
+# %% mistake="adapt_batchnorm" named="dropout is in training mode"
+def adapt_batchnorm(model, images, prior=0):
+    adapted = copy.deepcopy(model)
+    norms = [module for module in adapted.modules() if is_norm(module)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = len(images) / (prior + len(images))
+    adapted.train()
+    with torch.no_grad():
+        adapted(images)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    return adapted.eval()
 
 
-# %% mistake="low_label_setting" named="which makes the shift semantic, whatever the look"
-def low_label_setting(sources, target):
-    if not sources[0]["labelled"]:
-        return "self-supervised" if target["known"] == "many labels" else "another"
-    known = {name for source in sources for name in source["classes"]}
-    semantic = not known >= set(target["classes"])
-    other_look = all(source["look"] != target["look"] for source in sources)
-    if target["known"] == "images":
-        if other_look:
-            return "domain adaptation"
-        return "cross-task transfer" if semantic else "semi-supervised"
-    if target["known"] == "nothing" and other_look and not semantic:
-        return "domain generalisation"
-    return "few-shot" if target["known"] == "few labels" and semantic else "another"
+# %% mistake="adapt_batchnorm" named="the prior isn't used"
+def adapt_batchnorm(model, images, prior=0):
+    adapted = copy.deepcopy(model).eval()
+    norms = [module for module in adapted.modules() if is_norm(module)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.train()
+        norm.momentum = 1.0
+    with torch.no_grad():
+        adapted(images)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    return adapted.eval()
 
 
-# %% mistake="low_label_setting" named="few labels without new classes"
-def low_label_setting(sources, target):
-    if not sources[0]["labelled"]:
-        return "self-supervised" if target["known"] == "many labels" else "another"
-    known = {name for source in sources for name in source["classes"]}
-    semantic = not known >= set(target["classes"])
-    other_look = all(source["look"] != target["look"] for source in sources)
-    if target["known"] == "few labels":
-        return "few-shot"
-    if target["known"] == "nothing":
-        return "domain generalisation" if other_look and not semantic else "another"
-    if target["known"] == "many labels":
-        return "another"
-    if semantic:
-        return "cross-task transfer"
-    return "domain adaptation" if other_look else "semi-supervised"
+# %% mistake="adapt_batchnorm" named="the old and the new statistics are exchanged"
+def adapt_batchnorm(model, images, prior=0):
+    adapted = copy.deepcopy(model).eval()
+    norms = [module for module in adapted.modules() if is_norm(module)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.train()
+        norm.momentum = prior / (prior + len(images)) if prior else 1.0
+    with torch.no_grad():
+        adapted(images)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    return adapted.eval()
 
 
-# %% mistake="low_label_setting" named="any shift is allowed, also none"
-def low_label_setting(sources, target):
-    known = {name for source in sources for name in source["classes"]}
-    semantic = not known >= set(target["classes"])
-    other_look = all(source["look"] != target["look"] for source in sources)
-    labelled = sources[0]["labelled"]
-    row = (labelled, target["known"], semantic, other_look)
-    table = {
-        (True, "images", False, False): "semi-supervised",
-        (True, "images", False, True): "domain adaptation",
-        (True, "nothing", False, True): "domain generalisation",
-        (True, "images", True, False): "cross-task transfer",
-        (True, "images", True, True): "cross-task transfer",
-        (True, "few labels", True, False): "few-shot",
-        (True, "few labels", True, True): "few-shot",
-        (False, "many labels", True, True): "self-supervised",
+# %% mistake="adapt_batchnorm" named="is in training mode: all of it should be in eval mode"
+def adapt_batchnorm(model, images, prior=0):
+    adapted = copy.deepcopy(model).eval()
+    for module in adapted.modules():
+        if is_norm(module):
+            module.train()
+            module.momentum = len(images) / (prior + len(images))
+    with torch.no_grad():
+        adapted(images)
+    return adapted
+
+
+# %% mistake="adapt_batchnorm" named="should be the model's"
+def adapt_batchnorm(model, images, prior=0):
+    adapted = copy.deepcopy(model).eval()
+    for module in adapted.modules():
+        if is_norm(module):
+            module.train()
+            module.momentum = len(images) / (prior + len(images))
+    with torch.no_grad():
+        adapted(images)
+    return adapted.eval()
+
+
+# %% mistake="adapt_batchnorm" named="should be the model's"
+def adapt_batchnorm(model, images, prior=0):
+    adapted = copy.deepcopy(model).eval()
+    norms = [module for module in adapted.modules() if is_norm(module)]
+    for norm in norms:
+        norm.train()
+        norm.momentum = len(images) / (prior + len(images))
+    with torch.no_grad():
+        adapted(images)
+    for norm in norms:
+        norm.momentum = 0.1
+    return adapted.eval()
+
+
+# %% mistake="adapt_batchnorm" named="BatchNorm1d, in the classifier, is forgotten"
+def adapt_batchnorm(model, images, prior=0):
+    adapted = copy.deepcopy(model).eval()
+    norms = [module for module in adapted.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.train()
+        norm.momentum = len(images) / (prior + len(images))
+    with torch.no_grad():
+        adapted(images)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.eval()
+        norm.momentum = momentum
+    return adapted
+
+
+# %% mistake="adapt_batchnorm" named="layers are adapted one after the other"
+def adapt_batchnorm(model, images, prior=0):
+    adapted = copy.deepcopy(model).eval()
+    for norm in filter(is_norm, adapted.modules()):
+        momentum = norm.momentum
+        norm.train()
+        norm.momentum = len(images) / (prior + len(images))
+        with torch.no_grad():
+            adapted(images)
+        norm.eval()
+        norm.momentum = momentum
+    return adapted
+
+
+# %% mistake="adapt_batchnorm" named="layers still normalise by the old statistics"
+def adapt_batchnorm(model, images, prior=0):
+    adapted = copy.deepcopy(model).eval()
+    handles = []
+
+    def measure(norm, inputs):
+        values = inputs[0].movedim(1, -1).flatten(0, -2)
+        share = len(images) / (prior + len(images))
+        found[norm] = (
+            torch.lerp(norm.running_mean, values.mean(0), share),
+            torch.lerp(norm.running_var, values.var(0), share),
+        )
+
+    found = {}
+    for norm in filter(is_norm, adapted.modules()):
+        handles.append(norm.register_forward_pre_hook(measure))
+    with torch.no_grad():
+        adapted(images)
+    for norm, (mean, variance) in found.items():
+        norm.running_mean, norm.running_var = mean, variance
+    for handle in handles:
+        handle.remove()
+    return adapted
+
+
+# %% mistake="adapt_batchnorm" named="is a `return` missing?"
+def adapt_batchnorm(model, images, prior=0):
+    adapted = copy.deepcopy(model).eval()
+    for module in adapted.modules():
+        if is_norm(module):
+            module.train()
+            module.momentum = len(images) / (prior + len(images))
+    adapted(images)
+    adapted.eval()
+
+
+# %% correct="adapt_batchnorm"
+def adapt_batchnorm(model, images, prior=0):
+    measured, adapted = copy.deepcopy(model).eval(), copy.deepcopy(model).eval()
+    for norm in filter(is_norm, measured.modules()):
+        norm.train().momentum = 1
+    measured(images)
+    new, N = measured.state_dict(), len(images)
+    state = adapted.state_dict()
+    for name in state:
+        if name.endswith(("running_mean", "running_var")):
+            state[name] = (prior * state[name] + N * new[name]) / (prior + N)
+    adapted.load_state_dict(state)
+    print(adapted)
+    return adapted
+
+
+# %% correct="adapt_batchnorm"
+def adapt_batchnorm(model, images, prior=0):
+    adapted = copy.deepcopy(model)
+    norms = {
+        m: (m.momentum, m.running_mean, m.running_var) for m in adapted.modules() if is_norm(m)
     }
-    return table.get(row, "another")
+    adapted.eval()
+    share = prior / (prior + len(images))
+    for norm in norms:
+        norm.running_mean, norm.running_var = None, None  # then the batch's own are used
+        norm.track_running_stats = False
+    seen = {}
+    handles = [
+        norm.register_forward_pre_hook(lambda m, x: seen.update({m: x[0]})) for norm in norms
+    ]
+    with torch.no_grad():
+        adapted(images)
+    for handle in handles:
+        handle.remove()
+    for norm, (_, mean, variance) in norms.items():
+        values = seen[norm].transpose(0, 1).reshape(len(mean), -1)
+        norm.track_running_stats = True
+        norm.running_mean = share * mean + (1 - share) * values.mean(1)
+        norm.running_var = share * variance + (1 - share) * values.var(1)
+    return adapted
 
 
-# %% mistake="low_label_setting" named="without any labels there is no row"
-def low_label_setting(sources, target):
-    known = {name for source in sources for name in source["classes"]}
-    semantic = not known >= set(target["classes"])
-    other_look = all(source["look"] != target["look"] for source in sources)
-    if target["known"] == "many labels":
-        return "another" if sources[0]["labelled"] else "self-supervised"
-    if target["known"] == "images":
-        if semantic:
-            return "cross-task transfer"
-        return "domain adaptation" if other_look else "semi-supervised"
-    if target["known"] == "nothing":
-        return "domain generalisation" if other_look and not semantic else "another"
-    return "few-shot" if semantic else "another"
-
-
-# %% mistake="low_label_setting" named="new classes of which nothing is known"
-def low_label_setting(sources, target):
-    if not sources[0]["labelled"]:
-        return "self-supervised" if target["known"] == "many labels" else "another"
-    known = {name for source in sources for name in source["classes"]}
-    semantic = not known >= set(target["classes"])
-    other_look = all(source["look"] != target["look"] for source in sources)
-    if target["known"] == "nothing":
-        return "domain generalisation"
-    if target["known"] == "few labels":
-        return "few-shot" if semantic else "another"
-    if target["known"] == "many labels":
-        return "another"
-    if semantic:
-        return "cross-task transfer"
-    return "domain adaptation" if other_look else "semi-supervised"
-
-
-# %% correct="low_label_setting"
-def low_label_setting(sources, target):
-    classes, looks = [], []
-    for source in sources:
-        classes.extend(source["classes"])
-        looks.append(source["look"])
-    semantic = False
-    for name in target["classes"]:
-        if name not in classes:
-            semantic = True
-    print(semantic, target["look"] in looks)
-    if not any(source["labelled"] for source in sources):
-        if target["known"] == "many labels":
-            return "self-supervised"
-    elif target["known"] == "images" and semantic:
-        return "cross-task transfer"
-    elif target["known"] == "few labels" and semantic:
-        return "few-shot"
-    elif target["known"] == "images" and target["look"] in looks:
-        return "semi-supervised"
-    elif target["known"] == "images":
-        return "domain adaptation"
-    elif target["known"] == "nothing" and not semantic and target["look"] not in looks:
-        return "domain generalisation"
-    return "another"
-
-
-# %% correct="low_label_setting"
-def low_label_setting(sources, target):
-    new = bool(set(target["classes"]).difference(*(source["classes"] for source in sources)))
-    look = target["look"] not in {source["look"] for source in sources}
-    match (all(source["labelled"] for source in sources), target["known"], new, look):
-        case (False, "many labels", _, _):
-            return "self-supervised"
-        case (True, "images", True, _):
-            return "cross-task transfer"
-        case (True, "images", False, True):
-            return "domain adaptation"
-        case (True, "images", False, False):
-            return "semi-supervised"
-        case (True, "nothing", False, True):
-            return "domain generalisation"
-        case (True, "few labels", True, _):
-            return "few-shot"
-    return "another"
+# %% correct="adapt_batchnorm"
+@torch.no_grad()
+def adapt_batchnorm(model, images, prior=0):
+    adapted = copy.deepcopy(model)
+    adapted.requires_grad_(False)
+    kinds = (nn.BatchNorm1d, nn.BatchNorm2d)
+    for module in adapted.modules():
+        module.training = isinstance(module, kinds)
+        if module.training:
+            module.usual, module.momentum = module.momentum, 1 - prior / (prior + len(images))
+    adapted(images)
+    for module in adapted.modules():
+        module.training = False
+        if isinstance(module, kinds):
+            module.momentum = module.usual
+    return adapted
 
 
 # %% mistake="pseudo_label_loss" named="the threshold isn't used"
