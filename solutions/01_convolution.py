@@ -243,13 +243,25 @@ explore(one_step, step=IntSlider(value=3, min=1, max=answer.size))
 # Every row is one step: the framed window times the kernel gives the products, and their sum is
 # the framed output value. The kernel subtracts the left column of its window from the right one,
 # so it answers with a positive number where the image turns from dark to bright, and with a
-# negative one where it turns back. Now the same thing on a photograph.
+# negative one where it turns back.
+#
+# Now the same thing on a photograph: ours, or one of your own.
+
+# %% fold=false
+from utils.own_image import OwnImage
+
+MY_IMAGE = None  # the name of an image file of yours, such as "mine.jpg"; or upload one below
+own = OwnImage(MY_IMAGE)
+own
 
 # %%
 from utils.images import load_photograph
 
-photograph = load_photograph("china").mean(axis=2) / 255
-photograph = photograph[:426].reshape(213, 2, 320, 2).mean(axis=(1, 3))  # at half the size
+photograph = own.load((213, 320))
+if photograph is None:
+    photograph = load_photograph("china")[:426]
+    photograph = photograph.reshape(213, 2, 320, 2, 3).mean(axis=(1, 3))  # at half the size
+photograph = photograph.mean(axis=2) / 255
 kernels = {
     "blur: the mean of 5 × 5 pixels": np.full((5, 5), 1 / 25),
     "vertical edges": np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]) / 4,
@@ -282,20 +294,16 @@ plt.show()
 # *difference* of brightness, not brightness, and that the outputs are a little smaller than the
 # photograph (by the kernel's size less one), which you can't see at this scale.
 #
-# Your turn: change the kernel, or take a photograph of your own, and run the next cell again.
+# Your turn: change the kernel, and run the next cell again.
 
 # %% fold=false
-from utils.images import load_image
-
 kernel = np.array([[-2, -1, 0], [-1, 0, 1], [0, 1, 2]]) / 4
-mine = None  # the name of an image file of yours, such as "mine.jpg"
 
-picture = photograph if mine is None else load_image(mine, 240).mean(axis=2) / 255
-result = cross_correlate2d(picture, kernel)
+result = cross_correlate2d(photograph, kernel)
 limit = np.abs(result).max()
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
 figure.suptitle("What your kernel answers")
-axes[0].imshow(picture, **grey)
+axes[0].imshow(photograph, **grey)
 response = axes[1].imshow(result, cmap="RdBu_r", vmin=-limit, vmax=limit)
 figure.colorbar(response, ax=axes[1], shrink=0.8, label="response")
 for ax in axes:

@@ -5,12 +5,14 @@ import contextlib
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
 
 import nbformat
 import pytest
 from browser import chromium, jupyter_lab
 from conftest import Grader, points
+from PIL import Image
 from playwright.sync_api import Locator, Page
 
 from autograder.authoring.handout import hand_out
@@ -117,6 +119,26 @@ def test_a_student_works_in_jupyterlab(tmp_path: Path) -> None:
         cell(figure).locator(f'img.widget-image:not([src="{source}"])').wait_for()
         assert drawn(picture) != shown
 
+        # A picture of their own takes the photograph's place, also when all of it runs again.
+        own = next(n for n, cell in enumerate(cells) if "OwnImage(MY_IMAGE)" in cell.source)
+        photograph = cell(own + 1).locator(".jp-OutputArea-output img")
+        run_after(page, cell(own - 1))
+        page.keyboard.press("Shift+Enter")
+        photograph.wait_for()
+        source = photograph.get_attribute("src")
+        for name, content, answer in (
+            ("notes.txt", b"no picture", "notes.txt can't be read as an image"),
+            ("mine.jpg", picture_file(), "mine.jpg: 90 × 60 pixels. Run the cells below."),
+        ):
+            with page.expect_file_chooser() as chooser:
+                cell(own).get_by_role("button", name="Upload a picture").click()
+            chooser.value.set_files({"name": name, "mimeType": "", "buffer": content})
+            says(cell(own), answer)
+        run_after(page, cell(own - 1))
+        says(cell(own), "mine.jpg: 90 × 60 pixels.")
+        page.keyboard.press("Shift+Enter")
+        cell(own + 1).locator(f'.jp-OutputArea-output img:not([src="{source}"])').wait_for()
+
         # The last cell says how far they are; what is saved is what the grader takes.
         run_after(page, cell(len(cells) - 2))
         summary = says(cell("hand_in"), "exercises are right so far.")
@@ -127,6 +149,13 @@ def test_a_student_works_in_jupyterlab(tmp_path: Path) -> None:
     result = grade(Job("student", work / f"{lab.name}.ipynb", lab.solution_path, seed=1))
     earned = {name for name, worth in points(result).items() if worth}
     assert (earned, result.repairs, result.flags) == ({EXERCISE}, [], [])
+
+
+def picture_file() -> bytes:
+    """A photograph as a student has it: a JPEG file."""
+    file = BytesIO()
+    Image.effect_mandelbrot((90, 60), (-2, -1, 1, 1), 50).save(file, "JPEG")
+    return file.getvalue()
 
 
 def look_around(page: Page, cell: Callable[[int | str], Locator], count: int) -> None:

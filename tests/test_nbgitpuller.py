@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import nbformat
+import pytest
 from conftest import MINI
 from nbclient import NotebookClient
 from nbformat import NotebookNode
@@ -60,6 +61,7 @@ class Course:
         nbformat.write(notebook, self.notebook)
 
 
+@pytest.mark.slow
 def test_work_is_kept_and_what_the_course_mended_arrives(tmp_path: Path) -> None:
     course = Course(tmp_path)
     course.hand_out(FIRST)
@@ -85,6 +87,7 @@ def test_work_is_kept_and_what_the_course_mended_arrives(tmp_path: Path) -> None
     assert (result.score, result.repairs, result.flags) == (result.max_score, [], [])
 
 
+@pytest.mark.slow
 def test_where_both_changed_the_same_lines_the_students_stay(tmp_path: Path) -> None:
     course = Course(tmp_path)
     course.hand_out(FIRST)
