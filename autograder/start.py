@@ -25,6 +25,10 @@ def main() -> None:
             " or begin one by `autograder new DIR`"
         )
     sys.path.insert(0, str(root or STARTER))
-    from autograder.cli import app
-
+    try:
+        from autograder.cli import app
+    except ModuleNotFoundError as error:
+        if str(error.name).partition(".")[0] in ("autograder", "utils"):
+            raise
+        sys.exit(f"{error.name} is not installed: pip install 'convnet-labs[grading]'")
     app()

@@ -67,6 +67,18 @@ def test_help_needs_no_course(tmp_path: Path) -> None:
     assert "Grade a class" in said.stdout
 
 
+def test_without_the_graders_packages_it_says_which_to_install(tmp_path: Path) -> None:
+    program = "import sys; sys.modules['typer'] = None; from autograder.start import main; main()"
+    said = subprocess.run(
+        [sys.executable, "-c", program, "new", "course"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    told = "typer is not installed: pip install 'convnet-labs[grading]'\n"
+    assert (said.returncode, said.stderr) == (1, told)
+
+
 def test_a_new_course_is_another_one_than_ours(tmp_path: Path) -> None:
     said = run(tmp_path, "new", "seeing")
     assert said.returncode == 0, said.stderr

@@ -169,12 +169,18 @@ def _write(
     for name in ("labs", "utils"):
         shutil.rmtree(folder / name, ignore_errors=True)
     (folder / "labs").mkdir()
+    name = given.url.rstrip("/").rsplit("/", 1)[-1].removesuffix(".git")
+    pull = f"/hub/user-redirect/git-pull?repo={quote(given.url, '')}&branch={given.branch}"
+    pull += f"&urlpath={quote(f'lab/tree/{name}/labs', '')}"
     rows = []
     for lab, notebook in zip(labs, notebooks, strict=True):
         path = f"labs/{lab.released_path.name}"
         link = badge(given.url, given.branch, path)
         title, _, _ = notebook.cells[0].source.partition("\n")
-        rows.append(f"| {title.removeprefix('# ')} | `{path}` | {link} |")
+        rows.append(f"| {title.removeprefix('# ')} | `{path}` | {link}")
+        if hub:
+            rows[-1] += f" [JupyterHub]({hub.rstrip('/')}{pull}{quote(path[len('labs') :], '')})"
+        rows[-1] += " |"
         notebook = copy.deepcopy(notebook)
         notebook.cells[0].source = with_badge(notebook.cells[0].source, link)
         setup = next(cell for cell in notebook.cells if cell.id == "setup")
@@ -187,9 +193,6 @@ def _write(
     for file in imported(code):
         (folder / file.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, folder / file.relative_to(ROOT))
-    name = given.url.rstrip("/").rsplit("/", 1)[-1].removesuffix(".git")
-    pull = f"/hub/user-redirect/git-pull?repo={quote(given.url, '')}&branch={given.branch}"
-    pull += f"&urlpath={quote(f'lab/tree/{name}/labs', '')}"
     readme = Template((STUDENT / "README.md").read_text("utf-8")).substitute(
         table="\n".join(["| lab | notebook | |", "|---|---|---|", *rows]),
         url=given.url,

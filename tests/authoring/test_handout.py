@@ -307,8 +307,9 @@ def test_the_command(grader: Grader, tmp_path, monkeypatch) -> None:
             next: git -C {folder} push --follow-tags origin main
             """),
     )
-    assert (
-        f"[This link]({hub}/hub/user-redirect/git-pull?repo="
-        in (tmp_path / "out" / "README.md").read_text()
-    )
+    readme = (tmp_path / "out" / "README.md").read_text()
+    assert f"[This link]({hub}/hub/user-redirect/git-pull?repo=" in readme
+    row = next(line for line in readme.splitlines() if "`labs/01_mini.ipynb`" in line)
+    assert "[JupyterHub](" in row and "%2Flab%2Ftree%2F" not in row
+    assert row.endswith("&urlpath=lab%2Ftree%2Flabs%2Flabs%2F01_mini.ipynb) |")
     assert run("--hub", hub) == (0, f"{folder}: nothing is new since v1\n")
