@@ -7,13 +7,16 @@ import pytest
 import scipy.stats
 import torch
 import torch.nn.functional as F
+from skimage import color
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score
+from sklearn.preprocessing import StandardScaler
 
 from autograder.authoring.reference import load_reference
 from utils.corruptions import corrupt
 from utils.models import load_model
 from utils.scenes import make_scenes
-from utils.train import accuracy
+from utils.train import accuracy, fit
 
 reference = load_reference("11_robustness_and_bias")
 
@@ -124,6 +127,73 @@ def test_disaggregate_against_scipys_binned_statistic():
         theirs = scipy.stats.binned_statistic_2d(first, second, right, statistic, edges).statistic
         assert ours == pytest.approx(theirs, abs=1e-12)
     assert counts.dtype == np.int64
+
+
+@pytest.mark.parametrize("per_group", [4, 9])
+def test_retrain_head_against_scikit_learns_logistic_regression(per_group):
+    inputs, labels, groups = reference.grouped_examples(8, (15, 9, 12, 10), 5, 3)
+    generator = torch.Generator().manual_seed(9)
+    weight, bias, chosen = reference.retrain_head(
+        reference.no_trunk, inputs, labels, groups, per_group, generator, 4000, 0.3, 0.05
+    )
+    assert (groups[chosen].bincount() == per_group).all()
+    assert len(chosen.unique()) == 4 * per_group
+    scaler = StandardScaler().fit(inputs[chosen])
+    n = len(chosen)
+    judge = LogisticRegression(C=1 / (0.05 * n), tol=1e-10, max_iter=10_000)
+    judge.fit(scaler.transform(inputs[chosen]), labels[chosen])
+    expected = judge.decision_function(scaler.transform(inputs))
+    scores = inputs @ weight.T + bias
+    # Softmax leaves a constant free for each example; scikit-learn's scores sum to zero.
+    scores = scores - scores.mean(1, keepdim=True)
+    expected = expected - expected.mean(1, keepdims=True)
+    assert scores.numpy() == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_what_the_lab_says_of_the_repair():
+    """On other scenes than the lab's: a new last layer helps `misled`, not `biased`."""
+    generator = torch.Generator().manual_seed(10)
+    misleading = make_scenes(600, np.random.default_rng(11), "biased")
+    misled = load_model("base")
+    torch.nn.init.normal_(misled.classifier[-1].weight, std=0.1, generator=generator)
+    torch.nn.init.zeros_(misled.classifier[-1].bias)
+    images = torch.from_numpy(misleading.images).permute(0, 3, 1, 2)
+    fit(
+        misled, images, torch.from_numpy(misleading.shape_class), generator, epochs=2,
+        peak_learning_rate=1e-2, permute_channels=False,
+    )  # fmt: skip
+
+    def turned(count, seed):
+        """Images of every class on every ground, in equal numbers, and both."""
+        rng = np.random.default_rng(seed)
+        classes, turns = np.arange(count) % 10, np.arange(count) // 10 % 10
+        scenes = make_scenes(count, rng, "biased", shape_class=classes)
+        hsv = color.rgb2hsv(scenes.images)
+        hue = (hsv[..., 0] + turns[:, None, None] / 10) % 1
+        hsv[..., 0] = np.where(scenes.masks, hsv[..., 0], hue)
+        images = torch.from_numpy(color.hsv2rgb(hsv)).permute(0, 3, 1, 2).float()
+        return images, torch.from_numpy(classes), torch.from_numpy((classes + turns) % 10)
+
+    images, labels, grounds = turned(400, 12)
+    tested, answers, others = turned(300, 13)
+    apart = answers != others
+    after = {}
+    for name, network in (("misled", misled), ("biased", load_model("biased"))):
+        trunk = torch.nn.Sequential(network.features, *network.classifier[:-1]).eval()
+        generator = torch.Generator().manual_seed(14)
+        weight, bias, _ = reference.retrain_head(
+            trunk, images, labels, 10 * labels + grounds, 4, generator
+        )
+        with torch.no_grad():
+            before = (network(tested).argmax(1) == answers)[apart].float().mean()
+            right = ((trunk(tested) @ weight.T + bias).argmax(1) == answers)[apart]
+        after[name] = before, right.float().mean()
+    assert after["misled"][0] < 0.75
+    assert after["misled"][1] > after["misled"][0] + 0.15
+    assert after["misled"][1] > 0.85
+    assert after["biased"][0] < 0.05
+    assert after["biased"][1] < 0.25
 
 
 def test_what_the_lab_says_of_the_networks():

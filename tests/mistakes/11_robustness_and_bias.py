@@ -688,3 +688,607 @@ def disaggregate(right, first, second, shape):
         counts[a, b] = len(right[here])
     print(counts)
     return [accuracy, counts]
+
+
+# %% mistake="retrain_head" named="the first of each group"
+def retrain_head(
+    trunk, inputs, labels, groups, per_group, generator, steps=200, rate=0.2, decay=0.01
+):
+    chosen = []
+    for g in range(groups.max() + 1):
+        of_g = torch.where(groups == g)[0]
+        chosen.append(of_g[:per_group])
+    chosen = torch.cat(chosen)
+    x, y = trunk(inputs[chosen]).detach(), labels[chosen]
+    mean, std = x.mean(0), x.std(0, unbiased=False) + 1e-5
+    z = (x - mean) / std
+    K = labels.max() + 1
+    W = torch.zeros(K, x.shape[1], dtype=x.dtype, requires_grad=True)
+    b = torch.zeros(K, dtype=x.dtype, requires_grad=True)
+    for _ in range(steps):
+        loss = F.cross_entropy(z @ W.T + b, y) + decay / 2 * W.square().sum()
+        dW, db = torch.autograd.grad(loss, (W, b))
+        with torch.no_grad():
+            W -= rate * dW
+            b -= rate * db
+    W, b = W.detach(), b.detach()
+    W = W / std
+    return W, b - W @ mean, chosen
+
+
+# %% mistake="retrain_head" named="classes are balanced, not groups"
+def retrain_head(
+    trunk, inputs, labels, groups, per_group, generator, steps=200, rate=0.2, decay=0.01
+):
+    chosen = []
+    for g in range(labels.max() + 1):
+        of_g = torch.where(labels == g)[0]
+        chosen.append(of_g[torch.randperm(len(of_g), generator=generator)][:per_group])
+    chosen = torch.cat(chosen)
+    x, y = trunk(inputs[chosen]).detach(), labels[chosen]
+    mean, std = x.mean(0), x.std(0, unbiased=False) + 1e-5
+    z = (x - mean) / std
+    K = labels.max() + 1
+    W = torch.zeros(K, x.shape[1], dtype=x.dtype, requires_grad=True)
+    b = torch.zeros(K, dtype=x.dtype, requires_grad=True)
+    for _ in range(steps):
+        loss = F.cross_entropy(z @ W.T + b, y) + decay / 2 * W.square().sum()
+        dW, db = torch.autograd.grad(loss, (W, b))
+        with torch.no_grad():
+            W -= rate * dW
+            b -= rate * db
+    W, b = W.detach(), b.detach()
+    W = W / std
+    return W, b - W @ mean, chosen
+
+
+# %% mistake="retrain_head" named="within the group"
+def retrain_head(
+    trunk, inputs, labels, groups, per_group, generator, steps=200, rate=0.2, decay=0.01
+):
+    chosen = []
+    for g in range(groups.max() + 1):
+        of_g = torch.where(groups == g)[0]
+        chosen.append(torch.randperm(len(of_g), generator=generator)[:per_group])
+    chosen = torch.cat(chosen)
+    x, y = trunk(inputs[chosen]).detach(), labels[chosen]
+    mean, std = x.mean(0), x.std(0, unbiased=False) + 1e-5
+    z = (x - mean) / std
+    K = labels.max() + 1
+    W = torch.zeros(K, x.shape[1], dtype=x.dtype, requires_grad=True)
+    b = torch.zeros(K, dtype=x.dtype, requires_grad=True)
+    for _ in range(steps):
+        loss = F.cross_entropy(z @ W.T + b, y) + decay / 2 * W.square().sum()
+        dW, db = torch.autograd.grad(loss, (W, b))
+        with torch.no_grad():
+            W -= rate * dW
+            b -= rate * db
+    W, b = W.detach(), b.detach()
+    W = W / std
+    return W, b - W @ mean, chosen
+
+
+# %% mistake="retrain_head" named="sorted"
+def retrain_head(
+    trunk, inputs, labels, groups, per_group, generator, steps=200, rate=0.2, decay=0.01
+):
+    chosen = []
+    for g in range(groups.max() + 1):
+        of_g = torch.where(groups == g)[0]
+        chosen.append(of_g[torch.randperm(len(of_g), generator=generator)][:per_group])
+    chosen = torch.cat(chosen).sort().values
+    x, y = trunk(inputs[chosen]).detach(), labels[chosen]
+    mean, std = x.mean(0), x.std(0, unbiased=False) + 1e-5
+    z = (x - mean) / std
+    K = labels.max() + 1
+    W = torch.zeros(K, x.shape[1], dtype=x.dtype, requires_grad=True)
+    b = torch.zeros(K, dtype=x.dtype, requires_grad=True)
+    for _ in range(steps):
+        loss = F.cross_entropy(z @ W.T + b, y) + decay / 2 * W.square().sum()
+        dW, db = torch.autograd.grad(loss, (W, b))
+        with torch.no_grad():
+            W -= rate * dW
+            b -= rate * db
+    W, b = W.detach(), b.detach()
+    W = W / std
+    return W, b - W @ mean, chosen
+
+
+# %% mistake="retrain_head" named="isn't undone"
+def retrain_head(
+    trunk, inputs, labels, groups, per_group, generator, steps=200, rate=0.2, decay=0.01
+):
+    chosen = []
+    for g in range(groups.max() + 1):
+        of_g = torch.where(groups == g)[0]
+        chosen.append(of_g[torch.randperm(len(of_g), generator=generator)][:per_group])
+    chosen = torch.cat(chosen)
+    x, y = trunk(inputs[chosen]).detach(), labels[chosen]
+    mean, std = x.mean(0), x.std(0, unbiased=False) + 1e-5
+    z = (x - mean) / std
+    K = labels.max() + 1
+    W = torch.zeros(K, x.shape[1], dtype=x.dtype, requires_grad=True)
+    b = torch.zeros(K, dtype=x.dtype, requires_grad=True)
+    for _ in range(steps):
+        loss = F.cross_entropy(z @ W.T + b, y) + decay / 2 * W.square().sum()
+        dW, db = torch.autograd.grad(loss, (W, b))
+        with torch.no_grad():
+            W -= rate * dW
+            b -= rate * db
+    W, b = W.detach(), b.detach()
+    return W, b, chosen
+
+
+# %% mistake="retrain_head" named="μ isn't undone"
+def retrain_head(
+    trunk, inputs, labels, groups, per_group, generator, steps=200, rate=0.2, decay=0.01
+):
+    chosen = []
+    for g in range(groups.max() + 1):
+        of_g = torch.where(groups == g)[0]
+        chosen.append(of_g[torch.randperm(len(of_g), generator=generator)][:per_group])
+    chosen = torch.cat(chosen)
+    x, y = trunk(inputs[chosen]).detach(), labels[chosen]
+    mean, std = x.mean(0), x.std(0, unbiased=False) + 1e-5
+    z = (x - mean) / std
+    K = labels.max() + 1
+    W = torch.zeros(K, x.shape[1], dtype=x.dtype, requires_grad=True)
+    b = torch.zeros(K, dtype=x.dtype, requires_grad=True)
+    for _ in range(steps):
+        loss = F.cross_entropy(z @ W.T + b, y) + decay / 2 * W.square().sum()
+        dW, db = torch.autograd.grad(loss, (W, b))
+        with torch.no_grad():
+            W -= rate * dW
+            b -= rate * db
+    W, b = W.detach(), b.detach()
+    W = W / std
+    return W, b, chosen
+
+
+# %% mistake="retrain_head" named="with the wrong sign"
+def retrain_head(
+    trunk, inputs, labels, groups, per_group, generator, steps=200, rate=0.2, decay=0.01
+):
+    chosen = []
+    for g in range(groups.max() + 1):
+        of_g = torch.where(groups == g)[0]
+        chosen.append(of_g[torch.randperm(len(of_g), generator=generator)][:per_group])
+    chosen = torch.cat(chosen)
+    x, y = trunk(inputs[chosen]).detach(), labels[chosen]
+    mean, std = x.mean(0), x.std(0, unbiased=False) + 1e-5
+    z = (x - mean) / std
+    K = labels.max() + 1
+    W = torch.zeros(K, x.shape[1], dtype=x.dtype, requires_grad=True)
+    b = torch.zeros(K, dtype=x.dtype, requires_grad=True)
+    for _ in range(steps):
+        loss = F.cross_entropy(z @ W.T + b, y) + decay / 2 * W.square().sum()
+        dW, db = torch.autograd.grad(loss, (W, b))
+        with torch.no_grad():
+            W -= rate * dW
+            b -= rate * db
+    W, b = W.detach(), b.detach()
+    W = W / std
+    return W, b + W @ mean, chosen
+
+
+# %% mistake="retrain_head" named="the wrong way round"
+def retrain_head(
+    trunk, inputs, labels, groups, per_group, generator, steps=200, rate=0.2, decay=0.01
+):
+    chosen = []
+    for g in range(groups.max() + 1):
+        of_g = torch.where(groups == g)[0]
+        chosen.append(of_g[torch.randperm(len(of_g), generator=generator)][:per_group])
+    chosen = torch.cat(chosen)
+    x, y = trunk(inputs[chosen]).detach(), labels[chosen]
+    mean, std = x.mean(0), x.std(0, unbiased=False) + 1e-5
+    z = (x - mean) / std
+    K = labels.max() + 1
+    W = torch.zeros(K, x.shape[1], dtype=x.dtype, requires_grad=True)
+    b = torch.zeros(K, dtype=x.dtype, requires_grad=True)
+    for _ in range(steps):
+        loss = F.cross_entropy(z @ W.T + b, y) + decay / 2 * W.square().sum()
+        dW, db = torch.autograd.grad(loss, (W, b))
+        with torch.no_grad():
+            W -= rate * dW
+            b -= rate * db
+    W, b = W.detach(), b.detach()
+    W = W * std
+    return W, b - W @ mean, chosen
+
+
+# %% mistake="retrain_head" named="aren't standardised"
+def retrain_head(
+    trunk, inputs, labels, groups, per_group, generator, steps=200, rate=0.2, decay=0.01
+):
+    chosen = []
+    for g in range(groups.max() + 1):
+        of_g = torch.where(groups == g)[0]
+        chosen.append(of_g[torch.randperm(len(of_g), generator=generator)][:per_group])
+    chosen = torch.cat(chosen)
+    x, y = trunk(inputs[chosen]).detach(), labels[chosen]
+    mean, std = x.mean(0), x.std(0, unbiased=False) + 1e-5
+    z = x
+    K = labels.max() + 1
+    W = torch.zeros(K, x.shape[1], dtype=x.dtype, requires_grad=True)
+    b = torch.zeros(K, dtype=x.dtype, requires_grad=True)
+    for _ in range(steps):
+        loss = F.cross_entropy(z @ W.T + b, y) + decay / 2 * W.square().sum()
+        dW, db = torch.autograd.grad(loss, (W, b))
+        with torch.no_grad():
+            W -= rate * dW
+            b -= rate * db
+    W, b = W.detach(), b.detach()
+    return W, b, chosen
+
+
+# %% mistake="retrain_head" named="n − 1 below"
+def retrain_head(
+    trunk, inputs, labels, groups, per_group, generator, steps=200, rate=0.2, decay=0.01
+):
+    chosen = []
+    for g in range(groups.max() + 1):
+        of_g = torch.where(groups == g)[0]
+        chosen.append(of_g[torch.randperm(len(of_g), generator=generator)][:per_group])
+    chosen = torch.cat(chosen)
+    x, y = trunk(inputs[chosen]).detach(), labels[chosen]
+    mean, std = x.mean(0), x.std(0, unbiased=True) + 1e-5
+    z = (x - mean) / std
+    K = labels.max() + 1
+    W = torch.zeros(K, x.shape[1], dtype=x.dtype, requires_grad=True)
+    b = torch.zeros(K, dtype=x.dtype, requires_grad=True)
+    for _ in range(steps):
+        loss = F.cross_entropy(z @ W.T + b, y) + decay / 2 * W.square().sum()
+        dW, db = torch.autograd.grad(loss, (W, b))
+        with torch.no_grad():
+            W -= rate * dW
+            b -= rate * db
+    W, b = W.detach(), b.detach()
+    W = W / std
+    return W, b - W @ mean, chosen
+
+
+# %% mistake="retrain_head" named="summed, not averaged"
+def retrain_head(
+    trunk, inputs, labels, groups, per_group, generator, steps=200, rate=0.2, decay=0.01
+):
+    chosen = []
+    for g in range(groups.max() + 1):
+        of_g = torch.where(groups == g)[0]
+        chosen.append(of_g[torch.randperm(len(of_g), generator=generator)][:per_group])
+    chosen = torch.cat(chosen)
+    x, y = trunk(inputs[chosen]).detach(), labels[chosen]
+    mean, std = x.mean(0), x.std(0, unbiased=False) + 1e-5
+    z = (x - mean) / std
+    K = labels.max() + 1
+    W = torch.zeros(K, x.shape[1], dtype=x.dtype, requires_grad=True)
+    b = torch.zeros(K, dtype=x.dtype, requires_grad=True)
+    for _ in range(steps):
+        loss = F.cross_entropy(z @ W.T + b, y, reduction="sum") + decay / 2 * W.square().sum()
+        dW, db = torch.autograd.grad(loss, (W, b))
+        with torch.no_grad():
+            W -= rate * dW
+            b -= rate * db
+    W, b = W.detach(), b.detach()
+    W = W / std
+    return W, b - W @ mean, chosen
+
+
+# %% mistake="retrain_head" named="goes uphill"
+def retrain_head(
+    trunk, inputs, labels, groups, per_group, generator, steps=200, rate=0.2, decay=0.01
+):
+    chosen = []
+    for g in range(groups.max() + 1):
+        of_g = torch.where(groups == g)[0]
+        chosen.append(of_g[torch.randperm(len(of_g), generator=generator)][:per_group])
+    chosen = torch.cat(chosen)
+    x, y = trunk(inputs[chosen]).detach(), labels[chosen]
+    mean, std = x.mean(0), x.std(0, unbiased=False) + 1e-5
+    z = (x - mean) / std
+    K = labels.max() + 1
+    W = torch.zeros(K, x.shape[1], dtype=x.dtype, requires_grad=True)
+    b = torch.zeros(K, dtype=x.dtype, requires_grad=True)
+    for _ in range(steps):
+        loss = F.cross_entropy(z @ W.T + b, y) + decay / 2 * W.square().sum()
+        dW, db = torch.autograd.grad(loss, (W, b))
+        with torch.no_grad():
+            W += rate * dW
+            b += rate * db
+    W, b = W.detach(), b.detach()
+    W = W / std
+    return W, b - W @ mean, chosen
+
+
+# %% mistake="retrain_head" named="b isn't learned"
+def retrain_head(
+    trunk, inputs, labels, groups, per_group, generator, steps=200, rate=0.2, decay=0.01
+):
+    chosen = []
+    for g in range(groups.max() + 1):
+        of_g = torch.where(groups == g)[0]
+        chosen.append(of_g[torch.randperm(len(of_g), generator=generator)][:per_group])
+    chosen = torch.cat(chosen)
+    x, y = trunk(inputs[chosen]).detach(), labels[chosen]
+    mean, std = x.mean(0), x.std(0, unbiased=False) + 1e-5
+    z = (x - mean) / std
+    K = labels.max() + 1
+    W = torch.zeros(K, x.shape[1], dtype=x.dtype, requires_grad=True)
+    b = torch.zeros(K, dtype=x.dtype, requires_grad=True)
+    for _ in range(steps):
+        loss = F.cross_entropy(z @ W.T + b, y) + decay / 2 * W.square().sum()
+        dW, db = torch.autograd.grad(loss, (W, b))
+        with torch.no_grad():
+            W -= rate * dW
+    W, b = W.detach(), b.detach()
+    W = W / std
+    return W, b - W @ mean, chosen
+
+
+# %% mistake="retrain_head" named="nothing decays"
+def retrain_head(
+    trunk, inputs, labels, groups, per_group, generator, steps=200, rate=0.2, decay=0.01
+):
+    chosen = []
+    for g in range(groups.max() + 1):
+        of_g = torch.where(groups == g)[0]
+        chosen.append(of_g[torch.randperm(len(of_g), generator=generator)][:per_group])
+    chosen = torch.cat(chosen)
+    x, y = trunk(inputs[chosen]).detach(), labels[chosen]
+    mean, std = x.mean(0), x.std(0, unbiased=False) + 1e-5
+    z = (x - mean) / std
+    K = labels.max() + 1
+    W = torch.zeros(K, x.shape[1], dtype=x.dtype, requires_grad=True)
+    b = torch.zeros(K, dtype=x.dtype, requires_grad=True)
+    for _ in range(steps):
+        loss = F.cross_entropy(z @ W.T + b, y)
+        dW, db = torch.autograd.grad(loss, (W, b))
+        with torch.no_grad():
+            W -= rate * dW
+            b -= rate * db
+    W, b = W.detach(), b.detach()
+    W = W / std
+    return W, b - W @ mean, chosen
+
+
+# %% mistake="retrain_head" named="W decays twice as fast"
+def retrain_head(
+    trunk, inputs, labels, groups, per_group, generator, steps=200, rate=0.2, decay=0.01
+):
+    chosen = []
+    for g in range(groups.max() + 1):
+        of_g = torch.where(groups == g)[0]
+        chosen.append(of_g[torch.randperm(len(of_g), generator=generator)][:per_group])
+    chosen = torch.cat(chosen)
+    x, y = trunk(inputs[chosen]).detach(), labels[chosen]
+    mean, std = x.mean(0), x.std(0, unbiased=False) + 1e-5
+    z = (x - mean) / std
+    K = labels.max() + 1
+    W = torch.zeros(K, x.shape[1], dtype=x.dtype, requires_grad=True)
+    b = torch.zeros(K, dtype=x.dtype, requires_grad=True)
+    for _ in range(steps):
+        loss = F.cross_entropy(z @ W.T + b, y) + decay * W.square().sum()
+        dW, db = torch.autograd.grad(loss, (W, b))
+        with torch.no_grad():
+            W -= rate * dW
+            b -= rate * db
+    W, b = W.detach(), b.detach()
+    W = W / std
+    return W, b - W @ mean, chosen
+
+
+# %% mistake="retrain_head" named="b decays as well"
+def retrain_head(
+    trunk, inputs, labels, groups, per_group, generator, steps=200, rate=0.2, decay=0.01
+):
+    chosen = []
+    for g in range(groups.max() + 1):
+        of_g = torch.where(groups == g)[0]
+        chosen.append(of_g[torch.randperm(len(of_g), generator=generator)][:per_group])
+    chosen = torch.cat(chosen)
+    x, y = trunk(inputs[chosen]).detach(), labels[chosen]
+    mean, std = x.mean(0), x.std(0, unbiased=False) + 1e-5
+    z = (x - mean) / std
+    K = labels.max() + 1
+    W = torch.zeros(K, x.shape[1], dtype=x.dtype, requires_grad=True)
+    b = torch.zeros(K, dtype=x.dtype, requires_grad=True)
+    for _ in range(steps):
+        loss = F.cross_entropy(z @ W.T + b, y) + decay / 2 * (W.square().sum() + b.square().sum())
+        dW, db = torch.autograd.grad(loss, (W, b))
+        with torch.no_grad():
+            W -= rate * dW
+            b -= rate * db
+    W, b = W.detach(), b.detach()
+    W = W / std
+    return W, b - W @ mean, chosen
+
+
+# %% mistake="retrain_head" named="those of all examples, not of those chosen"
+def retrain_head(
+    trunk, inputs, labels, groups, per_group, generator, steps=200, rate=0.2, decay=0.01
+):
+    chosen = []
+    for g in range(groups.max() + 1):
+        of_g = torch.where(groups == g)[0]
+        chosen.append(of_g[torch.randperm(len(of_g), generator=generator)][:per_group])
+    chosen = torch.cat(chosen)
+    x, y = trunk(inputs[chosen]).detach(), labels[chosen]
+    everything = trunk(inputs).detach()
+    mean, std = everything.mean(0), everything.std(0, unbiased=False) + 1e-5
+    z = (x - mean) / std
+    K = labels.max() + 1
+    W = torch.zeros(K, x.shape[1], dtype=x.dtype, requires_grad=True)
+    b = torch.zeros(K, dtype=x.dtype, requires_grad=True)
+    for _ in range(steps):
+        loss = F.cross_entropy(z @ W.T + b, y) + decay / 2 * W.square().sum()
+        dW, db = torch.autograd.grad(loss, (W, b))
+        with torch.no_grad():
+            W -= rate * dW
+            b -= rate * db
+    W, b = W.detach(), b.detach()
+    W = W / std
+    return W, b - W @ mean, chosen
+
+
+# %% mistake="retrain_head" named="ran in training mode"
+def retrain_head(
+    trunk, inputs, labels, groups, per_group, generator, steps=200, rate=0.2, decay=0.01
+):
+    chosen = []
+    for g in range(groups.max() + 1):
+        of_g = torch.where(groups == g)[0]
+        chosen.append(of_g[torch.randperm(len(of_g), generator=generator)][:per_group])
+    chosen = torch.cat(chosen)
+    trunk.train()
+    x, y = trunk(inputs[chosen]).detach(), labels[chosen]
+    trunk.eval()
+    mean, std = x.mean(0), x.std(0, unbiased=False) + 1e-5
+    z = (x - mean) / std
+    K = labels.max() + 1
+    W = torch.zeros(K, x.shape[1], dtype=x.dtype, requires_grad=True)
+    b = torch.zeros(K, dtype=x.dtype, requires_grad=True)
+    for _ in range(steps):
+        loss = F.cross_entropy(z @ W.T + b, y) + decay / 2 * W.square().sum()
+        dW, db = torch.autograd.grad(loss, (W, b))
+        with torch.no_grad():
+            W -= rate * dW
+            b -= rate * db
+    W, b = W.detach(), b.detach()
+    W = W / std
+    return W, b - W @ mean, chosen
+
+
+# %% mistake="retrain_head" named="NaN"
+def retrain_head(
+    trunk, inputs, labels, groups, per_group, generator, steps=200, rate=0.2, decay=0.01
+):
+    chosen = []
+    for g in range(groups.max() + 1):
+        of_g = torch.where(groups == g)[0]
+        chosen.append(of_g[torch.randperm(len(of_g), generator=generator)][:per_group])
+    chosen = torch.cat(chosen)
+    x, y = trunk(inputs[chosen]).detach(), labels[chosen]
+    mean, std = x.mean(0), x.std(0, unbiased=False)
+    z = (x - mean) / std
+    K = labels.max() + 1
+    W = torch.zeros(K, x.shape[1], dtype=x.dtype, requires_grad=True)
+    b = torch.zeros(K, dtype=x.dtype, requires_grad=True)
+    for _ in range(steps):
+        loss = F.cross_entropy(z @ W.T + b, y) + decay / 2 * W.square().sum()
+        dW, db = torch.autograd.grad(loss, (W, b))
+        with torch.no_grad():
+            W -= rate * dW
+            b -= rate * db
+    W, b = W.detach(), b.detach()
+    W = W / std
+    return W, b - W @ mean, chosen
+
+
+# %% mistake="retrain_head" named="the labels are the first ones"
+def retrain_head(
+    trunk, inputs, labels, groups, per_group, generator, steps=200, rate=0.2, decay=0.01
+):
+    chosen = []
+    for g in range(groups.max() + 1):
+        of_g = torch.where(groups == g)[0]
+        chosen.append(of_g[torch.randperm(len(of_g), generator=generator)][:per_group])
+    chosen = torch.cat(chosen)
+    x, y = trunk(inputs[chosen]).detach(), labels[: len(chosen)]
+    mean, std = x.mean(0), x.std(0, unbiased=False) + 1e-5
+    z = (x - mean) / std
+    K = labels.max() + 1
+    W = torch.zeros(K, x.shape[1], dtype=x.dtype, requires_grad=True)
+    b = torch.zeros(K, dtype=x.dtype, requires_grad=True)
+    for _ in range(steps):
+        loss = F.cross_entropy(z @ W.T + b, y) + decay / 2 * W.square().sum()
+        dW, db = torch.autograd.grad(loss, (W, b))
+        with torch.no_grad():
+            W -= rate * dW
+            b -= rate * db
+    W, b = W.detach(), b.detach()
+    W = W / std
+    return W, b - W @ mean, chosen
+
+
+# %% correct="retrain_head"
+def retrain_head(
+    trunk, inputs, labels, groups, per_group, generator, steps=200, rate=0.2, decay=0.01
+):
+    chosen = []
+    for g in range(groups.max() + 1):
+        of_g = torch.where(groups == g)[0]
+        chosen.append(of_g[torch.randperm(len(of_g), generator=generator)][:per_group])
+    chosen = torch.cat(chosen)
+    x, y = trunk(inputs[chosen]).detach(), labels[chosen]
+    mean, std = x.mean(0), x.std(0, unbiased=False) + 1e-5
+    z = (x - mean) / std
+    K = labels.max() + 1
+    W = torch.zeros(K, x.shape[1], dtype=x.dtype, requires_grad=True)
+    b = torch.zeros(K, dtype=x.dtype, requires_grad=True)
+    for _ in range(steps):
+        loss = F.cross_entropy(z @ W.T + b, y) + decay / 2 * W.square().sum()
+        dW, db = torch.autograd.grad(loss, (W, b))
+        with torch.no_grad():
+            W -= rate * dW
+            b -= rate * db
+    W, b = W.detach(), b.detach()
+    W = W / std
+    return W, b - W @ mean, chosen
+
+
+# %% correct="retrain_head"
+def retrain_head(
+    trunk, inputs, labels, groups, per_group, generator, steps=200, rate=0.2, decay=0.01
+):
+    """A layer, and torch's optimiser, without decay for the bias."""
+    chosen = []
+    for group in groups.unique().tolist():
+        members = (groups == group).nonzero().squeeze(1)
+        order = torch.randperm(members.numel(), generator=generator)
+        chosen.extend(members[order[:per_group]].tolist())
+    chosen = torch.tensor(chosen)
+    with torch.inference_mode():
+        features = torch.cat([trunk(inputs[[n]]) for n in chosen.tolist()])
+    features = features.clone()
+    mean = features.sum(0) / len(features)
+    deviation = torch.sqrt(((features - mean) ** 2).mean(0)) + 1e-5
+    layer = nn.Linear(features.shape[1], len(labels.unique()), dtype=features.dtype)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    optimiser = torch.optim.SGD(
+        [{"params": [layer.weight], "weight_decay": decay}, {"params": [layer.bias]}], lr=rate
+    )
+    for _ in range(steps):
+        optimiser.zero_grad()
+        loss = nn.CrossEntropyLoss()(layer((features - mean) / deviation), labels[chosen])
+        loss.backward()
+        optimiser.step()
+    weight = layer.weight / deviation
+    return weight, layer.bias - (weight * mean).sum(1), chosen
+
+
+# %% correct="retrain_head"
+def retrain_head(
+    trunk, inputs, labels, groups, per_group, generator, steps=200, rate=0.2, decay=0.01
+):
+    """In NumPy, with the bias as one feature more."""
+    picked = []
+    for g in range(int(groups.max()) + 1):
+        where = np.flatnonzero(groups.numpy() == g)
+        picked += list(where[torch.randperm(len(where), generator=generator).numpy()[:per_group]])
+    with torch.no_grad():
+        x = trunk(inputs[picked])
+    dtype, x = x.dtype, x.double().numpy()
+    mu, sigma = x.mean(0), x.std(0) + 1e-5
+    z = np.column_stack([(x - mu) / sigma, np.ones(len(x))])
+    Y = np.eye(int(labels.max()) + 1)[labels.numpy()[picked]]
+    W = np.zeros((Y.shape[1], z.shape[1]))
+    shrinks = np.append(np.ones(x.shape[1]), 0)
+    for _ in range(steps):
+        scores = z @ W.T
+        p = np.exp(scores - scores.max(1, keepdims=True))
+        p /= p.sum(1, keepdims=True)
+        W -= rate * ((p - Y).T @ z / len(z) + decay * shrinks * W)
+    weight = W[:, :-1] / sigma
+    bias = W[:, -1] - weight @ mu
+    return torch.tensor(weight).to(dtype), torch.tensor(bias).to(dtype), torch.tensor(picked)
