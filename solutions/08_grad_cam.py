@@ -13,14 +13,15 @@
 # | 2. Listening in on a network | `record_output` | 25 |
 # | 3. Grad-CAM | `grad_cam`, and a proof | 65 |
 # | 4. One picture, two answers | nothing: you look | 10 |
-# | 5. How good is a map? | `pointing_game`, `intersection_over_union` | 30 |
-# | 6. Which layer? (optional) | nothing: you explore | 15 |
-# | 7. Guided Grad-CAM | `guided_grad_cam` | 15 |
-# | 8. A network unmasked | a verdict in writing | 20 |
-# | 9. With an ImageNet network (optional) | nothing: you look | 10 |
+# | 5. How good is a map? | `pointing_game` | 20 |
+# | 5. How well does it cover? (optional) | `intersection_over_union` | 10 |
+# | 6. Does the network need what the map shows? | `insertion_deletion` | 20 |
+# | 7. Which layer? (optional) | nothing: you explore | 15 |
+# | 8. Guided Grad-CAM (optional) | `guided_grad_cam` | 15 |
+# | 9. A network unmasked | a verdict in writing | 20 |
+# | 10. With an ImageNet network (optional) | nothing: you look | 10 |
 #
-# Sections 6 and 9 are optional: no exercise and no question needs them. The others take three
-# hours. Run the cells of section 6 even if you don't stop to look: section 7 draws the same scenes.
+# What is optional can be left out: nothing else needs it. The rest takes three hours.
 #
 # The cells beneath each exercise are its tests, one for each thing that can go wrong. Each answers
 # **right so far**, or says in one sentence what is wrong. When your work is graded, other networks,
@@ -35,7 +36,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from utils.attribution import guided_backprop
-from utils.checks import check_close, hooks_left, in_other_mode, random_images
+from utils.checks import check_close, check_tuple, hooks_left, in_other_mode, random_images
 from utils.guard import check_without
 from utils.testing_networks import awkward_network
 
@@ -1035,6 +1036,16 @@ overlay(
 )
 plt.show()
 
+
+# %%
+def correlation(maps, others):
+    """The mean correlation of map n with other map n; a map of zeros is correlated with nothing."""
+    two = [torch.stack([a.flatten(), b.flatten()]) for a, b in zip(maps, others, strict=True)]
+    return np.mean([torch.corrcoef(both)[0, 1].item() for both in two if both.any(1).all()])
+
+
+print(f"correlation of the two maps of a scene, mean of 60: {correlation(*answers[:2]):+.2f}")
+
 # %% [markdown]
 # The first two rows are the dog and the cat of the introduction. The third one is a warning: there
 # is no such object, and still some spot shines as brightly as the objects above (unless nothing at
@@ -1194,6 +1205,31 @@ for shape, share in [((40, 9, 6), 0.05), ((30, 5, 12), 0.3), ((1, 3, 4), 0.1)]:
 ### END HIDDEN TESTS
 
 # %% [markdown]
+# How does Grad-CAM do on 120 scenes that the network has never seen?
+
+# %%
+masks = torch.from_numpy(scenes.masks)
+cam = grad_cam(images, labels, base, last_layer).cpu()
+tolerances = np.arange(0, 9)
+hits = [pointing_game(cam, masks, t).float().mean().item() for t in tolerances]
+
+plt.figure(figsize=(5.4, 3.2), layout="constrained")
+plt.title("Grad-CAM points well, nearly always within a few pixels")
+plt.plot(tolerances, hits, marker="o", color="#0072B2")
+plt.xlabel("tolerance in pixels")
+plt.ylabel("hits in the pointing game")
+plt.ylim(0, 1.03)
+plt.grid(color="0.9")
+plt.show()
+print(f"pointing game: {hits[0]:.2f} strictly, {hits[3]:.2f} within 3 pixels")
+
+# %% [markdown]
+# In roughly four scenes out of five the peak is on the object, and with three pixels of tolerance
+# in more than nine out of ten. With a generous tolerance, though, everything points well: eight
+# pixels are a whole place of the last layer, and an eighth of the picture.
+#
+# ### How well does it cover? (optional)
+#
 # The pointing game looks at one pixel out of 4096. **Intersection over union** looks at all: call
 # every pixel *lit* whose value reaches a threshold $t$, and compare the lit region $R$ with the
 # mask $O$,
@@ -1203,8 +1239,8 @@ for shape, share in [((40, 9, 6), 0.05), ((30, 5, 12), 0.3), ((1, 3, 4), 0.1)]:
 # which is 1 only if they are the same, and 0 if they have nothing in common. A region that is too
 # large loses as well as one that is too small.
 #
-# ### Exercise: `intersection_over_union`
-# ★☆☆ · 10 minutes
+# ### Exercise: `intersection_over_union` (optional)
+# ★☆☆ · 10 minutes · optional
 
 
 # %% exercise="intersection_over_union"
@@ -1316,54 +1352,432 @@ for shape, threshold in [((5, 7, 4), 0.8), ((1, 3, 9), 0.1), ((4, 2, 2), 1.5), (
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# How does Grad-CAM do on 120 scenes that the network has never seen?
+# Which threshold suits Grad-CAM, and how well does the lit region cover the object then?
 
 # %%
-masks = torch.from_numpy(scenes.masks)
-cam = grad_cam(images, labels, base, last_layer).cpu()
 thresholds = np.linspace(0.05, 0.95, 19)
 iou = [intersection_over_union(cam, masks, t).mean().item() for t in thresholds]
-tolerances = np.arange(0, 9)
-hits = [pointing_game(cam, masks, t).float().mean().item() for t in tolerances]
-
-figure, axes = plt.subplots(1, 2, figsize=(10, 3.4), layout="constrained")
-figure.suptitle("Grad-CAM points well, and draws badly")
-axes[0].plot(tolerances, hits, marker="o", color="#0072B2")
-axes[0].set(xlabel="tolerance in pixels", ylabel="hits in the pointing game", ylim=(0, 1.03))
-axes[1].plot(thresholds, iou, marker="o", color="#0072B2")
-axes[1].set(xlabel="threshold", ylabel="mean IoU with the mask", ylim=(0, 1.03))
-for ax in axes:
-    ax.grid(color="0.9")
+plt.figure(figsize=(5.4, 3.2), layout="constrained")
+plt.title("Grad-CAM draws badly, whatever the threshold")
+plt.plot(thresholds, iou, marker="o", color="#0072B2")
+plt.xlabel("threshold")
+plt.ylabel("mean IoU with the mask")
+plt.ylim(0, 1.03)
+plt.grid(color="0.9")
 plt.show()
-print(f"pointing game: {hits[0]:.2f} strictly, {hits[3]:.2f} within 3 pixels")
 print(f"mean IoU: at best {max(iou):.2f}, at threshold {thresholds[np.argmax(iou)]:.2f}")
 
 # %% [markdown]
-# In roughly four scenes out of five the peak is on the object, and with three pixels of tolerance
-# in more than nine out of ten. The region is another matter. The usual threshold of a half lights
-# far more than the object; a higher one shrinks the blob until it fits better, but it stays a blob.
-# Mind that we chose the best threshold *with* the masks, which nobody has where a map is really
-# needed.
+# The usual threshold of a half lights far more than the object; a higher one shrinks the blob until
+# it fits better, but it stays a blob. Mind that we chose the best threshold *with* the masks, which
+# nobody has where a map is really needed.
 #
-# ## 6. Which layer? (optional)
+# ## 6. Does the network need what the map shows?
+#
+# The pointing game asks whether a map finds *our* object. Whether it finds what *the network* goes
+# by is another question, and it needs no mask: change those pixels, and see what the network says.
+# **Insertion** starts from a blurred image, in which the network recognises nothing, and puts the
+# pixels of the true one back, the most important first by the map's word. **Deletion** goes the
+# other way: it blurs the most important pixels of the true image first (Petsiuk et al., 2018). What
+# we watch is the probability of the class asked for. A good map makes it rise soon in the one and
+# fall soon in the other, so that the *area* beneath the first curve is large and beneath the second
+# one small.
+#
+# ### Exercise: `insertion_deletion`
+# ★★☆ · 20 minutes
+#
+# <details><summary>Hint 1: which pixels</summary>
+#
+# `argsort` says which pixel comes first, which second, and so on. What you need is the reverse: at
+# which position does each pixel come? That is its *rank*, and the `argsort` of the `argsort`. A
+# pixel is chosen where its rank is smaller than the number of pixels to choose.
+#
+# </details>
+# <details><summary>Hint 2: mixing two images</summary>
+#
+# `torch.where(chosen, inside, outside)` takes each value from the one or from the other. A mask
+# (N, H, W) needs an axis for the colour channels first.
+#
+# </details>
+
+
+# %% exercise="insertion_deletion"
+def insertion_deletion(X, y, model, maps, baseline, fractions):
+    """Insertion and deletion curves of maps (Petsiuk et al., 2018).
+
+    At a fraction q, the q · H · W pixels with the largest values in an image's map are chosen, with
+    all their colours: a whole number of them, the nearest to q · H · W. Then
+
+        insertion(q) = p_y(image that is X at the chosen pixels, and the baseline elsewhere)
+        deletion(q)  = p_y(image that is the baseline at the chosen pixels, and X elsewhere)
+
+    where p_y is the softmax probability of the class asked for.
+
+    Args:
+        X: images, float tensor (N, 3, H, W).
+        y: the class asked for, for each image, int64 tensor (N,).
+        model: from images to class scores (N, C). It stays in the mode in which it comes.
+        maps: one for each image, float tensor (N, H, W), signed. Of pixels with equal values, the
+            one that comes first row by row is chosen first.
+        baseline: what stands for "nothing to see" in each image, float tensor (N, 3, H, W).
+        fractions: between 0 and 1, float tensor (S,).
+
+    Returns:
+        insertion: float tensor (N, S).
+        deletion: float tensor (N, S).
+    """
+    ### BEGIN SOLUTION
+    order = maps.flatten(1).argsort(dim=1, descending=True, stable=True)
+    rank = order.argsort(dim=1).reshape(maps.shape)
+    insertion, deletion = [], []
+    with torch.no_grad():
+        for fraction in fractions:
+            chosen = (rank < (fraction * rank[0].numel()).round())[:, None]
+            for curve, inside, outside in ((insertion, X, baseline), (deletion, baseline, X)):
+                probabilities = model(torch.where(chosen, inside, outside)).softmax(dim=1)
+                curve.append(probabilities.gather(1, y[:, None])[:, 0])
+    return torch.stack(insertion, dim=1), torch.stack(deletion, dim=1)
+    ### END SOLUTION
+
+
+# %% [markdown]
+# **Insertion**, then **deletion**, for one image of 6 × 9 pixels and a map without equal values.
+
+# %% test="insertion_deletion" points=2 aspect="insertion, one image"
+X, y, model = random_images(64, 1, 3, 6, 9), torch.tensor([1]), tiny_network(64)
+maps, baseline = random_images(65, 1, 6, 9) - 0.5, random_images(66, 1, 3, 6, 9) / 2
+fractions = torch.tensor([0, 0.05, 0.3, 0.7, 1], dtype=torch.float64)
+### BEGIN EXPECTED
+expected, by_deletion = reference.insertion_deletion(X, y, model, maps, baseline, fractions)
+
+
+def inserted(maps=maps, X=X, baseline=baseline, fractions=fractions):
+    return reference.insertion_deletion(X, y, model, maps, baseline, fractions)[0]
+
+
+def curve(chosen, answer=lambda scores: scores.softmax(1)[:, 1], nothing=baseline):
+    mixed = [torch.where(pixels, X, nothing) for pixels in chosen]
+    with torch.no_grad():
+        return torch.stack([answer(model(image)) for image in mixed], dim=1)
+
+
+order = maps.flatten(1).argsort(dim=1, descending=True)
+rank = order.argsort(dim=1).reshape(maps.shape)
+right = [rank < round(54 * q) for q in fractions.tolist()]
+mistakes = {
+    "insertion and deletion are exchanged": by_deletion,
+    "the smallest values of the map come first": inserted(-maps),
+    "the largest magnitudes come first: maps are signed": inserted(maps.abs()),
+    "argsort's answer is used as each pixel's rank: it says which pixel comes first": (
+        curve([order.reshape(maps.shape) < round(54 * q) for q in fractions.tolist()])
+    ),
+    "pixels are chosen where the map reaches a fraction of its largest value": (
+        curve([maps >= (1 - q) * maps.max() for q in fractions.tolist()])
+    ),
+    "the number of pixels is rounded down, not to the nearest": (
+        curve([rank < int(54 * q) for q in fractions.tolist()])
+    ),
+    "the number of pixels is rounded up, not to the nearest": (
+        curve([rank < -int(-54 * q // 1) for q in fractions.tolist()])
+    ),
+    "one pixel too many is chosen: ranks start at zero": (
+        curve([rank <= round(54 * q) for q in fractions.tolist()])
+    ),
+    "a step inserts its own pixels only, and forgets those of the steps before": (
+        curve([now & ~before for now, before in zip(right, [right[0], *right], strict=False)])
+    ),
+    "outside of the chosen pixels the image is black: the baseline belongs there": (
+        curve(right, nothing=torch.zeros(()))
+    ),
+    "the class score is returned, not its probability": curve(right, lambda scores: scores[:, 1]),
+    "the logarithm of the probability is returned": (
+        curve(right, lambda scores: scores.log_softmax(1)[:, 1])
+    ),
+    "the largest probability is returned, whatever its class": (
+        curve(right, lambda scores: scores.softmax(1).amax(1))
+    ),
+    "y is ignored: the predicted class is asked for": (
+        curve(right, lambda scores: scores.softmax(1)[:, model(X).argmax()])
+    ),
+    "the probability is divided by that of the whole image": expected / expected[:, -1:],
+    "the fractions are taken in reverse": expected.flip(1),
+}
+### END EXPECTED
+name = "insertion_deletion(X, y, model, maps, baseline, fractions) for one image"
+insertion, _ = check_tuple(
+    insertion_deletion(X, y, model, maps, baseline, fractions), ("insertion", "deletion"), name
+)
+name = "insertion for one image and the fractions 0, 0.05, 0.3, 0.7 and 1"
+check_close(insertion, expected, name, mistakes=mistakes)
+
+# %% test="insertion_deletion" points=2 aspect="deletion, one image"
+X, y, model = random_images(111, 1, 3, 6, 9), torch.tensor([1]), tiny_network(111)
+maps, baseline = random_images(112, 1, 6, 9) - 0.5, random_images(113, 1, 3, 6, 9) / 2
+fractions = torch.tensor([0, 0.05, 0.3, 0.7, 1], dtype=torch.float64)
+### BEGIN EXPECTED
+by_insertion, expected = reference.insertion_deletion(X, y, model, maps, baseline, fractions)
+nothing = torch.zeros_like(X)
+mistakes = {
+    "insertion and deletion are exchanged": by_insertion,
+    "the smallest values of the map come first, where deletion starts with the largest": (
+        reference.insertion_deletion(X, y, model, -maps, baseline, fractions)[1]
+    ),
+    "deletion is one minus insertion: the network has to look at the other images": (
+        1 - by_insertion
+    ),
+    "deletion is insertion read backwards: the pixels that are left are the least important": (
+        by_insertion.flip(1)
+    ),
+    "the chosen pixels are black: the baseline belongs there": (
+        reference.insertion_deletion(X, y, model, maps, nothing, fractions)[1]
+    ),
+    "what deletion takes away is added up: 1 − p is returned": 1 - expected,
+    "the drop of the probability is returned, not the probability": expected[:, :1] - expected,
+    "the probability is divided by that of the whole image": expected / expected[:, :1],
+}
+### END EXPECTED
+name = "insertion_deletion(X, y, model, maps, baseline, fractions) for one image"
+_, deletion = check_tuple(
+    insertion_deletion(X, y, model, maps, baseline, fractions), ("insertion", "deletion"), name
+)
+name = "deletion for one image and the fractions 0, 0.05, 0.3, 0.7 and 1"
+check_close(deletion, expected, name, mistakes=mistakes)
+
+# %% test="insertion_deletion" points=2 aspect="a batch"
+X, y, model = random_images(50, 3, 3, 6, 9), torch.tensor([3, 0, 1]), tiny_network(50)
+maps, baseline = random_images(51, 3, 6, 9) - 0.5, random_images(52, 3, 3, 6, 9) / 2
+maps[1] += 0.2
+fractions = torch.tensor([0.05, 0.3, 0.7], dtype=torch.float64)
+### BEGIN EXPECTED
+expected = torch.stack(reference.insertion_deletion(X, y, model, maps, baseline, fractions))
+
+
+def curves(y=y, maps=maps, baseline=baseline):
+    return torch.stack(reference.insertion_deletion(X, y, model, maps, baseline, fractions))
+
+
+def over_the_batch(q):
+    """The probabilities at one fraction, where softmax runs over the images, not the classes."""
+    rank = maps.flatten(1).argsort(dim=1, descending=True).argsort(dim=1).reshape(maps.shape)
+    chosen = (rank < round(54 * q))[:, None]
+    mixed = torch.where(chosen, X, baseline), torch.where(chosen, baseline, X)
+    with torch.no_grad():
+        return torch.stack([model(image).softmax(0)[torch.arange(3), y] for image in mixed])
+
+
+pooled = maps.flatten().argsort(descending=True).argsort().reshape(maps.shape)
+best = model(X).argmax(1)
+mistakes = {
+    "the first image's map is used for all of them": curves(maps=maps[[0, 0, 0]]),
+    "the first image's baseline is used for all of them": curves(baseline=baseline[[0, 0, 0]]),
+    "every image is asked for the first image's class": curves(y=y[[0, 0, 0]]),
+    "y is ignored: the predicted class is asked for": curves(y=best),
+    "the softmax runs over the images, not over the classes": (
+        torch.stack([over_the_batch(q) for q in fractions.tolist()], dim=2)
+    ),
+    "the curves are averaged over the images: each has its own": expected.mean(1),
+    "the curves have their axes exchanged: expected is (N, S)": expected.transpose(1, 2),
+    "pixels are ranked over the whole batch: each image has its own order": (
+        torch.stack(
+            [
+                torch.stack(
+                    [
+                        model(torch.where((pooled < round(162 * q))[:, None], inside, outside))
+                        .softmax(1)
+                        .gather(1, y[:, None])[:, 0]
+                        for q in fractions.tolist()
+                    ],
+                    dim=1,
+                ).detach()
+                for inside, outside in ((X, baseline), (baseline, X))
+            ]
+        )
+    ),
+}
+### END EXPECTED
+name = "insertion_deletion(X, y, model, maps, baseline, fractions)"
+answer = check_tuple(
+    insertion_deletion(X, y, model, maps, baseline, fractions), ("insertion", "deletion"), name
+)
+for number, curve in enumerate(("insertion", "deletion")):
+    check_close(
+        answer[number],
+        expected[number],
+        f"{curve} for three images",
+        mistakes={mistake: value[number] for mistake, value in mistakes.items()},
+    )
+
+# %% [markdown]
+# **Equal values**: half of a Grad-CAM is zero, and its pixels have an order all the same.
+
+# %% test="insertion_deletion" points=1 aspect="equal values"
+X, y, model = random_images(41, 2, 3, 6, 9), torch.tensor([3, 0]), tiny_network(41)
+maps, baseline = (4 * random_images(42, 2, 6, 9)).floor(), random_images(43, 2, 3, 6, 9) / 2
+fractions = torch.tensor([0.2, 0.6], dtype=torch.float64)  # 11 and 32 pixels of 54
+### BEGIN EXPECTED
+expected = torch.stack(reference.insertion_deletion(X, y, model, maps, baseline, fractions))
+
+
+def curves(adjusted):
+    return torch.stack(reference.insertion_deletion(X, y, model, adjusted, baseline, fractions))
+
+
+def with_all_equals(q, strictly):
+    """The curves at one fraction, where all pixels of the last value that fits go together."""
+    values = maps.flatten(1).sort(dim=1, descending=True).values
+    last = values[:, round(54 * q) - 1][:, None, None]
+    chosen = (maps > last if strictly else maps >= last)[:, None]
+    with torch.no_grad():
+        return torch.stack(
+            [
+                model(torch.where(chosen, a, b)).softmax(1)[torch.arange(2), y]
+                for a, b in ((X, baseline), (baseline, X))
+            ]
+        )
+
+
+place = torch.arange(54.0).reshape(6, 9)
+column_by_column = torch.arange(54.0).reshape(9, 6).T
+mistakes = {
+    "the last of equal pixels is chosen first, as by an ascending order turned round": (
+        curves(maps + place / 1e4)
+    ),
+    "of equal pixels, the first column by column is chosen: go row by row": (
+        curves(maps - column_by_column / 1e4)
+    ),
+    "all pixels are chosen whose values reach the last one's: more than there should be": (
+        torch.stack([with_all_equals(q, False) for q in fractions.tolist()], dim=2)
+    ),
+    "pixels as large as the last one are left out: fewer are chosen than there should be": (
+        torch.stack([with_all_equals(q, True) for q in fractions.tolist()], dim=2)
+    ),
+}
+### END EXPECTED
+name = "insertion_deletion(X, y, model, maps, baseline, fractions)"
+answer = check_tuple(
+    insertion_deletion(X, y, model, maps, baseline, fractions), ("insertion", "deletion"), name
+)
+for number, curve in enumerate(("insertion", "deletion")):
+    check_close(
+        answer[number],
+        expected[number],
+        f"{curve} for maps with many equal values",
+        mistakes={mistake: value[number] for mistake, value in mistakes.items()},
+    )
+
+# %% test="insertion_deletion" points=2 aspect="other networks"
+# Other shapes, and networks that aren't one nn.Sequential, are tried here.
+### BEGIN HIDDEN TESTS
+generator = torch.Generator().manual_seed(reference.seed)
+for number, shape in enumerate([(4, 3, 6, 8), (1, 3, 7, 9), (3, 3, 5, 11), (2, 3, 9, 8)]):
+    seed = reference.seed + number
+    X, baseline = random_images(seed, *shape), random_images(seed + 1, *shape)
+    maps = torch.randn(shape[0], *shape[2:], generator=generator, dtype=torch.float64)
+    maps = maps.relu() if number % 2 else maps
+    fractions = torch.tensor([0.01, 0.11, 0.37, 0.63, 0.9, 1][number:], dtype=torch.float64)
+    models = [
+        tiny_network(seed),
+        awkward_network(seed, parts=number > 1, inplace=True, mixed=True, gradients=True),
+    ]
+    for model in models:
+        y = torch.randint(4, shape[:1], generator=generator)
+        expected = reference.insertion_deletion(X, y, model, maps, baseline, fractions)
+        curves = check_tuple(
+            insertion_deletion(X, y, model, maps, baseline, fractions),
+            ("insertion", "deletion"),
+            f"insertion_deletion for images {shape}",
+        )
+        for curve, actual, right in zip(("insertion", "deletion"), curves, expected, strict=True):
+            check_close(actual, right, f"{curve} for images {shape}")
+### END HIDDEN TESTS
+
+# %% [markdown]
+# Two maps of the lab, two that ought to lose, and one that has never seen the network, on 60 scenes.
+# **Saliency** is the gradient with respect to the pixels (lab 06). The **lost detail** of a pixel is
+# how much the blur changes it: what stands out in the picture, whatever the network makes of it.
+
+# %%
+from scipy.ndimage import gaussian_filter
+
+tested, asked = images[:60], labels[:60]
+baseline = torch.from_numpy(
+    gaussian_filter(tested.cpu().numpy(), (0, 0, 5, 5))  # five pixels wide, within each channel
+).to(device)
+fractions = torch.tensor([0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1])
+
+
+def pixel_map(values):
+    """(N, 3, H, W) to maps (N, H, W) between 0 and 1: the sum of magnitudes over the channels."""
+    maps = values.detach().abs().sum(1)
+    return maps / maps.amax((1, 2), keepdim=True)
+
+
+def saliency(X, y):
+    """The gradient of each image's score for its class in y (lab 06)."""
+    X = X.clone().requires_grad_()
+    return torch.autograd.grad(base(X).gather(1, y[:, None]).sum(), X)[0]
+
+
+maps_of = {
+    "Grad-CAM": grad_cam(tested, asked, base, last_layer),
+    "Grad-CAM for another class": grad_cam(tested, (asked + 3) % 10, base, last_layer),
+    "saliency": pixel_map(saliency(tested, asked)),
+    "random numbers": torch.rand(60, 64, 64, generator=torch.Generator().manual_seed(0)).to(device),
+    "lost detail": pixel_map(tested - baseline),
+}
+curves_of = {
+    name: insertion_deletion(tested, asked, base, maps, baseline, fractions)
+    for name, maps in maps_of.items()
+}
+figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained", sharey=True)
+figure.suptitle("Few pixels suffice, and what stands out does nearly as well as any map")
+styles = zip(
+    ("#0072B2", "#56B4E9", "#E69F00", "0.5", "black"), ("-", "--", "-", ":", "-."), strict=True
+)
+for (name, curves), (colour, dashes) in zip(curves_of.items(), styles, strict=True):
+    for ax, curve in zip(axes, curves, strict=True):
+        ax.plot(fractions, curve.mean(0).cpu(), dashes, marker=".", color=colour, label=name)
+axes[0].set(title="insertion: the sooner up, the better", ylabel="probability of the class")
+axes[1].set(title="deletion: the sooner down, the better", ylim=(0, 1.03))
+for ax in axes:
+    ax.set_xlabel("share of the pixels, the most important first")
+    ax.grid(color="0.9")
+axes[1].legend(frameon=False, fontsize=8)
+plt.show()
+print("area beneath the curve        insertion  deletion  pointing game")
+for name, curves in curves_of.items():
+    areas = [torch.trapezoid(curve.mean(0).cpu(), fractions).item() for curve in curves]
+    peaks = pointing_game(maps_of[name].cpu(), masks[:60]).float().mean()
+    print(f"{name:28}  {areas[0]:9.2f}  {areas[1]:8.2f}  {peaks:13.2f}")
+
+# %% [markdown]
+# What the network needs is small: a tenth of the pixels, chosen by Grad-CAM, makes it nearly sure.
+# The map of *another* class does no better than random numbers, although it comes from the same
+# network and the same layer: it is the question that counts. Grad-CAM and saliency are as good as
+# the same by deletion, but not by insertion: scattered pixels say little until there are many,
+# while a region shows a piece of the texture at once.
+#
+# And mind the last line. A map that has *never seen the network* is better than saliency by
+# insertion and better than Grad-CAM by deletion: in our scenes, what stands out and what the
+# network needs are nearly the same pixels. So a good area alone doesn't show that a map explains
+# the network; compare with something that can't. And a picture half blurred is one that the network
+# was never trained on: its answer may be about the edge of the blur.
+#
+# ## 7. Which layer? (optional)
 #
 # Nothing in `grad_cam` insists on the last layer. Let us ask every ReLU of the network
 # about one of the scenes.
 
 # %%
 layers = [f"features.relu{number}" for number in range(1, 7)]
-questions = [(0, first[0]), (0, second[0]), (2, first[2]), (2, second[2])]
-asked_images = torch.stack([pair_images[scene] for scene, _ in questions])
-asked_classes = torch.stack([asked for _, asked in questions])
-maps = [
-    grad_cam(asked_images[:2], asked_classes[:2], base, base.get_submodule(name)) for name in layers
-]
+same_scene, both_classes = pair_images[[0, 0]], torch.stack([first[0], second[0]])
+maps = [grad_cam(same_scene, both_classes, base, base.get_submodule(name)) for name in layers]
 overlay(
-    asked_images[:2].repeat_interleave(6, dim=0),
+    same_scene.repeat_interleave(6, dim=0),
     torch.stack(maps, dim=1).flatten(0, 1),
     [
         f"{CLASS_NAMES[asked]} in {name.removeprefix('features.')}"
-        for asked in asked_classes[:2]
+        for asked in both_classes
         for name in layers
     ],
     masks=np.repeat([pairs.masks[0], pairs.second.masks[0]], 6, axis=0),
@@ -1407,19 +1821,15 @@ own_masks, other_masks = torch.from_numpy(pairs.masks), torch.from_numpy(pairs.s
 
 
 def compare_two(maps_of_first, maps_of_second):
-    """Peaks on the object asked for, peaks on the other one, and the maps' mean correlation."""
+    """Share of peaks on the object asked for, share on the other, and the maps' correlation."""
     own = torch.cat(
         [pointing_game(maps_of_first, own_masks), pointing_game(maps_of_second, other_masks)]
     )
     other = torch.cat(
         [pointing_game(maps_of_first, other_masks), pointing_game(maps_of_second, own_masks)]
     )
-    correlations = [
-        torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1].item()
-        for a, b in zip(maps_of_first, maps_of_second, strict=True)
-        if a.any() and b.any()  # a map of zeros is correlated with nothing
-    ]
-    return own.float().mean().item(), other.float().mean().item(), np.mean(correlations)
+    alike = correlation(maps_of_first, maps_of_second)
+    return own.float().mean().item(), other.float().mean().item(), alike
 
 
 by_layer = [
@@ -1431,7 +1841,7 @@ by_layer = [
     )
     for name in layers
 ]
-own, other, correlation = zip(*by_layer, strict=True)
+own, other, alike = zip(*by_layer, strict=True)
 places = np.arange(6)
 figure, axes = plt.subplots(1, 2, figsize=(10, 3.4), layout="constrained")
 figure.suptitle("Only late layers tell the two objects apart")
@@ -1440,7 +1850,7 @@ axes[0].bar(places + 0.2, other, 0.4, color="#E69F00", hatch="//", label="on the
 axes[0].set(ylabel="share of peaks", ylim=(0, 1.2), yticks=np.linspace(0, 1, 6))
 axes[0].legend(ncols=2, loc="upper center", frameon=False)
 axes[1].axhline(0, color="0.6", linewidth=1)
-axes[1].plot(places, correlation, marker="o", color="#0072B2")
+axes[1].plot(places, alike, marker="o", color="#0072B2")
 axes[1].set(ylabel="correlation of the two maps", ylim=(-1, 1))
 for ax in axes:
     ax.set_xticks(places, [name.removeprefix("features.") for name in layers])
@@ -1457,7 +1867,7 @@ for name, values in zip(layers, by_layer, strict=True):
 # 8 × 8, and knows textures already. "Always the last layer" is a good habit, not a law. What a map
 # shows is the layer as much as the network, so say which one you asked.
 #
-# ## 7. Guided Grad-CAM
+# ## 8. Guided Grad-CAM (optional)
 #
 # Grad-CAM knows *which object*, but is coarse. **Guided backprop** (lab 07) is as fine as the
 # pixels: it takes the gradient with respect to the image and lets only positive values pass back
@@ -1470,8 +1880,8 @@ for name, values in zip(layers, by_layer, strict=True):
 # takes images, a class for each and a network whose ReLUs are modules, and returns $g_c$ for each
 # image, (N, 3, H, W), signed.
 #
-# ### Exercise: `guided_grad_cam`
-# ★☆☆ · 15 minutes
+# ### Exercise: `guided_grad_cam` (optional)
+# ★☆☆ · 15 minutes · optional
 #
 # The map is handed in, so this exercise doesn't depend on your `grad_cam`. Mind the axes: NumPy and
 # PyTorch line shapes up from the *right*.
@@ -1573,18 +1983,13 @@ for number, shape in enumerate([(2, 3, 8, 6), (1, 3, 7, 9)]):
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# The two scenes of the last section again. Each map below is the sum of the absolute values over
-# the colour channels, divided by the largest.
-
+# Two scenes with two objects, each asked about both of them. Each map is the sum of the absolute
+# values over the colour channels, divided by the largest.
 
 # %%
-def pixel_map(gradients):
-    """(N, 3, H, W) to maps (N, H, W) between 0 and 1."""
-    maps = gradients.detach().abs().sum(1)
-    return maps / maps.amax((1, 2), keepdim=True)
-
-
-coarse = grad_cam(asked_images, asked_classes, base, last_layer).detach()
+asked_images = pair_images[[0, 0, 2, 2]]
+asked_classes = torch.stack([first[0], second[0], first[2], second[2]])
+coarse = grad_cam(asked_images, asked_classes, base, last_layer)
 fine = pixel_map(guided_backprop(asked_images, asked_classes, base))
 both = pixel_map(guided_grad_cam(asked_images, asked_classes, base, coarse))
 figure, axes = plt.subplots(4, 4, figsize=(8.4, 8.2), layout="constrained")
@@ -1592,13 +1997,13 @@ figure.suptitle("Guided backprop is fine, Grad-CAM knows which object; their pro
 columns = ["scene", "Grad-CAM", "guided backprop", "guided Grad-CAM"]
 for ax, name in zip(axes[0], columns, strict=True):
     ax.set_title(name)
-for row, image, asked, maps in zip(
+for row, image, asked_class, maps in zip(
     axes, asked_images, asked_classes, zip(coarse, fine, both, strict=True), strict=True
 ):
-    row[0].imshow(image.detach().permute(1, 2, 0).cpu())
-    row[0].set_ylabel(f"asked for {CLASS_NAMES[asked]}")
+    row[0].imshow(image.permute(1, 2, 0).cpu())
+    row[0].set_ylabel(f"asked for {CLASS_NAMES[asked_class]}")
     for ax, heat in zip(row[1:], maps, strict=True):
-        picture = ax.imshow(heat.cpu(), cmap="viridis", vmin=0, vmax=1)
+        picture = ax.imshow(heat.detach().cpu(), cmap="viridis", vmin=0, vmax=1)
 for ax in axes.flat:
     ax.set_xticks([])
     ax.set_yticks([])
@@ -1608,17 +2013,10 @@ plt.show()
 # %% [markdown]
 # Read the third column in pairs: for either question guided backprop draws *both* objects, the one
 # asked for more brightly. In the product the other one is gone, and the fine lines are still there.
-# Now all methods of this lab by numbers, on the 120 scenes with one object; the last column tells
-# how alike the two maps of a scene with two objects are, over 60 of those.
-
+# Now by numbers, on the 60 scenes of section 6; the last column tells how alike the two maps of a
+# scene with two objects are, over 60 of those.
 
 # %%
-def saliency(X, y):
-    """The gradient of each image's score for its class in y (lab 06)."""
-    X = X.clone().requires_grad_()
-    return torch.autograd.grad(base(X).gather(1, y[:, None]).sum(), X)[0]
-
-
 methods = {
     "saliency": lambda X, y: pixel_map(saliency(X, y)),
     "Grad-CAM": lambda X, y: grad_cam(X, y, base, last_layer),
@@ -1627,27 +2025,31 @@ methods = {
         guided_grad_cam(X, y, base, grad_cam(X, y, base, last_layer))
     ),
 }
-masks = torch.from_numpy(scenes.masks)
-print("                  strictly  within 3 px  best IoU  correlation of two")
+print("                 strictly  within 3 px  insertion  deletion  correlation of two")
 for name, method in methods.items():
-    maps = method(images, labels).cpu()
-    strict = pointing_game(maps, masks).float().mean()
-    tolerant = pointing_game(maps, masks, 3).float().mean()
-    iou = max(intersection_over_union(maps, masks, t).mean() for t in thresholds)
-    *_, correlation = compare_two(*(method(pair_images, asked).cpu() for asked in (first, second)))
-    print(f"{name:16}  {strict:8.2f}  {tolerant:11.2f}  {iou:8.2f}  {correlation:+18.2f}")
+    maps = method(tested, asked)
+    if name not in curves_of:
+        curves_of[name] = insertion_deletion(tested, asked, base, maps, baseline, fractions)
+    strict, tolerant = (pointing_game(maps.cpu(), masks[:60], t).float().mean() for t in (0, 3))
+    areas = [torch.trapezoid(curve.mean(0).cpu(), fractions).item() for curve in curves_of[name]]
+    alike = correlation(*(method(pair_images, y) for y in (first, second)))
+    print(
+        f"{name:15}  {strict:8.2f}  {tolerant:11.2f}  {areas[0]:9.2f}  {areas[1]:8.2f}"
+        f"  {alike:+18.2f}"
+    )
 
 # %% [markdown]
-# The two guided maps point and cover best. Being fine isn't the reason: saliency is as fine as they
-# are, points no better than Grad-CAM's blobs, and covers worst of all, since it lights grains and
-# not regions. The correlation shows who listens to the question: the two gradients in pixels give
-# similar maps for either object, Grad-CAM opposite ones, and the product two that hardly overlap.
-# Don't conclude that guided Grad-CAM is the most *truthful*: our objects are often the only textured
-# things in their scenes, so whatever follows edges does well, and guided backprop changes little
-# even if the network's last layer is replaced by random numbers (lab 07). Multiplied with an honest
-# map it looks more honest than it is.
+# The two guided maps point best. Being fine isn't the reason: saliency is as fine as they are, and
+# points worse than Grad-CAM's blobs. By deletion, too, the guided maps come first; by insertion
+# Grad-CAM stays ahead, and the product has only some of its lead. The correlation shows who listens
+# to the question: the two gradients in pixels give similar maps for either object, Grad-CAM
+# opposite ones, and the product two that hardly overlap. Don't conclude that guided Grad-CAM is the
+# most *truthful*: our objects are often the only textured things in their scenes, so whatever
+# follows edges does well (section 6), and guided backprop changes little even if the network's last
+# layer is replaced by random numbers (lab 07). Multiplied with an honest map it looks more honest
+# than it is.
 #
-# ## 8. A network unmasked
+# ## 9. A network unmasked
 #
 # Here are two networks and 100 scenes of a special kind: on these, the hue of the background tells
 # the class. Both networks answer them almost without a mistake. Would you buy either?
@@ -1722,7 +2124,7 @@ with torch.no_grad():
 # ### END SOLUTION
 
 # %% [markdown]
-# ## 9. With an ImageNet network (optional)
+# ## 10. With an ImageNet network (optional)
 #
 # Your function works for any network with a convolution in it. Here it asks SqueezeNet, trained on
 # 1.2 million photographs, why it answers what it answers. Put in a photograph of your own with

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from captum.attr import GuidedBackprop, GuidedGradCam, LayerGradCam
 from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from scipy.ndimage import gaussian_filter
 from skimage.morphology import dilation
 from sklearn.metrics import jaccard_score
 from torchvision.models.feature_extraction import create_feature_extractor
@@ -136,3 +137,73 @@ def test_guided_grad_cam_is_captums(base, images, classes):
         images.clone(), classes, interpolate_mode="bilinear"
     )
     assert_close(reference.guided_grad_cam(images, classes, base, maps), expected.detach())
+
+
+def test_insertion_deletion_is_what_rises_authors_compute(base, images, classes):
+    """Their evaluation changes an image step by step, each time by the next pixels in order."""
+    generator = np.random.default_rng(2)
+    maps = generator.permuted(np.tile(np.arange(64.0 * 64), (len(images), 1)), axis=1)
+    blurred = gaussian_filter(images.numpy(), (0, 0, 5, 5))
+    steps = 8
+    expected = np.zeros((2, len(images), steps + 1))
+    for n in range(len(images)):
+        order = np.flip(np.argsort(maps[n]))
+        for kind, (start, finish) in enumerate(
+            [(blurred[n], images[n].numpy()), (images[n].numpy(), blurred[n])]
+        ):
+            current = start.reshape(3, -1).copy()
+            for step in range(steps + 1):
+                with torch.no_grad():
+                    scores = base(torch.from_numpy(current).reshape(1, 3, 64, 64))
+                expected[kind, n, step] = scores.softmax(1)[0, classes[n]]
+                coordinates = order[512 * step : 512 * (step + 1)]
+                current[:, coordinates] = finish.reshape(3, -1)[:, coordinates]
+    curves = reference.insertion_deletion(
+        images,
+        classes,
+        base,
+        torch.from_numpy(maps).reshape(-1, 64, 64),
+        torch.from_numpy(blurred),
+        torch.linspace(0, 1, steps + 1),
+    )
+    assert np.abs(torch.stack(curves).numpy() - expected).max() < 1e-5
+
+
+def test_what_the_lab_says_of_insertion_and_deletion(base):
+    scenes = make_scenes(120, np.random.default_rng(8))[:60]
+    X, y = scenes.tensors()
+    layer = base.get_submodule(base.last_conv)
+    baseline = torch.from_numpy(gaussian_filter(X.numpy(), (0, 0, 5, 5)))
+    fractions = torch.tensor([0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1])
+    differentiable = X.clone().requires_grad_()
+    (saliency,) = torch.autograd.grad(
+        base(differentiable).gather(1, y[:, None]).sum(), differentiable
+    )
+    cam, guided = reference.grad_cam(X, y, base, layer), guided_backprop(X, y, base)
+    maps = {
+        "cam": cam,
+        "another": reference.grad_cam(X, (y + 3) % 10, base, layer),
+        "saliency": saliency.abs().sum(1),
+        "random": torch.rand(60, 64, 64, generator=torch.Generator().manual_seed(0)),
+        "detail": (X - baseline).abs().sum(1),
+        "guided": guided.abs().sum(1),
+        "product": (guided * cam[:, None]).abs().sum(1),
+    }
+    insertion, deletion, hits = {}, {}, {}
+    for name, values in maps.items():
+        curves = reference.insertion_deletion(X, y, base, values, baseline, fractions)
+        insertion[name], deletion[name] = (
+            torch.trapezoid(curve.mean(0), fractions).item() for curve in curves
+        )
+        hits[name] = reference.pointing_game(values, torch.from_numpy(scenes.masks)).float().mean()
+        if name == "cam":
+            assert curves[0][:, 3].mean() > 0.9  # a tenth of the pixels
+            assert curves[0][:, 0].mean() < 0.2  # in the blurred image it recognises nothing
+    assert insertion["another"] < insertion["random"] + 0.02
+    assert deletion["another"] > deletion["random"]
+    assert abs(deletion["cam"] - deletion["saliency"]) < 0.05
+    assert insertion["cam"] > insertion["saliency"] + 0.05
+    assert insertion["detail"] > insertion["saliency"] and deletion["detail"] < deletion["cam"]
+    assert min(hits["guided"], hits["product"]) > hits["cam"] > hits["saliency"]
+    assert max(deletion["guided"], deletion["product"]) < min(deletion["cam"], deletion["saliency"])
+    assert insertion["guided"] < insertion["product"] < insertion["cam"]

@@ -1283,3 +1283,311 @@ def guided_grad_cam(X, y, model, cam):
 def guided_grad_cam(X, y, model, cam):
     weights = torch.stack([cam, cam, cam], dim=1)
     return torch.einsum("nkij,nkij->nkij", guided_backprop(X, y, model), weights)
+
+
+# %% mistake="insertion_deletion" named="insertion and deletion are exchanged"
+def insertion_deletion(X, y, model, maps, baseline, fractions):
+    order = maps.flatten(1).argsort(dim=1, descending=True, stable=True)
+    rank = order.argsort(dim=1).reshape(maps.shape)
+    insertion, deletion = [], []
+    for fraction in fractions:
+        kept = (rank < torch.round(fraction * rank[0].numel()))[:, None]
+        p = model(torch.where(kept, baseline, X)).softmax(1)
+        insertion.append(p[torch.arange(len(y)), y])
+        p = model(torch.where(kept, X, baseline)).softmax(1)
+        deletion.append(p[torch.arange(len(y)), y])
+    return torch.stack(insertion, 1), torch.stack(deletion, 1)
+
+
+# %% mistake="insertion_deletion" named="the smallest values of the map come first"
+def insertion_deletion(X, y, model, maps, baseline, fractions):
+    rank = maps.flatten(1).argsort(dim=1).argsort(dim=1).reshape(maps.shape)
+    insertion, deletion = [], []
+    for fraction in fractions:
+        kept = (rank < torch.round(fraction * rank[0].numel()))[:, None]
+        p = model(torch.where(kept, X, baseline)).softmax(1)
+        insertion.append(p[torch.arange(len(y)), y])
+        p = model(torch.where(kept, baseline, X)).softmax(1)
+        deletion.append(p[torch.arange(len(y)), y])
+    return torch.stack(insertion, 1), torch.stack(deletion, 1)
+
+
+# %% mistake="insertion_deletion" named="argsort's answer is used as each pixel's rank"
+def insertion_deletion(X, y, model, maps, baseline, fractions):
+    rank = maps.flatten(1).argsort(dim=1, descending=True, stable=True).reshape(maps.shape)
+    insertion, deletion = [], []
+    for fraction in fractions:
+        kept = (rank < torch.round(fraction * rank[0].numel()))[:, None]
+        p = model(torch.where(kept, X, baseline)).softmax(1)
+        insertion.append(p[torch.arange(len(y)), y])
+        p = model(torch.where(kept, baseline, X)).softmax(1)
+        deletion.append(p[torch.arange(len(y)), y])
+    return torch.stack(insertion, 1), torch.stack(deletion, 1)
+
+
+# %% mistake="insertion_deletion" named="the number of pixels is rounded down"
+def insertion_deletion(X, y, model, maps, baseline, fractions):
+    N, H, W = maps.shape
+    order = maps.reshape(N, -1).argsort(dim=1, descending=True, stable=True)
+    insertion, deletion = [], []
+    for fraction in fractions:
+        chosen = torch.zeros(N, H * W, dtype=torch.bool)
+        chosen.scatter_(1, order[:, : int(fraction * H * W)], True)
+        chosen = chosen.reshape(N, 1, H, W)
+        for curve, a, b in ((insertion, X, baseline), (deletion, baseline, X)):
+            curve.append(model(torch.where(chosen, a, b)).softmax(1).gather(1, y[:, None])[:, 0])
+    return torch.stack(insertion, 1), torch.stack(deletion, 1)
+
+
+# %% mistake="insertion_deletion" named="the class score is returned"
+def insertion_deletion(X, y, model, maps, baseline, fractions):
+    order = maps.flatten(1).argsort(dim=1, descending=True, stable=True)
+    rank = order.argsort(dim=1).reshape(maps.shape)
+    insertion, deletion = [], []
+    for fraction in fractions:
+        chosen = (rank < torch.round(fraction * rank[0].numel()))[:, None]
+        for curve, a, b in ((insertion, X, baseline), (deletion, baseline, X)):
+            curve.append(model(torch.where(chosen, a, b)).gather(1, y[:, None])[:, 0])
+    return torch.stack(insertion, 1), torch.stack(deletion, 1)
+
+
+# %% mistake="insertion_deletion" named="the baseline belongs there"
+def insertion_deletion(X, y, model, maps, baseline, fractions):
+    order = maps.flatten(1).argsort(dim=1, descending=True, stable=True)
+    rank = order.argsort(dim=1).reshape(maps.shape)
+    insertion, deletion = [], []
+    for fraction in fractions:
+        chosen = (rank < torch.round(fraction * rank[0].numel()))[:, None]
+        for curve, mixed in ((insertion, X * chosen), (deletion, X * ~chosen)):
+            curve.append(model(mixed).softmax(1).gather(1, y[:, None])[:, 0])
+    return torch.stack(insertion, 1), torch.stack(deletion, 1)
+
+
+# %% mistake="insertion_deletion" named="the baseline belongs there"
+# Right for insertion.
+def insertion_deletion(X, y, model, maps, baseline, fractions):
+    order = maps.flatten(1).argsort(dim=1, descending=True, stable=True)
+    rank = order.argsort(dim=1).reshape(maps.shape)
+    insertion, deletion = [], []
+    for fraction in fractions:
+        chosen = (rank < torch.round(fraction * rank[0].numel()))[:, None]
+        for curve, mixed in (
+            (insertion, torch.where(chosen, X, baseline)),
+            (deletion, X * ~chosen),
+        ):
+            curve.append(model(mixed).softmax(1).gather(1, y[:, None])[:, 0])
+    return torch.stack(insertion, 1), torch.stack(deletion, 1)
+
+
+# %% mistake="insertion_deletion" named="the smallest values of the map come first"
+def insertion_deletion(X, y, model, maps, baseline, fractions):
+    order = maps.flatten(1).argsort(dim=1, descending=True, stable=True)
+    rank = order.argsort(dim=1).reshape(maps.shape)
+    insertion, deletion = [], []
+    for fraction in fractions:
+        count = torch.round(fraction * rank[0].numel())
+        first, last = (rank < count)[:, None], (rank >= rank[0].numel() - count)[:, None]
+        for curve, mixed in (
+            (insertion, torch.where(first, X, baseline)),
+            (deletion, torch.where(last, baseline, X)),
+        ):
+            curve.append(model(mixed).softmax(1).gather(1, y[:, None])[:, 0])
+    return torch.stack(insertion, 1), torch.stack(deletion, 1)
+
+
+# %% mistake="insertion_deletion" named="deletion is one minus insertion"
+def insertion_deletion(X, y, model, maps, baseline, fractions):
+    order = maps.flatten(1).argsort(dim=1, descending=True, stable=True)
+    rank = order.argsort(dim=1).reshape(maps.shape)
+    insertion = []
+    for fraction in fractions:
+        chosen = (rank < torch.round(fraction * rank[0].numel()))[:, None]
+        p = model(torch.where(chosen, X, baseline)).softmax(1)
+        insertion.append(p.gather(1, y[:, None])[:, 0])
+    insertion = torch.stack(insertion, 1)
+    return insertion, 1 - insertion
+
+
+# %% mistake="insertion_deletion" named="pixels are ranked over the whole batch"
+def insertion_deletion(X, y, model, maps, baseline, fractions):
+    rank = maps.flatten().argsort(descending=True, stable=True).argsort().reshape(maps.shape)
+    insertion, deletion = [], []
+    for fraction in fractions:
+        chosen = (rank < torch.round(fraction * rank.numel()))[:, None]
+        for curve, a, b in ((insertion, X, baseline), (deletion, baseline, X)):
+            curve.append(model(torch.where(chosen, a, b)).softmax(1).gather(1, y[:, None])[:, 0])
+    return torch.stack(insertion, 1), torch.stack(deletion, 1)
+
+
+# %% mistake="insertion_deletion" named="y is ignored"
+def insertion_deletion(X, y, model, maps, baseline, fractions):
+    y = model(X).argmax(dim=1)
+    order = maps.flatten(1).argsort(dim=1, descending=True, stable=True)
+    rank = order.argsort(dim=1).reshape(maps.shape)
+    insertion, deletion = [], []
+    for fraction in fractions:
+        chosen = (rank < torch.round(fraction * rank[0].numel()))[:, None]
+        for curve, a, b in ((insertion, X, baseline), (deletion, baseline, X)):
+            curve.append(model(torch.where(chosen, a, b)).softmax(1).gather(1, y[:, None])[:, 0])
+    return torch.stack(insertion, 1), torch.stack(deletion, 1)
+
+
+# %% mistake="insertion_deletion" named="the softmax runs over the images"
+def insertion_deletion(X, y, model, maps, baseline, fractions):
+    order = maps.flatten(1).argsort(dim=1, descending=True, stable=True)
+    rank = order.argsort(dim=1).reshape(maps.shape)
+    insertion, deletion = [], []
+    for fraction in fractions:
+        chosen = (rank < torch.round(fraction * rank[0].numel()))[:, None]
+        for curve, a, b in ((insertion, X, baseline), (deletion, baseline, X)):
+            curve.append(model(torch.where(chosen, a, b)).softmax(0).gather(1, y[:, None])[:, 0])
+    return torch.stack(insertion, 1), torch.stack(deletion, 1)
+
+
+# %% mistake="insertion_deletion" named="the curves are averaged over the images"
+def insertion_deletion(X, y, model, maps, baseline, fractions):
+    order = maps.flatten(1).argsort(dim=1, descending=True, stable=True)
+    rank = order.argsort(dim=1).reshape(maps.shape)
+    insertion, deletion = [], []
+    for fraction in fractions:
+        chosen = (rank < torch.round(fraction * rank[0].numel()))[:, None]
+        for curve, a, b in ((insertion, X, baseline), (deletion, baseline, X)):
+            p = model(torch.where(chosen, a, b)).softmax(1).gather(1, y[:, None])
+            curve.append(p.mean())
+    return torch.stack(insertion), torch.stack(deletion)
+
+
+# %% mistake="insertion_deletion" named="axes exchanged"
+def insertion_deletion(X, y, model, maps, baseline, fractions):
+    order = maps.flatten(1).argsort(dim=1, descending=True, stable=True)
+    rank = order.argsort(dim=1).reshape(maps.shape)
+    insertion, deletion = [], []
+    for fraction in fractions:
+        chosen = (rank < torch.round(fraction * rank[0].numel()))[:, None]
+        for curve, a, b in ((insertion, X, baseline), (deletion, baseline, X)):
+            curve.append(model(torch.where(chosen, a, b)).softmax(1).gather(1, y[:, None])[:, 0])
+    return torch.stack(insertion), torch.stack(deletion)
+
+
+# %% mistake="insertion_deletion" named="the last of equal pixels is chosen first"
+def insertion_deletion(X, y, model, maps, baseline, fractions):
+    order = maps.flatten(1).argsort(dim=1, stable=True).flip(1)
+    rank = order.argsort(dim=1).reshape(maps.shape)
+    insertion, deletion = [], []
+    for fraction in fractions:
+        chosen = (rank < torch.round(fraction * rank[0].numel()))[:, None]
+        for curve, a, b in ((insertion, X, baseline), (deletion, baseline, X)):
+            curve.append(model(torch.where(chosen, a, b)).softmax(1).gather(1, y[:, None])[:, 0])
+    return torch.stack(insertion, 1), torch.stack(deletion, 1)
+
+
+# %% mistake="insertion_deletion" named="more than there should be"
+def insertion_deletion(X, y, model, maps, baseline, fractions):
+    values = maps.flatten(1).sort(dim=1, descending=True).values
+    insertion, deletion = [], []
+    for fraction in fractions:
+        count = int(torch.round(fraction * values.shape[1]))
+        least = values[:, count - 1] if count else torch.full((len(X),), float("inf"))
+        chosen = (maps >= least[:, None, None])[:, None]
+        for curve, a, b in ((insertion, X, baseline), (deletion, baseline, X)):
+            curve.append(model(torch.where(chosen, a, b)).softmax(1).gather(1, y[:, None])[:, 0])
+    return torch.stack(insertion, 1), torch.stack(deletion, 1)
+
+
+# %% mistake="insertion_deletion" named="`baseline` was modified in place"
+# The pixels are inserted into the one baseline, which every later step finds changed.
+def insertion_deletion(X, y, model, maps, baseline, fractions):
+    N, H, W = maps.shape
+    order = maps.reshape(N, -1).argsort(dim=1, descending=True, stable=True)
+    insertion, deletion = [], []
+    for fraction in fractions:
+        chosen = torch.zeros(N, H * W, dtype=torch.bool)
+        chosen.scatter_(1, order[:, : round(float(fraction) * H * W)], True)
+        chosen = chosen.reshape(N, 1, H, W)
+        removed = torch.where(chosen, baseline, X)
+        deletion.append(model(removed).softmax(1).gather(1, y[:, None])[:, 0])
+        baseline += torch.where(chosen, X - baseline, 0)
+        insertion.append(model(baseline).softmax(1).gather(1, y[:, None])[:, 0])
+    return torch.stack(insertion, 1), torch.stack(deletion, 1)
+
+
+# %% mistake="insertion_deletion" named="was left in another mode"
+def insertion_deletion(X, y, model, maps, baseline, fractions):
+    model.eval()
+    order = maps.flatten(1).argsort(dim=1, descending=True, stable=True)
+    rank = order.argsort(dim=1).reshape(maps.shape)
+    insertion, deletion = [], []
+    for fraction in fractions:
+        chosen = (rank < torch.round(fraction * rank[0].numel()))[:, None]
+        for curve, a, b in ((insertion, X, baseline), (deletion, baseline, X)):
+            curve.append(model(torch.where(chosen, a, b)).softmax(1).gather(1, y[:, None])[:, 0])
+    return torch.stack(insertion, 1), torch.stack(deletion, 1)
+
+
+# %% correct="insertion_deletion"
+def insertion_deletion(X, y, model, maps, baseline, fractions):
+    N, H, W = maps.shape
+    order = torch.argsort(-maps.reshape(N, H * W), dim=1, stable=True)
+    curves = torch.zeros(2, N, len(fractions), dtype=X.dtype)
+    for n in range(N):
+        for s, fraction in enumerate(fractions.tolist()):
+            inserted, deleted = baseline[n].clone(), X[n].clone()
+            for index in order[n, : round(fraction * H * W)].tolist():
+                row, column = divmod(index, W)
+                inserted[:, row, column] = X[n, :, row, column]
+                deleted[:, row, column] = baseline[n, :, row, column]
+            for kind, image in enumerate((inserted, deleted)):
+                with torch.no_grad():
+                    scores = model(image[None])[0]
+                curves[kind, n, s] = torch.softmax(scores, dim=0)[y[n]]
+    return curves[0], curves[1]
+
+
+# %% correct="insertion_deletion"
+def insertion_deletion(X, y, model, maps, baseline, fractions):
+    import numpy as np
+
+    N, H, W = maps.shape
+    ranks = np.empty((N, H * W))
+    for n, heat in enumerate(maps.numpy().reshape(N, -1)):
+        ranks[n, np.lexsort((np.arange(H * W), -heat))] = np.arange(H * W)
+    ranks = torch.from_numpy(ranks).view(N, 1, H, W)
+    counts = [int(fraction * H * W + 0.5) for fraction in fractions]
+
+    @torch.no_grad()
+    def probability(inside, outside, count):
+        share = (ranks < count).to(X.dtype)
+        log_p = F.log_softmax(model(share * inside + (1 - share) * outside), dim=1)
+        return log_p.gather(1, y.view(-1, 1)).squeeze(1).exp()
+
+    insertion = [probability(X, baseline, count) for count in counts]
+    deletion = [probability(baseline, X, count) for count in counts]
+    return torch.stack(insertion, dim=-1), torch.stack(deletion, dim=-1)
+
+
+# %% correct="insertion_deletion"
+class Curves:
+    def __init__(self, X, y, model, maps, baseline):
+        self.X, self.y, self.model, self.baseline = X, y, model, baseline
+        self.order = maps.flatten(1).sort(dim=1, descending=True, stable=True).indices
+
+    def at(self, fraction):
+        pixels = self.order.shape[1]
+        chosen = torch.zeros_like(self.order, dtype=torch.bool)
+        chosen = chosen.scatter(1, self.order[:, : int(round(float(fraction) * pixels))], True)
+        chosen = chosen.view(len(self.X), 1, *self.X.shape[2:]).expand_as(self.X)
+        inserted, deleted = self.baseline.clone(), self.X.clone()
+        inserted[chosen], deleted[chosen] = self.X[chosen], self.baseline[chosen]
+        rows = torch.arange(len(self.X))
+        return [self.model(image).softmax(-1)[rows, self.y] for image in (inserted, deleted)]
+
+
+def insertion_deletion(X, y, model, maps, baseline, fractions):
+    curves = Curves(X, y, model, maps, baseline)
+    points = [curves.at(fraction) for fraction in fractions]
+    return [torch.stack(curve, dim=1) for curve in zip(*points)]
+
+
+# %% equivalent="insertion_deletion" reason="on the CPU torch sorts stably in any case"
+# - order = maps.flatten(1).argsort(dim=1, descending=True, stable=True)
+# + order = maps.flatten(1).argsort(dim=1, descending=True, stable=False)
