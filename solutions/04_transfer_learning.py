@@ -286,6 +286,17 @@ plt.show()
 # halves its maps three times would have nothing left of 8 × 8. It averages over all places in the
 # end, so any size will do.
 #
+# A third thing to show to `base` can be a **picture of your own**: one object, large in the
+# picture, of anything. It will appear below beside the scenes, twice. No exercise needs it.
+
+# %% fold=false
+from utils.own_image import OwnImage
+
+MY_IMAGE = None  # the name of an image file of yours, such as "mine.jpg"; or upload one below
+own = OwnImage(MY_IMAGE)
+own
+
+# %% [markdown]
 # ## 1. A new head
 #
 # A classifier of this kind is a function in two parts: features $\phi(x) \in \mathbb{R}^D$, made by
@@ -387,16 +398,22 @@ check_shares_nothing(replace_head, model, 3, name)
 # ten words it takes.
 
 # %%
+shown = {
+    name: near_test_images[near_test_labels == c] for c, name in enumerate(HELD_OUT_CLASS_NAMES)
+}
+mine = own.load(96)
+if mine is not None:
+    windows = torch.from_numpy(mine).to(device).unfold(0, 64, 16).unfold(1, 64, 16)
+    shown["yours, 9 crops"] = windows.flatten(0, 1) / 255
 with torch.no_grad():
-    probabilities = torch.cat([base(part).softmax(1) for part in near_test_images.split(100)])
-share = F.one_hot(probabilities.argmax(1), 10).float()
-answers = torch.stack([share[near_test_labels == c].mean(0) for c in range(5)]).cpu()
-sure = probabilities.amax(1).cpu()
+    probabilities = {name: base(images).softmax(1).cpu() for name, images in shown.items()}
+answers = torch.stack([F.one_hot(p.argmax(1), 10).float().mean(0) for p in probabilities.values()])
+sure = torch.cat([probabilities[name].amax(1) for name in HELD_OUT_CLASS_NAMES])
 
 figure, ax = plt.subplots(figsize=(8, 3.4), layout="constrained")
 picture = ax.imshow(answers, cmap="viridis", vmin=0, vmax=1)
 ax.set_xticks(range(10), CLASS_NAMES, rotation=45, ha="right")
-ax.set_yticks(range(5), HELD_OUT_CLASS_NAMES)
+ax.set_yticks(range(len(shown)), shown)
 ax.set(xlabel="base answers", ylabel="shown")
 for (row, column), value in np.ndenumerate(answers.numpy()):
     if value >= 0.1:
@@ -423,7 +440,9 @@ print(f"loss with the new head: {loss:.6f}; log 5 = {np.log(5):.6f}")
 
 # %% [markdown]
 # Without a word for it, the network doesn't say so: it takes the word whose features come closest,
-# and is often sure of it. The new head knows nothing, and says exactly that.
+# and is often sure of it. (If you have given it a picture, the last row shows its answers to nine
+# overlapping parts of it; has it found a word for yours?) The new head knows nothing, and says
+# exactly that.
 #
 # ## 2. Freeze
 #
@@ -2007,7 +2026,109 @@ print(f"the copy for the fog: {accuracy(for_fog, *clear_test):.2f}")
 # takes that away as well. So the word *unlabelled* hides an assumption: the classes must have about
 # the same shares as in the test. And one trouble you know from section 2: what suits the fog
 # doesn't suit a clear day, as the last line printed says. The copy is for the fog alone.
+#
+# Now turn the knobs yourself: the look, how many images are seen and of how many classes, and the
+# prior. The right panel says *why* it works or doesn't: it shows how widely the test images' values
+# spread after BatchNorm has divided them by its deviation. A spread of 1 is what the next layer
+# has been trained for.
 
+# %% fold="Figure: how many images, of which classes, and how strong a prior?"
+from functools import cache
+
+from ipywidgets import Dropdown, IntSlider
+
+from utils.figures import explore
+
+looks = {"clear": None, "noise": ("gaussian_noise", 5), "low contrast": ("contrast", 3), **shifts}
+drawn = make_scenes(
+    104,
+    np.random.default_rng(90),
+    shape_class=np.concatenate(
+        [np.arange(32) % 10, few_classes[np.arange(32) % 2], np.arange(40) % 10]
+    ),
+)
+norms = [name for name, module in base.named_modules() if is_norm(module)]
+
+
+def look_on(network, images):
+    """The answers to images, and for each BatchNorm layer the deviation of what it normalises over
+    the deviation that it divides by: the median of its channels."""
+    spreads, handles = [], []
+
+    def compare(norm, inputs):
+        spreads.append((inputs[0].var((0, 2, 3)) / norm.running_var).sqrt().median().item())
+
+    for name in norms:
+        handles.append(network.get_submodule(name).register_forward_pre_hook(compare))
+    answers = predict(network, images)
+    for handle in handles:
+        handle.remove()
+    return answers, spreads
+
+
+@cache
+def seen_as(look):
+    """In a look: 32 images of ten classes, 32 of two, and 40 for the test, with the student's own
+    behind them if there is one; what `base` says to these, and its layers' spreads."""
+    pictures, mine = drawn.images, own.load(64)
+    if mine is not None:
+        pictures = np.concatenate([pictures, mine[None]])
+    if looks[look] is not None:
+        pictures = corrupt(pictures, *looks[look], np.random.default_rng(91))
+    pictures = torch.from_numpy(pictures).to(device).permute(0, 3, 1, 2) / 255
+    ten, two, test = pictures.split([32, 32, len(pictures) - 64])
+    return {"ten": ten, "two": two}, test, look_on(base, test)
+
+
+def adapt_and_look(look, images, prior, classes):
+    """Two pictures with the answers before and after, the accuracy, and the layers' spreads."""
+    seen, test, before = seen_as(look)
+    after = look_on(adapt_batchnorm(base, seen[classes][:images], prior), test)
+    figure, axes = plt.subplots(
+        1, 4, figsize=(10, 2.9), width_ratios=(1, 1, 0.8, 1.7), layout="constrained"
+    )
+    figure.suptitle("Before and after the network has seen images of this look")
+    for ax, place in zip(axes, (1, 40 if len(test) > 40 else 2), strict=False):
+        ax.imshow(test[place].permute(1, 2, 0).cpu())
+        first, then = (CLASS_NAMES[answers[place]] for answers, _ in (before, after))
+        ax.set_title("yours" if place == 40 else CLASS_NAMES[place], fontsize=9)
+        ax.set_xlabel(f"“{first}” → “{then}”")
+        ax.set(xticks=[], yticks=[])
+    for name, (answers, spreads), colour, marker in [
+        ("before", before, "#D55E00", "s"),
+        ("after", after, "#0072B2", "o"),
+    ]:
+        share = (answers[:40].cpu() == torch.arange(40) % 10).float().mean().item()
+        axes[2].bar(name, share, color=colour)
+        axes[2].text(name, share, f"{share:.2f}", ha="center", va="bottom", fontsize=9)
+        axes[3].plot(spreads, color=colour, marker=marker, label=name)
+    axes[2].set(ylim=(0, 1.15))
+    axes[2].set_title("accuracy, 40 scenes", fontsize=9)
+    axes[3].axhline(1, color="0.5", linewidth=1, linestyle=":")
+    axes[3].set_xticks(range(len(norms)), [name.split(".")[-1] for name in norms], fontsize=8)
+    axes[3].set(ylim=(0, 2))
+    axes[3].set_title("spread of the normalised values, by layer", fontsize=9)
+    axes[3].legend(frameon=False, fontsize=8, loc="upper left")
+
+
+explore(
+    adapt_and_look,
+    look=Dropdown(options=list(looks), value="fog"),
+    images=IntSlider(value=8, min=2, max=32),
+    prior=IntSlider(value=0, min=0, max=64, step=4),
+    classes=Dropdown(options=["ten", "two"]),
+)
+
+# %% [markdown]
+# Fog makes all pictures flatter, and so the values in every layer: before, they spread half as
+# widely as the next layer is used to. After eight images they fit.
+#
+# Three things to try. *Clear, two images, no prior*: the network forgets what it knew. Look at the
+# last layer, whose channels answer to few images each, so that two tell little about them; then
+# raise the prior until it does no harm. *Fog, 32 images, two classes*: the first layers, which see
+# colours and edges, fit as well as with all ten; the last ones, which see classes, don't. *Fog, and
+# a strong prior*: how many images does it take now? (Forty scenes are few: one of them is 0.025.
+# And which layers fit, one knows only in a figure, as it takes the test's images.)
 # %% [markdown]
 # ## 8. Pseudo-labels (optional)
 #
