@@ -12,15 +12,18 @@
 # |---|---|---|
 # | 1. Weights as images | `weights_as_images` | 15 |
 # | 2. Activations by depth | `record_activations` | 20 |
-# | 3. What a value sees | `receptive_window`, `receptive_field_gradient` | 40 |
-# | 4. The patches that excite a channel | `strongest_places` | 15 |
-# | 5. A map of all scenes: PCA | `pca` | 20 |
-# | 6. Another map: t-SNE | `trustworthiness`, a question | 35 |
-# | 7. Nearest neighbours (optional) | `nearest_neighbours` | 10 |
-# | 8. One channel, one concept? | `selectivity`, a question | 35 |
-# | 9. With an ImageNet network (optional) | nothing: you look | 5 |
+# | 3. What a value sees | `receptive_window`, and a walk | 20 |
+# | 4. How much of it counts (optional) | `receptive_field_gradient` | 20 |
+# | 5. The patches that excite a channel | `strongest_places` | 15 |
+# | 6. A map of all scenes: PCA | `pca` | 20 |
+# | 7. Another map: t-SNE | `conditional_probabilities`, a question | 35 |
+# | 8. What can be read off at each depth | `linear_probe` | 20 |
+# | 9. One channel, one concept? | `selectivity`, a question | 35 |
+# | 10. A map's judge, by hand (optional) | `trustworthiness` | 25 |
+# | 11. Nearest neighbours (optional) | `nearest_neighbours` | 10 |
+# | 12. With an ImageNet network (optional) | nothing: you look | 5 |
 #
-# Sections 7 and 9 are optional. The others need nothing from them, and take three hours.
+# Sections 4, 10, 11 and 12 are optional. The others need nothing from them, and take three hours.
 #
 # The cell beneath each exercise is its test: **if it says nothing, your function is right so far**;
 # otherwise it says in one sentence what is wrong. When your work is graded, other shapes and
@@ -46,6 +49,7 @@ from utils.checks import (
     eval_numerical_gradient_array,
     random_images,
 )
+from utils.guard import check_without
 from utils.testing_networks import awkward_network
 
 device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -300,7 +304,7 @@ for variant, says in [
 # as bright as a strong one. And 3 × 3 pixels is little to look at. The next layer's kernels are
 # (32, 16, 3, 3), sixteen "colours" that nobody has names for. Looking at weights ends here;
 # AlexNet's first layer, 64 × 3 × 11 × 11 in torchvision, is the famous exception, and waits in
-# section 9.
+# section 12.
 #
 # ## 2. Activations by depth
 #
@@ -491,7 +495,7 @@ for name, stack in maps.items():
 # fainter, the photographed dahlia beside it. Each pool halves the side, and what remains says more
 # and shows less. In the last row a blob lies around the fish, in channel after channel; the dahlia
 # is gone, and no eye could tell which animal is left. Yet all that the network knows in the end is
-# in there, so late maps need other tools: sections 4 to 8. (Each row has a colour scale of its own,
+# in there, so late maps need other tools: sections 5 to 9. (Each row has a colour scale of its own,
 # and shows the strongest channels only: many others stay dark for this scene.)
 #
 # Two of the kind to play with: Yosinski et al.'s [Deep Visualization
@@ -590,7 +594,107 @@ for length in (1, 2, 5, 8):
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# That is what a value *can* depend on. How much does it? Ask the gradient. Take all channels
+# Now walk through the network. Choose a picture, a layer, one of its channels, and a place in the
+# picture, by row and column. Then you see the window that a value at this place *saw*, marked and
+# cut out; the channel's map, with the value marked; and all channels of the layer, with yours
+# framed. Take one place on the object from `conv1` to `relu6` and watch how the window grows. Then
+# move the place in the last layer: how little the window's content changes from one to the next!
+
+# %%
+from ipywidgets import Dropdown, IntSlider
+from matplotlib.patches import Rectangle
+
+from utils.figures import explore
+
+
+def windows(features, last):
+    """(kernel_size, stride, padding) of each convolution and pool up to the layer named `last`."""
+    chain = []
+    for name, module in features.named_children():
+        if isinstance(module, nn.Conv2d):
+            chain.append((module.kernel_size[0], module.stride[0], module.padding[0]))
+        elif isinstance(module, nn.MaxPool2d):
+            chain.append((module.kernel_size, module.stride, module.padding))
+        if name == last:
+            return chain
+
+
+def crop(image, rows, columns):
+    """The part of an image (H, W, 3) between (start, stop) of rows and of columns."""
+    margin = 32
+    padded = np.pad(image, ((margin, margin), (margin, margin), (0, 0)), constant_values=128)
+    return padded[rows[0] + margin : rows[1] + margin, columns[0] + margin : columns[1] + margin]
+
+
+pictures = {name: scenes.images[labels == c][0] for c, name in enumerate(CLASS_NAMES)}
+batch = torch.from_numpy(np.stack(list(pictures.values()))).permute(0, 3, 1, 2).to(device) / 255
+walked = [name for name, _ in base.features.named_children() if name != "normalize"]
+outputs = record_activations(batch, base, [f"features.{name}" for name in walked] + ["classifier"])
+outputs = {name.removeprefix("features."): to_numpy(output) for name, output in outputs.items()}
+
+
+def walk(picture, layer, channel, row, column):
+    number = list(pictures).index(picture)
+    maps, scores = outputs[layer][number], outputs["classifier"][number]
+    count, side, _ = maps.shape
+    channel %= count  # a layer with fewer channels begins again
+    scale = 64 // side
+    r, c = row // scale, column // scale
+    rows, columns = (receptive_window(windows(base.features, layer), place) for place in (r, c))
+    signed = maps.min() < 0
+
+    def draw(ax, values, title):
+        limit = abs(values).max() or 1
+        colours = {"cmap": "RdBu_r" if signed else "magma", "vmin": -limit * signed, "vmax": limit}
+        ax.imshow(values, **colours)
+        ax.set_title(title)
+
+    figure, axes = plt.subplots(1, 4, figsize=(12.5, 3.5), width_ratios=[1, 1, 1, 1.5])
+    figure.subplots_adjust(left=0.03, right=0.99, bottom=0.08, top=0.8, wspace=0.18)
+    figure.suptitle(
+        f"{layer}, channel {channel}, place ({r}, {c}): {maps[channel, r, c]:.2f}"
+        f"      base says {CLASS_NAMES[scores.argmax()]} in the end"
+    )
+    axes[0].imshow(pictures[picture])
+    corner, height = (columns[0] - 0.5, rows[0] - 0.5), rows[1] - rows[0]
+    for colour, width in (("black", 3), ("white", 1.5)):
+        axes[0].add_patch(
+            Rectangle(corner, height, height, fill=False, edgecolor=colour, linewidth=width)
+        )
+    axes[0].set(title="the picture and the window", xlim=(-0.5, 63.5), ylim=(63.5, -0.5))
+    axes[1].imshow(crop(pictures[picture], rows, columns))
+    axes[1].set_title(f"what the value saw: {height} × {height}")
+    draw(axes[2], maps[channel], f"channel {channel}: {side} × {side}")
+    axes[2].add_patch(Rectangle((c - 0.5, r - 0.5), 1, 1, fill=False, edgecolor="#56B4E9"))
+    across = 8 if count <= 64 else 16
+    tiles = maps.reshape(-1, across, side, side).swapaxes(1, 2).reshape(-1, across * side)
+    draw(axes[3], tiles, f"all {count} channels")
+    corner = (channel % across * side - 0.5, channel // across * side - 0.5)
+    axes[3].add_patch(Rectangle(corner, side, side, fill=False, edgecolor="#56B4E9", linewidth=1.5))
+    for ax in axes[1], axes[3]:
+        ax.set_xticks([])
+        ax.set_yticks([])
+
+
+strongest = outputs["relu4"][CLASS_NAMES.index("fish")]
+channel, r, c = np.unravel_index(strongest.argmax(), strongest.shape)
+explore(
+    walk,
+    picture=Dropdown(options=list(pictures), value="fish"),
+    layer=Dropdown(options=walked, value="relu4"),
+    channel=IntSlider(value=channel, min=0, max=127),
+    row=IntSlider(value=4 * r, min=0, max=63),
+    column=IntSlider(value=4 * c, min=0, max=63),
+)
+
+# %% [markdown]
+# Bright is strong; where values may be negative, before the ReLU, red is above 0 and blue below.
+# What is cut out and grey lies outside of the picture. The one map has a
+# colour scale of its own; on the right all maps of the layer share one.
+#
+# ## 4. How much of it counts (optional)
+#
+# The window is what a value *can* depend on. How much does it? Ask the gradient. Take all channels
 # $A_m(r, c)$ at one place of a layer, and see how each pixel of many images moves them:
 #
 # $$R(i, j) = \frac{1}{N} \sum_{n=1}^{N} \sum_{k=1}^{3}
@@ -599,7 +703,7 @@ for length in (1, 2, 5, 8):
 # This is the *effective* receptive field of Luo et al. (2016).
 #
 # ### Exercise: `receptive_field_gradient`
-# ★★☆ · 20 minutes
+# ★★☆ · 20 minutes · optional
 #
 # <details><summary>Hint</summary>
 #
@@ -739,21 +843,6 @@ for parts in (False, True):
 
 
 # %%
-from matplotlib.patches import Rectangle
-
-
-def windows(features, last):
-    """(kernel_size, stride, padding) of each convolution and pool up to the layer named `last`."""
-    chain = []
-    for name, module in features.named_children():
-        if isinstance(module, nn.Conv2d):
-            chain.append((module.kernel_size[0], module.stride[0], module.padding[0]))
-        elif isinstance(module, nn.MaxPool2d):
-            chain.append((module.kernel_size, module.stride, module.padding))
-        if name == last:
-            return chain
-
-
 def side_holding(field, share, middle):
     """The side of the smallest square around `middle` that holds a share of the field's sum."""
     rows, columns = np.indices(field.shape)
@@ -794,7 +883,7 @@ plt.show()
 # It is an average over scenes, and sums over channels before it takes the gradient. A single
 # channel in a single scene can look far off the middle.
 #
-# ## 4. The patches that excite a channel
+# ## 5. The patches that excite a channel
 #
 # Now ask a channel what it likes. Search many images for the places where its activation is
 # largest, and cut out what it saw there. One rule keeps the answer varied: from each image only the
@@ -914,13 +1003,6 @@ check_close(
 
 
 # %%
-def crop(image, rows, columns):
-    """The part of an image (H, W, 3) between (start, stop) of rows and of columns."""
-    margin = 32
-    padded = np.pad(image, ((margin, margin), (margin, margin), (0, 0)), constant_values=128)
-    return padded[rows[0] + margin : rows[1] + margin, columns[0] + margin : columns[1] + margin]
-
-
 layer = "features.relu4"
 chain = windows(base.features, "relu4")
 exciting, agreement = {}, {}
@@ -954,11 +1036,11 @@ plt.show()
 # was worth it: without the names above the patches, its rows look convincing too.
 #
 # Where it misleads: spokes are always a flower's here, so no patch can tell whether a channel likes
-# the texture or the shape (section 8 will). These are ten patches out of 300 scenes, the extreme
+# the texture or the shape (section 9 will). These are ten patches out of 300 scenes, the extreme
 # end, and nothing says what the channel does on the other 290. And the window is what the channel
-# *could* see; which part of it counted, section 3 has told you on average only.
+# *could* see; which part of it counted, section 4 tells, on average only.
 #
-# ## 5. A map of all scenes: PCA
+# ## 6. A map of all scenes: PCA
 #
 # At the end of the convolutions each channel is averaged over its map, which leaves 128 numbers for
 # each image: its **features**. An image is a point in a space of 128 dimensions, and where it lies
@@ -1205,11 +1287,11 @@ print(f"first component of the pixels: correlation {abs(brightness):.2f} with me
 # this in many networks: *neural collapse*.
 #
 # Where it misleads: the plane shows a part of the variance only, so classes that overlap in it may
-# be well apart in the other seven directions (section 6 will show that they are). And *much
+# be well apart in the other seven directions (section 7 will show that they are). And *much
 # variance* isn't *much meaning*: the first component of the pixels is little more than bright
 # against dark, as the last line printed says.
 #
-# ## 6. Another map: t-SNE
+# ## 7. Another map: t-SNE
 #
 # A plane can't show nine dimensions. t-SNE (van der Maaten and Hinton, 2008) gives up on planes. It
 # asks of every point: *who are my neighbours?*, turns distances into probabilities, and then moves
@@ -1217,47 +1299,379 @@ print(f"first component of the pixels: correlation {abs(brightness):.2f} with me
 # and what it keeps of the pairwise distances is the short ones: near points stay near. From point
 # $i$, point $j$ at a distance of $d_{ij}$ is seen with probability
 #
-# $$p_{j|i} = \frac{\exp\left(-d_{ij}^2 / 2\sigma_i^2\right)}
-#   {\sum_{k \ne i} \exp\left(-d_{ik}^2 / 2\sigma_i^2\right)}, \qquad p_{i|i} = 0$$
+# $$p_{j|i} = \frac{\exp\left(-\beta_i\, d_{ij}^2\right)}
+#   {\sum_{k \ne i} \exp\left(-\beta_i\, d_{ik}^2\right)}, \qquad p_{i|i} = 0, \qquad
+#   \beta_i = \frac{1}{2 \sigma_i^2}$$
 #
-# The two directions are averaged, $p_{ij} = (p_{j|i} + p_{i|j}) / 2N$ for $N$ points, so that even
-# a point far from all others counts. On the paper the same two points are neighbours with
-# $q_{ij} \propto 1 / (1 + \lVert y_i - y_j \rVert^2)$, and gradient descent makes the divergence
-# $\sum_{ij} p_{ij} \log (p_{ij} / q_{ij})$ small. Each point has its own width $\sigma_i$, chosen so
-# that every point has the same number of neighbours, which you set: the **perplexity**. As a
-# point's probabilities fade slowly, "number of neighbours" is made precise by the entropy, in bits:
+# Each point has its own width $\sigma_i$, chosen so that every point has the same number of
+# neighbours, which you set: the **perplexity**. As a point's probabilities fade slowly, "number of
+# neighbours" is made precise by the entropy, in bits:
 #
 # $$\text{perplexity}_i = 2^{H_i}, \qquad H_i = -\sum_{j \ne i} p_{j|i} \log_2 p_{j|i}$$
 #
-# Check: if $m$ points have $p = 1/m$ each and the others 0, the perplexity is $m$. With perplexity
-# 2, then, a point has two or three neighbours and knows nobody else. With 100 it has to find 100,
-# although its class has only 29 others here, so strangers are made neighbours. Neither number is in
-# the data: you put it there. The rest is scikit-learn's `TSNE`.
+# Check: if $m$ points have $p = 1/m$ each and the others 0, the perplexity is $m$.
 #
-# Before the scenes, a toy whose truth is plain to see: three groups of points on a plane, one
-# tight, one wide, one far away. t-SNE gets the two coordinates and has nothing to do but to leave
-# the points where they are.
+# No formula gives the $\beta_i$ that belongs to a perplexity. But one thing is sure: the larger
+# $\beta_i$, the narrower the view, and the smaller the entropy. So **bisection** finds it: keep two
+# numbers with $\beta_i$ between them, try the middle, and go on with the half in which it must be.
+#
+# ### Exercise: `conditional_probabilities`
+# ★★★ · 25 minutes
+#
+# <details><summary>Hint 1: one point first</summary>
+#
+# Write it for one row of distances, without the point itself: from a `beta` to the probabilities,
+# from those to the entropy. Then put the search around it, and only then a loop over the points
+# (or an axis for them). Where $p$ is 0 in floating point, $p \log_2 p$ counts as 0.
+#
+# </details>
+# <details><summary>Hint 2: where does the search begin?</summary>
+#
+# $\beta$ may be anything above 0. Begin with 1, a lower bound of 0 and no upper bound
+# (`np.inf`). While there is none, double $\beta$; afterwards take the middle. Each step halves the
+# interval, so a hundred steps are more than enough, and no test of whether to stop is needed.
+#
+# </details>
+# <details><summary>Hint 3: a point far from all others</summary>
+#
+# Its distances are so large that every `exp(-beta * d)` can be 0 in floating point, and 0/0 is no
+# probability. Subtract the row's smallest distance first (the point's own doesn't count). It takes
+# the same factor out of numerator and denominator, so the probabilities stay as they are.
+#
+# </details>
+
+
+# %% exercise="conditional_probabilities" without="sklearn"
+def conditional_probabilities(squared_distances, perplexity):
+    """How likely each point is to see each other one as its neighbour (van der Maaten & Hinton).
+
+        p(j|i) = exp(−β_i d²_ij) / Σ_{k≠i} exp(−β_i d²_ik),  p(i|i) = 0
+
+    Each point i has a β_i of its own, found by bisection, for which 2 to the power of the entropy
+    in bits, H_i = −Σ_j p(j|i) log₂ p(j|i), is the perplexity. Write the search yourself: calling
+    scikit-learn costs a point.
+
+    Args:
+        squared_distances: d²_ij, float64 array (N, N), symmetric, 0 on the diagonal and from 1e-6
+            to 1e7 elsewhere. A point may be far from all others.
+        perplexity: the same for all points, a float with 1 < perplexity < N − 1.
+
+    Returns:
+        p: float64 array (N, N), p(j|i) in row i and column j. Rows add up to 1. It is right to
+            four digits, or to more.
+    """
+    ### BEGIN SOLUTION
+    N = len(squared_distances)
+    others = ~np.eye(N, dtype=bool)
+    nearest = squared_distances.min(axis=1, where=others, initial=np.inf)
+    excess = np.where(others, squared_distances - nearest[:, None], np.inf)  # so p(i|i) is 0
+    beta, low, high = np.ones(N), np.zeros(N), np.full(N, np.inf)
+    for _ in range(100):
+        p = np.exp(-beta[:, None] * excess)
+        p /= p.sum(axis=1, keepdims=True)
+        entropy = -(p * np.log2(np.where(p > 0, p, 1))).sum(axis=1)
+        too_wide = entropy > np.log2(perplexity)
+        low, high = np.where(too_wide, beta, low), np.where(too_wide, high, beta)
+        beta = np.where(np.isinf(high), 2 * beta, (low + high) / 2)
+    return p
+    ### END SOLUTION
+
+
+# %% test="conditional_probabilities" points=2 aspect="seven points"
+points = np.random.default_rng(4).normal(size=(7, 2))
+squared = cdist(points, points, "sqeuclidean")
+### BEGIN EXPECTED
+from scipy.optimize import brentq
+from scipy.special import entr
+
+others = ~np.eye(7, dtype=bool)
+expected = reference.conditional_probabilities(squared, 2.5)
+
+
+def probabilities(beta, kept=others):
+    """Each row's probabilities for these β, (7,) or a number, among the points that are kept."""
+    weights = np.exp(-np.reshape(beta, (-1, 1)) * squared) * kept
+    return weights / weights.sum(1, keepdims=True)
+
+
+def searched(kept):
+    """The probabilities of perplexity 2.5 among the points that are kept."""
+    beta = [
+        brentq(lambda b, i=i: entr(probabilities(b, kept)[i]).sum() - np.log(2.5), 1e-3, 30)
+        for i in range(7)
+    ]
+    return probabilities(beta, kept)
+
+
+two = np.argsort(np.where(others, squared, np.inf), axis=1)[:, :2]  # the two nearest
+beta = -np.diff(np.log(np.take_along_axis(expected, two, 1)), axis=1) / np.diff(
+    np.take_along_axis(squared, two, 1), axis=1
+)
+shared = brentq(lambda b: entr(probabilities(b)).sum(1).mean() - np.log(2.5), 1e-3, 30)
+mistakes = {
+    "all points share one width: each needs its own": probabilities(shared),
+    "each point counts as its own neighbour: p(i|i) should be 0": searched(np.ones((7, 7))),
+    "all other points are left alike: the search goes the wrong way, or doesn't get far": (
+        others / 6
+    ),
+    "only the nearest point is left: the search goes the wrong way, or too far": (
+        np.eye(7)[two[:, 0]]
+    ),
+    "the search goes the wrong way: a larger β makes the entropy smaller": np.where(
+        entr(probabilities(1)).sum(1, keepdims=True) > np.log(2.5), others / 6, np.eye(7)[two[:, 0]]
+    ),
+    "β stays at 1: it should be searched for": probabilities(1),
+    "σ stays at 1: it should be searched for": probabilities(0.5),
+    "distances are used: they should be squared": (
+        reference.conditional_probabilities(np.sqrt(squared), 2.5)
+    ),
+    "the squared distances are squared once more": (
+        reference.conditional_probabilities(squared**2, 2.5)
+    ),
+    "2 is raised to an entropy in nats: H is in bits": (
+        reference.conditional_probabilities(squared, np.exp(np.log2(2.5)))
+    ),
+    "e is raised to an entropy in bits: it should be 2": (
+        reference.conditional_probabilities(squared, 2 ** np.log(2.5))
+    ),
+    "the entropy itself is brought to the perplexity, which is 2 to its power": (
+        reference.conditional_probabilities(squared, 2**2.5)
+    ),
+    "rows and columns are exchanged: the point that looks has a row": expected.T,
+    "the two directions are averaged already: that comes later": (expected + expected.T) / 2,
+    "p(ij) is returned, the average of both directions over N: p(j|i) is asked for": (
+        (expected + expected.T) / 14
+    ),
+    "all of p is divided by its sum: each row should add up to 1": expected / 7,
+    "the rows aren't divided by their sums": np.exp(-beta * squared) * others,
+    "β is returned, not the probabilities": beta[:, 0],
+    "σ is returned, not the probabilities": np.sqrt(1 / (2 * beta[:, 0])),
+}
+### END EXPECTED
+check_close(
+    conditional_probabilities(squared, 2.5),
+    expected,
+    "conditional_probabilities(squared_distances, 2.5)",
+    mistakes=mistakes,
+    tolerance=1e-4,
+)
+
+# %% test="conditional_probabilities" points=1 aspect="dense and thin places"
+rng = np.random.default_rng(5)
+spreads = np.repeat([0.05, 1, 5], 5)[:, None]
+points = np.repeat([0.0, 10.0, 100.0], 5)[:, None] + spreads * rng.normal(size=(15, 3))
+squared = cdist(points, points, "sqeuclidean")
+### BEGIN EXPECTED
+expected = reference.conditional_probabilities(squared, 3)
+
+
+def with_one(beta):
+    far = np.where(np.eye(15, dtype=bool), np.inf, squared)
+    weights = np.exp(-beta * (far - far.min(1, keepdims=True)))
+    return weights / weights.sum(1, keepdims=True)
+
+
+mistakes = {
+    "all points share one width": with_one(1.0),
+    "all points share one width, a wide one": with_one(1e-3),
+    "all points share one width, a narrow one": with_one(1e3),
+}
+### END EXPECTED
+check_close(
+    conditional_probabilities(squared, 3),
+    expected,
+    "conditional_probabilities(squared_distances, 3) of a tight, a wide and a very wide group",
+    mistakes=mistakes,
+    tolerance=1e-4,
+)
+
+# %% test="conditional_probabilities" points=1 aspect="distances of any size"
+points = np.random.default_rng(6).normal(size=(14, 3))
+for unit in (3e-3, 300):
+    squared = cdist(unit * points, unit * points, "sqeuclidean")
+    ### BEGIN EXPECTED
+    expected = reference.conditional_probabilities(squared, 3)
+    others = squared + np.diag(np.full(14, np.inf))
+    others -= others.min(1, keepdims=True)
+    capped = {beta: np.exp(-beta * others) for beta in (1, 10, 100, 1e3, 1e4)}
+    raised = {beta: np.exp(-beta * others) for beta in (1e-4, 1e-3, 0.01, 0.1)}
+    mistakes = {
+        f"β isn't searched beyond {beta:g}: a point's unit may be of any size": p
+        for beta, p in capped.items()
+    } | {
+        f"β isn't searched below {beta:g}: a point's unit may be of any size": p
+        for beta, p in raised.items()
+    }
+    mistakes = {name: p / p.sum(1, keepdims=True) for name, p in mistakes.items()}
+    mistakes[
+        "all other points are left alike: the search goes the wrong way, or doesn't get far"
+    ] = (1 - np.eye(14)) / 13
+    ### END EXPECTED
+    check_close(
+        conditional_probabilities(squared, 3),
+        expected,
+        f"conditional_probabilities for squared distances of about {2 * unit**2:.0e}",
+        mistakes=mistakes,
+        tolerance=1e-4,
+    )
+
+# %% test="conditional_probabilities" points=1 aspect="a point far away"
+points = np.random.default_rng(7).normal(size=(9, 2))
+points[4] += 1000
+squared = cdist(points, points, "sqeuclidean")
+### BEGIN EXPECTED
+expected = reference.conditional_probabilities(squared, 3)
+lost = expected.copy()
+lost[4, np.arange(9) != 4] = np.nan
+none = expected.copy()
+none[4] = 0
+alike = expected.copy()
+alike[4] = (np.arange(9) != 4) / 8
+closest = expected.copy()
+closest[4] = np.arange(9) == squared[4].argsort()[1]
+all_too_small = "exp(−β d²) is 0 for all others in the far point's row"
+mistakes = {
+    f"{all_too_small}, and 0/0 is no number": lost,
+    f"{all_too_small}, and it stays 0": none,
+    f"{all_too_small}, so the search ends with all of them alike": alike,
+    f"{all_too_small}, so the search ends with the nearest alone": closest,
+}
+### END EXPECTED
+check_close(
+    conditional_probabilities(squared, 3),
+    expected,
+    "conditional_probabilities(squared_distances, 3), one point far from the others",
+    mistakes=mistakes,
+    tolerance=1e-4,
+)
+
+# %% test="conditional_probabilities" points=1 aspect="general shapes"
+# Other numbers of points, other perplexities and other distances are tried here.
+### BEGIN HIDDEN TESTS
+rng = np.random.default_rng(reference.seed)
+for N, perplexity in [(3, 1.5), (20, 18.6), (41, 30), (15, 1.1), (12, 5)]:
+    points = rng.normal(size=(N, 4)) * rng.uniform(0.1, 10, (N, 1)) * rng.choice([0.02, 1, 50])
+    squared = cdist(points, points, "sqeuclidean")
+    expected = reference.conditional_probabilities(squared, perplexity)
+    check_close(
+        conditional_probabilities(squared, perplexity),
+        expected,
+        f"conditional_probabilities for {N} points and perplexity {perplexity}",
+        tolerance=1e-4,
+    )
+points[3] += 1500
+squared = cdist(points, points, "sqeuclidean")
+expected = reference.conditional_probabilities(squared, 4)
+check_close(
+    conditional_probabilities(squared, 4),
+    expected,
+    "conditional_probabilities for 12 points, one far away",
+    tolerance=1e-4,
+)
+### END HIDDEN TESTS
+
+# %% test="conditional_probabilities" points=1 aspect="written by hand"
+points = np.random.default_rng(8).normal(size=(6, 2))
+squared = cdist(points, points, "sqeuclidean")
+### BEGIN EXPECTED
+expected = reference.conditional_probabilities(squared, 2)
+### END EXPECTED
+check_close(
+    conditional_probabilities(squared, 2),
+    expected,
+    "conditional_probabilities(squared_distances, 2)",
+    tolerance=1e-4,
+)
+check_without(conditional_probabilities)
+
+# %% [markdown]
+# What have you set when you set a perplexity? First a toy whose truth is plain to see: three groups
+# of points on a plane, one tight, one wide, and one far away, outside of this picture. Around some
+# points is a circle as wide as their view, the root of $\sum_j p_{j|i}\, d_{ij}^2$. On the right are
+# the scenes: how much of its probability does a scene give to others of its own class?
 
 # %%
-from sklearn.manifold import TSNE
-
-
-def tsne(points, perplexity, seed=0):
-    """scikit-learn's t-SNE: a map (N, 2) of the points."""
-    return TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(points)
-
-
 rng = np.random.default_rng(0)
 toy = np.concatenate(
     [rng.normal(centre, spread, (50, 2)) for centre, spread in [(0, 0.3), (8, 2.0), (40, 0.3)]]
 )
+GROUPS = [("o", "#0072B2"), ("s", "#E69F00"), ("^", "0.4")]
+
+figure, axes = plt.subplots(1, 3, figsize=(12.5, 3.9), layout="constrained")
+figure.suptitle("A view as wide as the neighbourhood; ask for too many, and strangers come in")
+squared = cdist(toy, toy, "sqeuclidean")
+for ax, wanted in zip(axes, (5, 30), strict=False):
+    p = conditional_probabilities(squared, wanted)
+    near = ax.inset_axes([0.55, 0.04, 0.42, 0.42], xlim=(-1.2, 1.2), ylim=(-1.2, 1.2))
+    near.set(xticks=[], yticks=[], aspect="equal", title="the tight one, × 7")
+    near.title.set_fontsize(8)
+    for axis, group, (mark, colour) in zip((near, ax), range(2), GROUPS, strict=False):
+        members = range(50 * group, 50 * (group + 1))
+        for drawing in {axis, ax}:
+            drawing.scatter(*toy[members].T, marker=mark, color=colour, s=10)
+        for i in members[::8]:
+            circle = plt.Circle(toy[i], np.sqrt(p[i] @ squared[i]), fill=False, edgecolor=colour)
+            axis.add_patch(circle)
+    ax.set(xlim=(-3, 14), ylim=(-3, 14), aspect="equal", title=f"perplexity {wanted}")
+
+perplexities = np.array([2, 5, 15, 29, 60, 100, 200])
+same_class = (labels[:, None] == labels) & ~np.eye(len(labels), dtype=bool)
+shares = {}
+for (name, values), style, colour in zip(
+    representations.items(), ("o-", "o:", "s--"), ("#0072B2", "#0072B2", "0.5"), strict=True
+):
+    squared = cdist(values, values, "sqeuclidean")
+    shares[name] = [
+        conditional_probabilities(squared, wanted)[same_class].sum() / len(labels)
+        for wanted in perplexities
+    ]
+    axes[2].plot(perplexities, shares[name], style, color=colour, label=name)
+axes[2].axvline(29, color="0.8", zorder=0)
+axes[2].annotate("29 others\nin a class", (31, 0.2), fontsize=8, color="0.4")
+axes[2].set(ylim=(0, 1.02), xscale="log", xlabel="perplexity")
+axes[2].set(title="probability for one's own class")
+axes[2].set_xticks(perplexities, labels=perplexities, minor=False)
+axes[2].minorticks_off()
+axes[2].legend(loc="center left", frameon=False, fontsize=8)
+axes[2].spines[["top", "right"]].set_visible(False)
+plt.show()
+seen = dict(zip(perplexities.tolist(), shares["features of base"], strict=True))
+print(
+    f"in base's features, {seen[2]:.0%} of a scene's probability is for its class at perplexity 2,"
+    f" {seen[29]:.0%} at 29, and {seen[100]:.0%} at 100"
+)
+
+# %% [markdown]
+# In the tight group a small circle holds as many neighbours as a large one does in the wide group:
+# each point's own $\sigma_i$ takes the density out. With a small perplexity, a point has a few
+# neighbours and knows nobody else. With 100 it has to find 100, although its class has only 29
+# others here, so strangers are made neighbours, whatever the features are like. Neither number is
+# in the data: you put it there. (The classes come from us. t-SNE isn't told them.)
+#
+# The next step makes one number of two: the directions are averaged, $p_{ij} = (p_{j|i} + p_{i|j})
+# / 2N$ for $N$ points. Now $p_{ij} = p_{ji}$, all of them add up to 1, and the sum over $j$ is at
+# least $1/2N$ for every $i$, so that even a point far from all others has a say. On the paper the
+# same two points are neighbours with $q_{ij} \propto 1 / (1 + \lVert y_i - y_j \rVert^2)$, and
+# gradient descent makes the divergence $\sum_{ij} p_{ij} \log (p_{ij} / q_{ij})$ small. That is
+# scikit-learn's `TSNE`, which begins with a search like yours. It now gets the toy's two
+# coordinates, and has nothing to do but to leave the points where they are.
+
+# %%
+from sklearn import manifold
+
+
+def tsne(points, perplexity, seed=0):
+    """scikit-learn's t-SNE: a map (N, 2) of the points."""
+    return manifold.TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(points)
+
+
 figure, axes = plt.subplots(1, 4, figsize=(12, 3.2), layout="constrained")
 figure.suptitle(
     "t-SNE keeps neighbours; how large groups are, and how far apart, the perplexity decides"
 )
 maps = {"the truth": toy} | {f"perplexity {p}": tsne(toy, p) for p in (2, 30, 100)}
 for ax, (title, points) in zip(axes, maps.items(), strict=True):
-    for group, (mark, colour) in enumerate([("o", "#0072B2"), ("s", "#E69F00"), ("^", "0.4")]):
+    for group, (mark, colour) in enumerate(GROUPS):
         ax.scatter(*points[50 * group : 50 * (group + 1)].T, marker=mark, color=colour, s=12)
     ax.set_title(title)
     ax.set_aspect("equal", "datalim")
@@ -1268,135 +1682,20 @@ plt.show()
 # %% [markdown]
 # The toy is *easy*, and no map is right. Perplexity 2 tears each group into shreds. Perplexity 30
 # finds the three groups and makes them the same size, at about the same distance from one another:
-# each point's own $\sigma_i$ takes the density out. Perplexity 100, two thirds of all points, leaves
+# the views were as wide as the groups. Perplexity 100, two thirds of all points, leaves
 # the far group far away, and the price is the other two: it makes up a bow and tears the tight
 # group in two. Without the truth beside them, who could tell which map to believe? So neither the
 # size of a cluster, nor the gap between two, nor its form means anything by itself.
 #
 # So a map needs a judge that doesn't look at its beauty. Venna and Kaski's (2001)
-# **trustworthiness** asks of every point: are the $k$ neighbours that you have *on the map* really
-# neighbours? If one of them is only the $r$-th nearest in the original space, with $r > k$, it
-# costs $r - k$:
-#
-# $$T = 1 - \frac{2}{N k\, (2N - 3k - 1)} \sum_{i=1}^{N} \sum_{j \in \mathcal{M}_k(i)}
-#   \max\left(0,\; r(i, j) - k\right)$$
-#
-# $\mathcal{M}_k(i)$ are the $k$ nearest points to $i$ on the map, $i$ itself not counted; $r(i, j)$
-# is $j$'s rank among $i$'s neighbours in the original space, 1 for the nearest. The factor brings
-# the worst possible map to 0, and a map without false neighbours has 1.
-#
-# ### Exercise: `trustworthiness`
-# ★★★ · 25 minutes
-#
-# <details><summary>Hint: ranks from distances</summary>
-#
-# `cdist(a, b)` from scipy, imported above, returns the distances of all rows of a to all rows of b.
-# `np.argsort` of a row lists the points from the nearest to the farthest. What you need is the
-# inverse: for each point, its position in that list. An argsort of the argsort does it, and it
-# gives the point itself the rank 0, for nothing is nearer.
-#
-# </details>
-
-
-# %% exercise="trustworthiness"
-def trustworthiness(features, points, k):
-    """Venna and Kaski's trustworthiness of a map: whether neighbours on it are neighbours.
-
-        T = 1 − 2 / (N k (2N − 3k − 1)) · Σ_i Σ_{j in M_k(i)} max(0, r(i, j) − k)
-
-    M_k(i): the k points nearest to i on the map, without i. r(i, j): the rank of j by its distance
-    from i in the original space, 1 for the nearest. Distances are Euclidean.
-
-    Args:
-        features: the original space, float array (N, D).
-        points: the map, float array (N, 2), or of any other dimension. No two distances from a
-            point are equal, in neither space.
-        k: how many neighbours are asked for, int < N / 2.
-
-    Returns:
-        T, a float from 0 to 1.
-    """
-    ### BEGIN SOLUTION
-    N = len(features)
-    in_space, on_map = cdist(features, features), cdist(points, points)
-    rank = in_space.argsort(axis=1).argsort(axis=1)  # 0 for the point itself
-    neighbours = on_map.argsort(axis=1)[:, 1 : k + 1]
-    excess = np.take_along_axis(rank, neighbours, axis=1) - k
-    return float(1 - 2 / (N * k * (2 * N - 3 * k - 1)) * np.maximum(excess, 0).sum())
-    ### END SOLUTION
-
-
-# %% test="trustworthiness" points=5
-rng = np.random.default_rng(5)
-N, k = 11, 3
-space, flat_map = rng.normal(size=(N, 4)), rng.normal(size=(N, 2))
-
-
-def cost(space, flat_map, k, first=1, penalty=lambda rank, k: max(0, rank - k)):
-    """The double sum, where lists of neighbours begin `first` places from the point itself."""
-    total = 0
-    for i in range(N):
-        nearest, mapped = (
-            sorted(range(N), key=lambda j, of=of: ((of[j] - of[i]) ** 2).sum())
-            for of in (space, flat_map)
-        )
-        total += sum(penalty(nearest.index(j), k) for j in mapped[first : first + k])
-    return total
-
-
-factor = 2 / (N * k * (2 * N - 3 * k - 1))
-result = trustworthiness(space, flat_map, k)
-expected = 1 - factor * cost(space, flat_map, k)
-check_close(
-    result,
-    expected,
-    "trustworthiness(features, points, 3)",
-    tolerance=1e-6,
-    mistakes={
-        "the two spaces are exchanged, which measures continuity": (
-            1 - factor * cost(flat_map, space, k)
-        ),
-        "each point counts as its own neighbour on the map": (
-            1 - factor * cost(space, flat_map, k, first=0)
-        ),
-        "ranks begin with 0: the nearest has rank 1": 1
-        - factor * cost(space, flat_map, k, penalty=lambda rank, k: max(0, rank - 1 - k)),
-        "ranks begin with 2 for the nearest: the point itself should have 0": 1
-        - factor * cost(space, flat_map, k, penalty=lambda rank, k: max(0, rank + 1 - k)),
-        "ranks beyond k cost their whole rank: they cost r − k": 1
-        - factor * cost(space, flat_map, k, penalty=lambda rank, k: rank if rank > k else 0),
-        "false neighbours are counted, each as 1: they cost r − k": 1
-        - factor * cost(space, flat_map, k, penalty=lambda rank, k: rank > k),
-        "the share of true neighbours is returned: false ones should cost r − k": 1
-        - cost(space, flat_map, k, penalty=lambda rank, k: rank > k) / (N * k),
-        "the max(0, …) is missing: true neighbours earn nothing": 1
-        - factor * cost(space, flat_map, k, penalty=lambda rank, k: rank - k),
-        "it isn't subtracted from 1": factor * cost(space, flat_map, k),
-        "the 2 of the factor is missing": 1 - factor / 2 * cost(space, flat_map, k),
-        "the cost is averaged over the N·k neighbours: the factor differs": (
-            1 - cost(space, flat_map, k) / (N * k)
-        ),
-        "the factor is missing": 1 - cost(space, flat_map, k),
-        "the neighbours in the original space are looked up: those on the map should be": 1.0,
-    },
-)
-check_close(trustworthiness(space, 7 * space - 1, k), 1.0, "trustworthiness of a perfect map")
-### BEGIN HIDDEN TESTS
-rng = np.random.default_rng(reference.seed)
-for N, D, k in [(5, 3, 2), (12, 2, 1), (20, 6, 9), (9, 1, 4)]:
-    space, flat_map = rng.normal(size=(N, D)), rng.normal(size=(N, 2))
-    check_close(
-        trustworthiness(space.copy(), flat_map.copy(), k),
-        reference.trustworthiness(space, flat_map, k),
-        f"trustworthiness for {N} points and k = {k}",
-        tolerance=1e-6,
-    )
-### END HIDDEN TESTS
+# **trustworthiness** $T$ asks of every point: are the $k$ neighbours that you have *on the map*
+# really neighbours? It is 1 for a map without false neighbours, and 0 for the worst possible one.
+# Here it is scikit-learn's; in section 10 you may write it yourself.
 
 # %% [markdown]
 # Now the scenes. Above, `base`'s features with three perplexities. Below, the pixels, and 300
-# points of **pure noise**, drawn in 128 dimensions without any structure, twice. T is your
-# trustworthiness with $k = 10$.
+# points of **pure noise**, drawn in 128 dimensions without any structure, twice. $T$ is
+# the trustworthiness with $k = 10$.
 
 # %%
 from scipy.spatial.distance import pdist
@@ -1414,11 +1713,12 @@ panels = [
 ]
 figure, axes = plt.subplots(2, 3, figsize=(12, 7.4), layout="constrained")
 figure.suptitle("t-SNE: clear classes in the features; and clumps in noise, if you ask for them")
-scores = {}
+drawn = {}
 for ax, (name, values, wanted) in zip(axes.flat, panels, strict=True):
     points = tsne(values, wanted)
-    scores[name, wanted] = points, trustworthiness(values, points, 10)
-    title = f"{name}, perplexity {wanted}: T = {scores[name, wanted][1]:.3f}"
+    drawn[name, wanted] = points
+    trust = manifold.trustworthiness(values, points, n_neighbors=10)
+    title = f"{name}, perplexity {wanted}: T = {trust:.3f}"
     if name == "noise":
         ax.scatter(*points.T, s=12, color="0.35")
         ax.set_title(title)
@@ -1429,14 +1729,15 @@ for ax, (name, values, wanted) in zip(axes.flat, panels, strict=True):
 figure.legend(handles=handles, ncols=10, loc="outside lower center", frameon=False)
 plt.show()
 
-best_map = scores["features of base", 30][0]
+best_map = drawn["features of base", 30]
 plane = analyses["features of base"][0][:, :2]
-for name, points in {"features": best_map, "pixels": scores["pixels", 30][0]}.items():
+for name, points in {"features": best_map, "pixels": drawn["pixels", 30]}.items():
     print(f"silhouette of the classes on the map of {name}: {silhouette_score(points, labels):.2f}")
 print("                      trustworthiness, k = 10     all distances, rank correlation")
 for name, points in {"PCA, 2 components": plane, "t-SNE, perplexity 30": best_map}.items():
     correlation = spearmanr(pdist(features), pdist(points)).statistic
-    print(f"{name:20} {trustworthiness(features, points, 10):20.3f} {correlation:30.2f}")
+    trust = manifold.trustworthiness(features, points, n_neighbors=10)
+    print(f"{name:20} {trust:20.3f} {correlation:30.2f}")
 
 # %% [markdown]
 # In the features there are ten islands, one for each class, at perplexity 30 and at 100, and a few
@@ -1481,135 +1782,337 @@ for name, points in {"PCA, 2 components": plane, "t-SNE, perplexity 30": best_ma
 # ### END SOLUTION
 
 # %% [markdown]
-# ## 7. Nearest neighbours (optional)
+# ## 8. What can be read off at each depth
 #
-# The plainest view of a space uses no map at all: take a point and look at who lives next to it.
+# Maps and patches show the network's last features, or one channel. How does the knowledge come
+# about, layer by layer? Alain and Bengio (2016) ask each layer with a **linear probe**: a linear
+# classifier that gets a layer's activations for some images, is trained on their labels, and then
+# has to name the classes of *new* images. The network itself isn't trained any further. If a linear
+# classifier can read the class off, the layer has it in plain sight.
 #
-# $$d(q, g) = \lVert q - g \rVert_2 = \sqrt{\textstyle\sum_i (q_i - g_i)^2}$$
+# A probe for a layer with maps $A$, (N, C, h, w), from simple parts. Average each channel over its
+# map; standardise each by its mean and standard deviation over the $N$ training images, so that no
+# channel counts more for its unit. That gives $Z$, (N, C). Then regress on the labels, written as
+# rows $e_{y_n}$ with a 1 for the class and zeros elsewhere. The penalty $\lambda$ keeps the weights
+# small (ridge regression), and the least squares have a closed form:
 #
-# ### Exercise: `nearest_neighbours`
-# ★☆☆ · 10 minutes · optional
+# $$\min_{W,\,b}\; \frac{1}{N} \sum_{n=1}^{N} \lVert W^\top z_n + b - e_{y_n} \rVert^2
+#   + \lambda \lVert W \rVert^2
+#   \quad\Rightarrow\quad
+#   W = \Big(\frac{Z^\top Z}{N} + \lambda I\Big)^{-1} \frac{Z^\top E}{N},
+#   \qquad b = \frac{1}{N} \sum_{n=1}^{N} e_{y_n}$$
+#
+# The bias is that simple because $Z$ is centred. New images are standardised by the mean and the
+# standard deviation of the *training* images: the probe must not learn from what it is judged by.
+#
+# ### Exercise: `linear_probe`
+# ★★☆ · 20 minutes
+#
+# <details><summary>Hint</summary>
+#
+# `np.eye(classes)[labels]` are the rows $e_{y_n}$. `np.linalg.solve(A, B)` is $A^{-1} B$, and
+# doesn't compute the inverse.
+#
+# </details>
 
 
-# %% exercise="nearest_neighbours"
-def nearest_neighbours(queries, gallery, count):
-    """The rows of a gallery that are nearest to each query, by Euclidean distance.
+# %% exercise="linear_probe" without="sklearn, torch"
+def linear_probe(activations, labels, new_activations, penalty):
+    """Class scores of new images, by ridge regression on a layer (Alain and Bengio, 2016).
+
+        W = (ZᵀZ / N + λ I)⁻¹ ZᵀE / N,  b = mean of E's rows,  scores = Z_new W + b
+
+    Z: each channel averaged over its map, less its mean over the training images, divided by its
+    standard deviation over them. E: (N, K), 1 at each image's class and 0 elsewhere. Calling
+    scikit-learn or torch costs a point.
 
     Args:
-        queries: float array (Q, D).
-        gallery: float array (N, D).
-        count: how many neighbours are wanted, int ≤ N.
+        activations: of N training images, float array (N, C, h, w). C may be larger than N.
+        labels: their classes, int array (N,), from 0 to K − 1; each occurs at least once.
+        new_activations: of M new images, float array (M, C, h, w).
+        penalty: λ, a float above 0.
 
     Returns:
-        indices: int array (Q, count), rows of the gallery, the nearest first.
+        scores: float array (M, K). A channel that is 0 for all training images has no say (the
+            standard deviation that it is divided by counts as 1).
     """
     ### BEGIN SOLUTION
-    return cdist(queries, gallery).argsort(axis=1)[:, :count]
+    features, new_features = activations.mean(axis=(2, 3)), new_activations.mean(axis=(2, 3))
+    mean, deviation = features.mean(axis=0), features.std(axis=0)
+    deviation = np.where(deviation > 0, deviation, 1)
+    Z, Z_new = (features - mean) / deviation, (new_features - mean) / deviation
+    E = np.eye(labels.max() + 1)[labels]
+    N, C = Z.shape
+    W = np.linalg.solve(Z.T @ Z / N + penalty * np.eye(C), Z.T @ E / N)
+    return Z_new @ W + E.mean(axis=0)
     ### END SOLUTION
 
 
-# %% test="nearest_neighbours" points=3
-rng = np.random.default_rng(6)
-gallery = rng.normal(1, 1, (9, 3)) * rng.uniform(0.5, 2, (9, 1))
-queries = rng.normal(1, 1, (4, 3))
-indices = nearest_neighbours(queries, gallery, 3)
-differences = queries[:, None] - gallery
-distances = np.sqrt((differences**2).sum(-1))
-expected = distances.argsort(1)[:, :3]
-product = queries @ gallery.T
-cosine = product / np.linalg.norm(gallery, axis=1)
+# %% [markdown]
+# **The regression.** Maps of a single place, and channels that are standardised already.
+
+# %% test="linear_probe" points=2 aspect="the regression"
+rng = np.random.default_rng(9)
+A = rng.normal(size=(14, 4, 1, 1))
+A = (A - A.mean(0)) / A.std(0)
+labels_test = np.array([2, 0, 1, 0, 2, 0, 0, 1, 0, 2, 0, 0, 1, 0])
+A_new = rng.normal(size=(5, 4, 1, 1))
+### BEGIN EXPECTED
+expected = reference.linear_probe(A, labels_test, A_new, 0.3)
+Z, Z_new, E = A[:, :, 0, 0], A_new[:, :, 0, 0], np.eye(3)[labels_test]
+
+
+def scores_of(Z, E, Z_new, penalty):
+    return Z_new @ np.linalg.solve(Z.T @ Z + penalty * np.eye(Z.shape[1]), Z.T @ E)
+
+
+with_ones, new_with_ones = (np.column_stack([z, np.ones(len(z))]) for z in (Z, Z_new))
+raised = np.exp(expected - expected.max(1, keepdims=True))
+mistakes = {
+    "the bias is missing: the mean of E's rows": expected - E.mean(0),
+    "the bias is 1 / K for each class: it is the class's share of the training images": (
+        expected - E.mean(0) + 1 / 3
+    ),
+    "the penalty is on the bias too": scores_of(with_ones, E, new_with_ones, 14 * 0.3),
+    "the penalty is on the bias too, and isn't multiplied by N": (
+        scores_of(with_ones, E, new_with_ones, 0.3)
+    ),
+    "ZᵀZ isn't divided by N, or λ not multiplied by it": scores_of(Z, E, Z_new, 0.3) + E.mean(0),
+    "ZᵀE isn't divided by N": 14 * (expected - E.mean(0)) + E.mean(0),
+    "the penalty is missing": scores_of(Z, E, Z_new, 0) + E.mean(0),
+    "the penalty is squared": scores_of(Z, E, Z_new, 14 * 0.3**2) + E.mean(0),
+    "the penalty is subtracted": scores_of(Z, E, Z_new, -14 * 0.3) + E.mean(0),
+    "the numbers of the classes are regressed on: a class is a row of E": (
+        scores_of(Z, labels_test - labels_test.mean(), Z_new, 14 * 0.3) + labels_test.mean()
+    ),
+    "E has −1 where the image's class isn't: it has 0": 2 * expected - 1,
+    "the scores are those of the training images": (scores_of(Z, E, Z, 14 * 0.3) + E.mean(0)),
+    "a softmax is taken of the scores": raised / raised.sum(1, keepdims=True),
+    "the classes are returned, not the scores": expected.argmax(1),
+    "scores are (K, M): they should be (M, K)": expected.T,
+}
+### END EXPECTED
 check_close(
-    indices,
+    linear_probe(A, labels_test, A_new, 0.3),
     expected,
-    "nearest_neighbours(queries, gallery, 3)",
-    mistakes={
-        "the farthest come first": distances.argsort(1)[:, ::-1][:, :3],
-        "the neighbours are right but not in order: the nearest comes first": expected[:, ::-1],
-        "the nearest is left out, as if each query were in the gallery": (
-            distances.argsort(1)[:, 1:4]
-        ),
-        "absolute differences are added up: the Euclidean distance squares them": (
-            np.abs(differences).sum(-1).argsort(1)[:, :3]
-        ),
-        "the largest difference is compared: the Euclidean distance sums all squares": (
-            np.abs(differences).max(-1).argsort(1)[:, :3]
-        ),
-        "inner products are compared, the largest first": (-product).argsort(1)[:, :3],
-        "angles (cosine similarity) are compared": (-cosine).argsort(1)[:, :3],
-        "signed differences are added up": differences.sum(-1).argsort(1)[:, :3],
-        "queries and gallery are exchanged": distances.T.argsort(1)[:, :3],
-        "the distances are returned, not the rows": np.sort(distances, 1)[:, :3],
-        "squared distances are returned, not the rows": np.sort(distances**2, 1)[:, :3],
-    },
+    "linear_probe(activations, labels, new_activations, 0.3)",
+    mistakes=mistakes,
+    tolerance=1e-6,
 )
+
+# %% test="linear_probe" points=2 aspect="channels are standardised"
+rng = np.random.default_rng(10)
+A, A_new = rng.normal(size=(11, 3, 1, 1)), rng.normal(1, 1, (6, 3, 1, 1))
+unit, shift = np.array([[[0.1]], [[1.0]], [[20.0]]]), np.array([[[1.0]], [[-2.0]], [[30.0]]])
+A, A_new = A * unit + shift, A_new * unit + shift
+labels_test = np.array([0, 1, 1, 3, 0, 2, 2, 0, 3, 1, 0])
+### BEGIN EXPECTED
+expected = reference.linear_probe(A, labels_test, A_new, 0.5)
+both = np.concatenate([A, A_new])
+
+
+def scaled(A, A_new):
+    """The scores for features that are taken as they come."""
+    Z, Z_new, E = A[:, :, 0, 0], A_new[:, :, 0, 0], np.eye(4)[labels_test]
+    weights = np.linalg.solve(Z.T @ Z + 0.5 * len(Z) * np.eye(3), Z.T @ E)
+    return Z_new @ weights + E.mean(0)
+
+
+def standard(A, by, ddof=0):
+    return (A - by.mean(0)) / by.std(0, ddof=ddof)
+
+
+mistakes = {
+    "the channels aren't standardised": scaled(A, A_new),
+    "the channels are centred, and not divided by their deviation": (
+        scaled(A - A.mean(0), A_new - A.mean(0))
+    ),
+    "the channels are divided by their variance": (
+        scaled((A - A.mean(0)) / A.var(0), (A_new - A.mean(0)) / A.var(0))
+    ),
+    "the new images are standardised by their own mean and deviation": (
+        scaled(standard(A, A), standard(A_new, A_new))
+    ),
+    "mean and deviation are those of all images: the new ones mustn't be looked at": (
+        scaled(standard(A, both), standard(A_new, both))
+    ),
+    "the new images aren't standardised": scaled(standard(A, A), A_new),
+    "the variance is divided by N − 1: here it is by N": (
+        scaled(standard(A, A, 1), standard(A_new, A, 1))
+    ),
+    "all channels are standardised together: each has its own mean and deviation": (
+        scaled((A - A.mean()) / A.std(), (A_new - A.mean()) / A.std())
+    ),
+}
+### END EXPECTED
+check_close(
+    linear_probe(A, labels_test, A_new, 0.5),
+    expected,
+    "linear_probe(activations, labels, new_activations, 0.5) for channels of any unit",
+    mistakes=mistakes,
+    tolerance=1e-6,
+)
+
+# %% test="linear_probe" points=1 aspect="maps are averaged"
+rng = np.random.default_rng(11)
+A, A_new = rng.gamma(1, 1, (10, 3, 2, 4)), rng.gamma(1, 1, (4, 3, 2, 4))
+labels_test = np.array([1, 0, 1, 1, 0, 0, 1, 0, 1, 1])
+### BEGIN EXPECTED
+expected = reference.linear_probe(A, labels_test, A_new, 0.2)
+
+
+def pooled_by(pool):
+    parts = (pool(x).reshape(len(x), -1, 1, 1) for x in (A, A_new))
+    return reference.linear_probe(next(parts), labels_test, next(parts), 0.2)
+
+
+mistakes = {
+    "the largest value of each map is taken: it should be the mean": (
+        pooled_by(lambda x: x.max((2, 3)))
+    ),
+    "every place is a feature of its own: average over the map": pooled_by(lambda x: x),
+    "it is averaged over the height only": pooled_by(lambda x: x.mean(2)),
+    "it is averaged over the width only": pooled_by(lambda x: x.mean(3)),
+    "it is averaged over the channels": pooled_by(lambda x: x.mean(1)),
+    "only one place of the map is used": pooled_by(lambda x: x[:, :, 0, 0]),
+}
+### END EXPECTED
+check_close(
+    linear_probe(A, labels_test, A_new, 0.2),
+    expected,
+    "linear_probe(activations, labels, new_activations, 0.2) for maps (2, 4)",
+    mistakes=mistakes,
+    tolerance=1e-6,
+)
+
+# %% test="linear_probe" points=1 aspect="a channel that is always 0"
+rng = np.random.default_rng(12)
+A, A_new = rng.gamma(1, 1, (9, 4, 2, 2)), rng.gamma(1, 1, (5, 4, 2, 2))
+A[:, 1] = 0
+labels_test = np.array([1, 0, 2, 1, 0, 2, 1, 2, 1])
+### BEGIN EXPECTED
+expected = reference.linear_probe(A, labels_test, A_new, 0.1)
+mistakes = {"0/0 for the channel that is always 0 makes everything NaN": np.full((5, 3), np.nan)}
+### END EXPECTED
+check_close(
+    linear_probe(A, labels_test, A_new, 0.1),
+    expected,
+    "linear_probe(activations, labels, new_activations, 0.1), a channel always 0 in training",
+    mistakes=mistakes,
+    tolerance=1e-6,
+)
+
+# %% test="linear_probe" points=1 aspect="general shapes"
+# Other shapes, also with more channels than images, are tried here.
 ### BEGIN HIDDEN TESTS
 rng = np.random.default_rng(reference.seed)
-for Q, N, D, count in [(1, 12, 5, 4), (6, 3, 2, 3), (5, 20, 9, 1)]:
-    queries, gallery = rng.normal(size=(Q, D)), rng.normal(size=(N, D))
+for N, C, K, M, h, w in [(8, 20, 3, 6, 2, 3), (30, 5, 7, 1, 4, 1), (6, 1, 6, 9, 1, 2)]:
+    labels_test = np.concatenate([np.arange(K), rng.integers(K, size=N - K)])
+    rng.shuffle(labels_test)
+    A, A_new = (rng.normal(rng.normal(size=(C, 1, 1)), 2, (n, C, h, w)) for n in (N, M))
+    penalty = 10 ** rng.uniform(-2, 0.5)
+    expected = reference.linear_probe(A, labels_test, A_new, penalty)
     check_close(
-        nearest_neighbours(queries.copy(), gallery.copy(), count),
-        reference.nearest_neighbours(queries, gallery, count),
-        f"nearest_neighbours for {Q} queries in a gallery of {N}",
+        linear_probe(A, labels_test, A_new, penalty),
+        expected,
+        f"linear_probe for {N} images and {M} new ones, {C} channels, {K} classes",
+        tolerance=1e-6,
     )
 ### END HIDDEN TESTS
 
+# %% test="linear_probe" points=1 aspect="written by hand"
+rng = np.random.default_rng(13)
+A, A_new = rng.normal(size=(9, 2, 2, 2)), rng.normal(size=(3, 2, 2, 2))
+labels_test = np.arange(9) % 2
+### BEGIN EXPECTED
+expected = reference.linear_probe(A, labels_test, A_new, 0.4)
+### END EXPECTED
+check_close(
+    linear_probe(A, labels_test, A_new, 0.4),
+    expected,
+    "linear_probe(activations, labels, new_activations, 0.4)",
+    tolerance=1e-6,
+)
+check_without(linear_probe)
+
 # %% [markdown]
-# Each query is a scene among the 300, so its nearest neighbour is itself and is skipped. For a
-# harder question, 100 scenes of five classes that `base` has never seen, hexagons and arrows and
-# drops, look for neighbours among each other.
+# Probes at six depths, of `base` and of the untrained network, trained on the 300 scenes and judged
+# by 300 new ones. The first asks for the class, as `base` was trained to answer. The two others ask
+# for what nobody has taught it: which colour is strongest in the background, and whether the object
+# is large (larger than half of the objects are).
 
 # %%
-new = make_scenes(100, np.random.default_rng(9), "held_out")
-X_new = new.tensors()[0].to(device)
-new_representations = {
-    name: to_numpy(record_activations(X_new.clone(), model, [pooled])[pooled])
-    for name, model in {"features of base": base, "features, untrained": untrained}.items()
-} | {"pixels": to_numpy(X_new.flatten(1))}
+relus = [f"features.relu{number}" for number in range(1, 7)]
+fresh = make_scenes(300, np.random.default_rng(6))
+X_fresh = fresh.tensors()[0].to(device)
 
-figure, axes = plt.subplots(4, 12, figsize=(12.5, 4.9))
-figure.subplots_adjust(left=0.01, right=0.99, bottom=0.01, top=0.84, wspace=0.06, hspace=0.22)
-figure.suptitle("Neighbours in pixels share a background, neighbours in features share a class")
-chosen = [int(np.flatnonzero(labels == c)[1]) for c in (1, 3, 5, 8)]
-neighbours = {
-    name: nearest_neighbours(representations[name][chosen], representations[name], 6)[:, 1:]
-    for name in ("pixels", "features of base")
+
+def strongest_colour(scenes):
+    """0, 1 or 2: whether red, green or blue is strongest in the mean of each background."""
+    behind = ~scenes.masks[..., None]
+    return ((scenes.images * behind).sum(axis=(1, 2)) / behind.sum(axis=(1, 2))).argmax(axis=1)
+
+
+def area(scenes):
+    return scenes.masks.sum(axis=(1, 2))
+
+
+middle = np.median(area(scenes))
+tasks = {
+    "the class": (labels, fresh.shape_class),
+    "the background's colour": (strongest_colour(scenes), strongest_colour(fresh)),
+    "is the object large?": (area(scenes) > middle, area(fresh) > middle),
 }
-for row, query, in_pixels, in_features in zip(axes, chosen, *neighbours.values(), strict=True):
-    for ax, image in zip(row, [query, *in_pixels, None, *in_features], strict=True):
-        ax.axis("off")
-        if image is not None:
-            ax.imshow(scenes.images[image])
-            name = CLASS_NAMES[labels[image]]
-            ax.set_title(name if labels[image] == labels[query] else f"({name})", fontsize=9, pad=2)
-axes[0, 0].annotate("query", (0.5, 1.3), xycoords="axes fraction", ha="center")
-axes[0, 3].annotate("nearest in pixels", (0.5, 1.3), xycoords="axes fraction", ha="center")
-axes[0, 9].annotate("nearest in features", (0.5, 1.3), xycoords="axes fraction", ha="center")
-plt.show()
+by_depth = {(task, name): [] for task in tasks for name in ("base", "untrained")}
+for name, model in {"base": base, "untrained": untrained}.items():
+    maps = record_activations(X.clone(), model, relus)
+    fresh_maps = record_activations(X_fresh.clone(), model, relus)
+    for relu in relus:
+        # Averaged here already, as three probes need the same features.
+        A, A_fresh = (
+            to_numpy(stack[relu].mean((2, 3), keepdim=True)).astype(float)
+            for stack in (maps, fresh_maps)
+        )
+        for task, (known, truth) in tasks.items():
+            answers = linear_probe(A, known.astype(int), A_fresh, 0.01).argmax(axis=1)
+            by_depth[task, name].append((answers == truth).mean())
 
-print("of the 5 nearest, share the class      ten classes    five new classes")
-for name in representations:
-    same = []
-    for values, truth in [
-        (representations[name], labels),
-        (new_representations[name], new.shape_class),
-    ]:
-        indices = nearest_neighbours(values, values, 6)[:, 1:]
-        same.append((truth[indices] == truth[:, None]).mean())
-    print(f"{name:38} {same[0]:8.0%} {same[1]:18.0%}")
-print(f"{'by chance':38} {'10%':>8} {'20%':>18}")
+figure, axes = plt.subplots(1, 3, figsize=(12.5, 3.6), layout="constrained", sharey=True)
+figure.suptitle("What a linear probe reads off: the class appears, the background's colour fades")
+for ax, (task, (_, truth)) in zip(axes, tasks.items(), strict=True):
+    ax.plot(range(1, 7), by_depth[task, "base"], "o-", color="#0072B2", label="base")
+    ax.plot(range(1, 7), by_depth[task, "untrained"], "s--", color="0.5", label="untrained")
+    ax.axhline(np.bincount(truth).max() / len(truth), color="0.7", linestyle=":")
+    ax.set_title(task)
+    ax.set_xticks(range(1, 7), [name.removeprefix("features.") for name in relus])
+    ax.spines[["top", "right"]].set_visible(False)
+axes[0].annotate("the commonest answer", (6, 0.115), ha="right", fontsize=8, color="0.4")
+axes[0].set(ylim=(0, 1.02), ylabel="right on 300 new scenes")
+axes[0].legend(loc="center right", frameon=False)
+plt.show()
+first, last = by_depth["the class", "base"][0], by_depth["the class", "base"][-1]
+print(f"the class: {first:.0%} at relu1, {last:.0%} at relu6 of base")
+print(
+    f"at most {max(by_depth['the class', 'untrained']):.0%} at any depth of the untrained network"
+)
 
 # %% [markdown]
-# Names in brackets are of another class than the query's. In pixels a scene's neighbour is whatever
-# has a similar background, since most pixels are background, and a disc that has moved by ten
-# pixels is a stranger; the share of the right class is that of chance. In features the neighbours
-# are nearly always right, wherever the object lies and whatever is behind it. What is more, they
-# are mostly right for classes that nobody told the network about: this is why features can be
-# reused, which is lab 04.
+# The class isn't there at the first layer, and then comes step by step; no single layer "does" it.
+# Random layers have as many channels and the same architecture, and give little to read off: it
+# was training. In the middle is the reverse. Random layers hand the background's colour on to the
+# end, while `base` loses it layer by layer, as the class doesn't depend on it and training has used
+# shuffled colours. On the right is a surprise: nobody asked `base` for the size, and its late
+# layers give it away better than its early ones.
 #
-# Where it misleads: "nearest" is relative. Something is always nearest, even to a picture unlike
-# any other, and the figure doesn't show how far away it is.
+# That is the limit of every probe. It shows that something *is there*, and not that the network
+# *uses* it: ten scores come out of `base`, and none of them is a size. Whether it uses something,
+# only an experiment can tell that takes it away (the next section has one). Nor does a low accuracy
+# show that something is gone. It may be there in a form that a line can't read, or in the places,
+# which the probe has averaged away. And late layers have more channels than early ones, which makes
+# any probe's work easier. Therefore the control: Hewitt and Liang (2019) ask of every probe what it
+# can do without the knowledge that it looks for.
 #
-# ## 8. One channel, one concept?
+# ## 9. One channel, one concept?
 #
 # It is tempting to give channels names: the ring channel, the face neuron. So measure how far a
 # channel is devoted to one class. Morcos et al. (2018) compare its mean activation for the class it
@@ -1740,7 +2243,6 @@ for N, C, K in [(20, 3, 2), (30, 6, 7), (9, 1, 9)]:
 #    channel" scenes in which it doesn't: the shape of one class with the texture of another.
 
 # %%
-relus = [f"features.relu{number}" for number in range(1, 7)]
 figure, ax = plt.subplots(figsize=(9, 3.6), layout="constrained")
 for model, colour, shift in [(untrained, "0.75", 0.18), (base, "#56B4E9", -0.18)]:
     by_depth = [
@@ -1871,7 +2373,7 @@ print(f"each class is preferred by {prefer.min()} to {prefer.max()} of the 128 c
 # 3. And the *name* was ours. The channel that is active for rings is active for zigzags. Shown
 #    rings without zigzags, it tells them from other shapes no better than a coin would. Nearly
 #    every other class has the same story. In our data a ring never came without its zigzags, so
-#    neither selectivity nor the patches of section 4 could tell the two apart.
+#    neither selectivity nor the patches of section 5 could tell the two apart.
 #
 # So say "this channel is active for …, in these data", and not "the ring neuron". Whether a
 # picture of a network has made anybody understand it is a question about people, and it takes
@@ -1915,7 +2417,288 @@ print(f"each class is preferred by {prefer.min()} to {prefer.max()} of the 128 c
 # ### END SOLUTION
 
 # %% [markdown]
-# ## 9. With an ImageNet network (optional)
+# ## 10. A map's judge, by hand (optional)
+#
+# Section 7 asked of every point on a map: are the $k$ neighbours that you have here really
+# neighbours? If one of them is only the $r$-th nearest in the original space, with $r > k$, it
+# costs $r - k$:
+#
+# $$T = 1 - \frac{2}{N k\, (2N - 3k - 1)} \sum_{i=1}^{N} \sum_{j \in \mathcal{M}_k(i)}
+#   \max\left(0,\; r(i, j) - k\right)$$
+#
+# $\mathcal{M}_k(i)$ are the $k$ nearest points to $i$ on the map, $i$ itself not counted; $r(i, j)$
+# is $j$'s rank among $i$'s neighbours in the original space, 1 for the nearest. The factor brings
+# the worst possible map to 0, and a map without false neighbours has 1.
+#
+# ### Exercise: `trustworthiness`
+# ★★★ · 25 minutes · optional
+#
+# <details><summary>Hint: ranks from distances</summary>
+#
+# `cdist(a, b)` from scipy, imported above, returns the distances of all rows of a to all rows of b.
+# `np.argsort` of a row lists the points from the nearest to the farthest. What you need is the
+# inverse: for each point, its position in that list. An argsort of the argsort does it, and it
+# gives the point itself the rank 0, for nothing is nearer.
+#
+# </details>
+
+
+# %% exercise="trustworthiness"
+def trustworthiness(features, points, k):
+    """Venna and Kaski's trustworthiness of a map: whether neighbours on it are neighbours.
+
+        T = 1 − 2 / (N k (2N − 3k − 1)) · Σ_i Σ_{j in M_k(i)} max(0, r(i, j) − k)
+
+    M_k(i): the k points nearest to i on the map, without i. r(i, j): the rank of j by its distance
+    from i in the original space, 1 for the nearest. Distances are Euclidean.
+
+    Args:
+        features: the original space, float array (N, D).
+        points: the map, float array (N, 2), or of any other dimension. No two distances from a
+            point are equal, in neither space.
+        k: how many neighbours are asked for, int < N / 2.
+
+    Returns:
+        T, a float from 0 to 1.
+    """
+    ### BEGIN SOLUTION
+    N = len(features)
+    in_space, on_map = cdist(features, features), cdist(points, points)
+    rank = in_space.argsort(axis=1).argsort(axis=1)  # 0 for the point itself
+    neighbours = on_map.argsort(axis=1)[:, 1 : k + 1]
+    excess = np.take_along_axis(rank, neighbours, axis=1) - k
+    return float(1 - 2 / (N * k * (2 * N - 3 * k - 1)) * np.maximum(excess, 0).sum())
+    ### END SOLUTION
+
+
+# %% test="trustworthiness" points=5
+rng = np.random.default_rng(5)
+N, k = 11, 3
+space, flat_map = rng.normal(size=(N, 4)), rng.normal(size=(N, 2))
+
+
+def cost(space, flat_map, k, first=1, penalty=lambda rank, k: max(0, rank - k)):
+    """The double sum, where lists of neighbours begin `first` places from the point itself."""
+    total = 0
+    for i in range(N):
+        nearest, mapped = (
+            sorted(range(N), key=lambda j, of=of: ((of[j] - of[i]) ** 2).sum())
+            for of in (space, flat_map)
+        )
+        total += sum(penalty(nearest.index(j), k) for j in mapped[first : first + k])
+    return total
+
+
+factor = 2 / (N * k * (2 * N - 3 * k - 1))
+result = trustworthiness(space, flat_map, k)
+expected = 1 - factor * cost(space, flat_map, k)
+check_close(
+    result,
+    expected,
+    "trustworthiness(features, points, 3)",
+    tolerance=1e-6,
+    mistakes={
+        "the two spaces are exchanged, which measures continuity": (
+            1 - factor * cost(flat_map, space, k)
+        ),
+        "each point counts as its own neighbour on the map": (
+            1 - factor * cost(space, flat_map, k, first=0)
+        ),
+        "ranks begin with 0: the nearest has rank 1": 1
+        - factor * cost(space, flat_map, k, penalty=lambda rank, k: max(0, rank - 1 - k)),
+        "ranks begin with 2 for the nearest: the point itself should have 0": 1
+        - factor * cost(space, flat_map, k, penalty=lambda rank, k: max(0, rank + 1 - k)),
+        "ranks beyond k cost their whole rank: they cost r − k": 1
+        - factor * cost(space, flat_map, k, penalty=lambda rank, k: rank if rank > k else 0),
+        "false neighbours are counted, each as 1: they cost r − k": 1
+        - factor * cost(space, flat_map, k, penalty=lambda rank, k: rank > k),
+        "the share of true neighbours is returned: false ones should cost r − k": 1
+        - cost(space, flat_map, k, penalty=lambda rank, k: rank > k) / (N * k),
+        "the max(0, …) is missing: true neighbours earn nothing": 1
+        - factor * cost(space, flat_map, k, penalty=lambda rank, k: rank - k),
+        "it isn't subtracted from 1": factor * cost(space, flat_map, k),
+        "the 2 of the factor is missing": 1 - factor / 2 * cost(space, flat_map, k),
+        "the cost is averaged over the N·k neighbours: the factor differs": (
+            1 - cost(space, flat_map, k) / (N * k)
+        ),
+        "the factor is missing": 1 - cost(space, flat_map, k),
+        "the neighbours in the original space are looked up: those on the map should be": 1.0,
+    },
+)
+check_close(trustworthiness(space, 7 * space - 1, k), 1.0, "trustworthiness of a perfect map")
+### BEGIN HIDDEN TESTS
+rng = np.random.default_rng(reference.seed)
+for N, D, k in [(5, 3, 2), (12, 2, 1), (20, 6, 9), (9, 1, 4)]:
+    space, flat_map = rng.normal(size=(N, D)), rng.normal(size=(N, 2))
+    check_close(
+        trustworthiness(space.copy(), flat_map.copy(), k),
+        reference.trustworthiness(space, flat_map, k),
+        f"trustworthiness for {N} points and k = {k}",
+        tolerance=1e-6,
+    )
+### END HIDDEN TESTS
+
+# %% [markdown]
+# The maps of section 7 once more, by how many neighbours are looked at.
+
+# %%
+figure, ax = plt.subplots(figsize=(7, 3.4), layout="constrained")
+counts = [1, 2, 5, 10, 20, 40, 80]
+judged = {"PCA, 2 components": (features, plane)} | {
+    f"t-SNE of {name}, perplexity {wanted}": ({"noise": noise}.get(name, features), points)
+    for (name, wanted), points in drawn.items()
+    if name in ("features of base", "noise")
+}
+for (name, (values, points)), style in zip(
+    judged.items(), ("k:", *3 * ["o-"], *2 * ["s--"]), strict=True
+):
+    ax.plot(counts, [trustworthiness(values, points, k) for k in counts], style, label=name)
+ax.set(xscale="log", xlabel="k, neighbours that are looked at", ylabel="trustworthiness")
+ax.set_xticks(counts, labels=counts, minor=False)
+ax.minorticks_off()
+ax.set_title("One k isn't enough: nearest neighbours flatter noise, far ones don't")
+ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=8)
+ax.spines[["top", "right"]].set_visible(False)
+plt.show()
+
+# %% [markdown]
+# By the nearest neighbour alone ($k = 1$), the best map of noise beats the flat plane of PCA: t-SNE
+# puts pairs side by side, and there are pairs in noise as well. The more neighbours are looked at,
+# the worse the noise fares. Beyond a class's 29 others the maps of `base`'s features fall, too:
+# which island lies next to which isn't kept, and with perplexity 2 least of all. So a single T with
+# a single k says little; draw the curve.
+
+# %% [markdown]
+# ## 11. Nearest neighbours (optional)
+#
+# The plainest view of a space uses no map at all: take a point and look at who lives next to it.
+#
+# $$d(q, g) = \lVert q - g \rVert_2 = \sqrt{\textstyle\sum_i (q_i - g_i)^2}$$
+#
+# ### Exercise: `nearest_neighbours`
+# ★☆☆ · 10 minutes · optional
+
+
+# %% exercise="nearest_neighbours"
+def nearest_neighbours(queries, gallery, count):
+    """The rows of a gallery that are nearest to each query, by Euclidean distance.
+
+    Args:
+        queries: float array (Q, D).
+        gallery: float array (N, D).
+        count: how many neighbours are wanted, int ≤ N.
+
+    Returns:
+        indices: int array (Q, count), rows of the gallery, the nearest first.
+    """
+    ### BEGIN SOLUTION
+    return cdist(queries, gallery).argsort(axis=1)[:, :count]
+    ### END SOLUTION
+
+
+# %% test="nearest_neighbours" points=3
+rng = np.random.default_rng(6)
+gallery = rng.normal(1, 1, (9, 3)) * rng.uniform(0.5, 2, (9, 1))
+queries = rng.normal(1, 1, (4, 3))
+indices = nearest_neighbours(queries, gallery, 3)
+differences = queries[:, None] - gallery
+distances = np.sqrt((differences**2).sum(-1))
+expected = distances.argsort(1)[:, :3]
+product = queries @ gallery.T
+cosine = product / np.linalg.norm(gallery, axis=1)
+check_close(
+    indices,
+    expected,
+    "nearest_neighbours(queries, gallery, 3)",
+    mistakes={
+        "the farthest come first": distances.argsort(1)[:, ::-1][:, :3],
+        "the neighbours are right but not in order: the nearest comes first": expected[:, ::-1],
+        "the nearest is left out, as if each query were in the gallery": (
+            distances.argsort(1)[:, 1:4]
+        ),
+        "absolute differences are added up: the Euclidean distance squares them": (
+            np.abs(differences).sum(-1).argsort(1)[:, :3]
+        ),
+        "the largest difference is compared: the Euclidean distance sums all squares": (
+            np.abs(differences).max(-1).argsort(1)[:, :3]
+        ),
+        "inner products are compared, the largest first": (-product).argsort(1)[:, :3],
+        "angles (cosine similarity) are compared": (-cosine).argsort(1)[:, :3],
+        "signed differences are added up": differences.sum(-1).argsort(1)[:, :3],
+        "queries and gallery are exchanged": distances.T.argsort(1)[:, :3],
+        "the distances are returned, not the rows": np.sort(distances, 1)[:, :3],
+        "squared distances are returned, not the rows": np.sort(distances**2, 1)[:, :3],
+    },
+)
+### BEGIN HIDDEN TESTS
+rng = np.random.default_rng(reference.seed)
+for Q, N, D, count in [(1, 12, 5, 4), (6, 3, 2, 3), (5, 20, 9, 1)]:
+    queries, gallery = rng.normal(size=(Q, D)), rng.normal(size=(N, D))
+    check_close(
+        nearest_neighbours(queries.copy(), gallery.copy(), count),
+        reference.nearest_neighbours(queries, gallery, count),
+        f"nearest_neighbours for {Q} queries in a gallery of {N}",
+    )
+### END HIDDEN TESTS
+
+# %% [markdown]
+# Each query is a scene among the 300, so its nearest neighbour is itself and is skipped. For a
+# harder question, 100 scenes of five classes that `base` has never seen, hexagons and arrows and
+# drops, look for neighbours among each other.
+
+# %%
+new = make_scenes(100, np.random.default_rng(9), "held_out")
+X_new = new.tensors()[0].to(device)
+new_representations = {
+    name: to_numpy(record_activations(X_new.clone(), model, [pooled])[pooled])
+    for name, model in {"features of base": base, "features, untrained": untrained}.items()
+} | {"pixels": to_numpy(X_new.flatten(1))}
+
+figure, axes = plt.subplots(4, 12, figsize=(12.5, 4.9))
+figure.subplots_adjust(left=0.01, right=0.99, bottom=0.01, top=0.84, wspace=0.06, hspace=0.22)
+figure.suptitle("Neighbours in pixels share a background, neighbours in features share a class")
+chosen = [int(np.flatnonzero(labels == c)[1]) for c in (1, 3, 5, 8)]
+neighbours = {
+    name: nearest_neighbours(representations[name][chosen], representations[name], 6)[:, 1:]
+    for name in ("pixels", "features of base")
+}
+for row, query, in_pixels, in_features in zip(axes, chosen, *neighbours.values(), strict=True):
+    for ax, image in zip(row, [query, *in_pixels, None, *in_features], strict=True):
+        ax.axis("off")
+        if image is not None:
+            ax.imshow(scenes.images[image])
+            name = CLASS_NAMES[labels[image]]
+            ax.set_title(name if labels[image] == labels[query] else f"({name})", fontsize=9, pad=2)
+axes[0, 0].annotate("query", (0.5, 1.3), xycoords="axes fraction", ha="center")
+axes[0, 3].annotate("nearest in pixels", (0.5, 1.3), xycoords="axes fraction", ha="center")
+axes[0, 9].annotate("nearest in features", (0.5, 1.3), xycoords="axes fraction", ha="center")
+plt.show()
+
+print("of the 5 nearest, share the class      ten classes    five new classes")
+for name in representations:
+    same = []
+    for values, truth in [
+        (representations[name], labels),
+        (new_representations[name], new.shape_class),
+    ]:
+        indices = nearest_neighbours(values, values, 6)[:, 1:]
+        same.append((truth[indices] == truth[:, None]).mean())
+    print(f"{name:38} {same[0]:8.0%} {same[1]:18.0%}")
+print(f"{'by chance':38} {'10%':>8} {'20%':>18}")
+
+# %% [markdown]
+# Names in brackets are of another class than the query's. In pixels a scene's neighbour is whatever
+# has a similar background, since most pixels are background, and a disc that has moved by ten
+# pixels is a stranger; the share of the right class is that of chance. In features the neighbours
+# are nearly always right, wherever the object lies and whatever is behind it. What is more, they
+# are mostly right for classes that nobody told the network about: this is why features can be
+# reused, which is lab 04.
+#
+# Where it misleads: "nearest" is relative. Something is always nearest, even to a picture unlike
+# any other, and the figure doesn't show how far away it is.
+
+# %% [markdown]
+# ## 12. With an ImageNet network (optional)
 #
 # Your functions look into any network. AlexNet's first layer, the famous exception of section 1,
 # has kernels large enough to see: 64 × 3 × 11 × 11. Then SqueezeNet, on a photograph: its maps at

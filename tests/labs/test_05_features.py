@@ -3,11 +3,17 @@
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import brentq
+from scipy.spatial.distance import cdist
+from scipy.special import entr, softmax
 from sklearn import manifold
 from sklearn.decomposition import PCA
+from sklearn.linear_model import Ridge
+from sklearn.manifold import _utils
 from sklearn.metrics.pairwise import cosine_distances
 from sklearn.neighbors import NearestNeighbors
-from sklearn.preprocessing import minmax_scale
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler, minmax_scale
 from torch import nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
@@ -108,6 +114,40 @@ def test_pca_is_scikit_learns_up_to_sign(features, count):
     np.testing.assert_allclose(projected * signs, expected, atol=1e-9)
     np.testing.assert_allclose(components * signs[:, None], oracle.components_, atol=1e-9)
     np.testing.assert_allclose(explained, oracle.explained_variance_ratio_, atol=1e-12)
+
+
+@pytest.mark.parametrize("perplexity", [2, 10, 30])
+def test_conditional_probabilities_are_scikit_learns(features, perplexity):
+    squared = cdist(features, features, "sqeuclidean")
+    actual = reference.conditional_probabilities(squared, perplexity)
+    # Scikit-learn's search stops early, and works in float32.
+    expected = _utils._binary_search_perplexity(squared.astype(np.float32), perplexity, 0)
+    np.testing.assert_allclose(actual, expected, atol=1e-4)
+
+
+def test_conditional_probabilities_by_scipys_root_finder():
+    points = np.random.default_rng(5).normal(size=(12, 3)) * np.linspace(0.05, 40, 12)[:, None]
+    squared = cdist(points, points, "sqeuclidean")
+    actual = reference.conditional_probabilities(squared, 4.5)
+    np.testing.assert_allclose(np.exp(entr(actual).sum(1)), 4.5, rtol=1e-10)
+    for i, row in enumerate(squared):
+        others = np.delete(row, i)
+        log_beta = brentq(
+            lambda b, d=others: entr(softmax(-np.exp(b) * d)).sum() - np.log(4.5), -20, 20
+        )
+        expected = np.insert(softmax(-np.exp(log_beta) * others), i, 0)
+        np.testing.assert_allclose(actual[i], expected, atol=1e-9)
+
+
+def test_linear_probe_is_scikit_learns_ridge(base, images):
+    maps = reference.record_activations(images, base, ["features.relu2"])["features.relu2"]
+    maps, labels = maps.double().numpy(), np.arange(40) % 4
+    for penalty in (0.01, 1.0):
+        pipeline = make_pipeline(StandardScaler(), Ridge(alpha=30 * penalty))
+        pipeline.fit(maps[:30].mean((2, 3)), np.eye(4)[labels[:30]])
+        expected = pipeline.predict(maps[30:].mean((2, 3)))
+        actual = reference.linear_probe(maps[:30], labels[:30], maps[30:], penalty)
+        np.testing.assert_allclose(actual, expected, atol=1e-9)
 
 
 @pytest.mark.parametrize("k", [1, 4, 15])
