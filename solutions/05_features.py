@@ -1463,19 +1463,9 @@ points = np.repeat([0.0, 10.0, 100.0], 5)[:, None] + spreads * rng.normal(size=(
 squared = cdist(points, points, "sqeuclidean")
 ### BEGIN EXPECTED
 expected = reference.conditional_probabilities(squared, 3)
-
-
-def with_one(beta):
-    far = np.where(np.eye(15, dtype=bool), np.inf, squared)
-    weights = np.exp(-beta * (far - far.min(1, keepdims=True)))
-    return weights / weights.sum(1, keepdims=True)
-
-
-mistakes = {
-    "all points share one width": with_one(1.0),
-    "all points share one width, a wide one": with_one(1e-3),
-    "all points share one width, a narrow one": with_one(1e3),
-}
+far = np.where(np.eye(15, dtype=bool), np.inf, squared)
+p = np.exp(far.min(1, keepdims=True) - far)
+mistakes = {"β stays at 1": p / p.sum(1, keepdims=True)}
 ### END EXPECTED
 check_close(
     conditional_probabilities(squared, 3),
@@ -1493,19 +1483,17 @@ for unit in (3e-3, 300):
     expected = reference.conditional_probabilities(squared, 3)
     others = squared + np.diag(np.full(14, np.inf))
     others -= others.min(1, keepdims=True)
-    capped = {beta: np.exp(-beta * others) for beta in (1, 10, 100, 1e3, 1e4)}
-    raised = {beta: np.exp(-beta * others) for beta in (1e-4, 1e-3, 0.01, 0.1)}
     mistakes = {
-        f"β isn't searched beyond {beta:g}: a point's unit may be of any size": p
-        for beta, p in capped.items()
-    } | {
-        f"β isn't searched below {beta:g}: a point's unit may be of any size": p
-        for beta, p in raised.items()
+        "all other points are left alike: the search goes the wrong way, or doesn't get far": (
+            (1 - np.eye(14)) / 13
+        ),
     }
-    mistakes = {name: p / p.sum(1, keepdims=True) for name, p in mistakes.items()}
-    mistakes[
-        "all other points are left alike: the search goes the wrong way, or doesn't get far"
-    ] = (1 - np.eye(14)) / 13
+    for limit in (1e3, 1e4) if unit < 1 else (1e-4,):
+        p = np.exp(-limit * others)
+        beyond = f"{'beyond' if unit < 1 else 'below'} {limit:g}"
+        mistakes[f"β isn't searched {beyond}: distances may be of any unit"] = p / p.sum(
+            1, keepdims=True
+        )
     ### END EXPECTED
     check_close(
         conditional_probabilities(squared, 3),
