@@ -8,24 +8,31 @@
 #
 # | section | what you write | minutes |
 # |---|---|---|
-# | 1. Climbing the score | `class_visualization_update_step`, a question | 35 |
+# | 1. Climbing the score | `class_visualization_update_step`, a question | 40 |
 # | 2. Small values | `clamp_image` | 10 |
-# | 3. Smooth pictures | `jitter` | 10 |
-# | 4. Clipping what does little | `clip_small_values`, `clip_small_contributions` | 25 |
-# | 5. The whole recipe, and four networks | `create_class_visualization`, a question | 45 |
-# | 6. One channel instead of a class | `channel_scores` | 25 |
+# | 3. Smooth pictures | nothing: you look | 5 |
+# | 4. The whole recipe, and four networks | `create_class_visualization`, a question | 50 |
+# | 5. Waves instead of pixels | `fourier_image` | 30 |
+# | 6. DeepDream | `deep_dream` | 40 |
+# | 7. One channel instead of a class (optional) | `channel_scores` | 25 |
+# | 8. Clipping what does little (optional) | `clip_small_values`, `clip_small_contributions` | 25 |
+# | 9. With an ImageNet network (optional) | nothing: you look | 10 |
 #
-# The cell beneath an exercise is its test: **if it says nothing, your function is right so far**.
-# When your work is graded, other sizes and numbers are tried as well.
+# Sections 7 to 9 are optional: nothing else needs them. The others take three hours.
+#
+# The cells beneath each exercise are its tests, one for each thing that can go wrong. Each answers
+# **right so far**, or says in one sentence what is wrong. When your work is graded, other sizes,
+# numbers and networks are tried as well.
 
 # %% given=true
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torchvision.transforms.functional import gaussian_blur
 
-from utils.checks import check_close, run_beside, vector_jacobian_product
 from utils.changes import call_on_copies
+from utils.checks import check_close, random_images, run_beside, vector_jacobian_product
 from utils.testing_networks import awkward_network
 
 device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -34,6 +41,11 @@ device = "cuda" if torch.cuda.is_available() else "cpu"
 def blur_image(X, sigma=0.8):
     """Images (N, C, H, W), blurred by a Gaussian of `sigma` pixels; X stays as it is."""
     return gaussian_blur(X, kernel_size=2 * int(4 * sigma + 0.5) + 1, sigma=sigma)
+
+
+def resize(X, size):
+    """Images (N, C, H, W) at another size (height, width), between pixels linearly."""
+    return F.interpolate(X, size=tuple(size), mode="bilinear", antialias=True, align_corners=False)
 
 
 # The rest of this cell is for the tests.
@@ -119,9 +131,9 @@ def note(img, target_y, model, l2_reg, learning_rate):
 #   on it is almost flat, later a hundred times steeper.
 
 # %% [markdown]
-# The next cell loads the four networks, without their first module, which is the
-# normalisation, and sets up the figures. All four were trained on the scenes of ten textured
-# shapes, but not in the same way:
+# The next cell loads four networks. As `models` they take pixels from 0 to 1; as `networks`, without
+# their first module, images that are normalised already. All four were trained on the scenes of ten
+# textured shapes, but not in the same way:
 #
 # | network | trained on |
 # |---|---|
@@ -133,19 +145,24 @@ def note(img, target_y, model, l2_reg, learning_rate):
 # %%
 import matplotlib.pyplot as plt
 
+from utils.figures import explore
+from utils.images import load_photograph, preprocess
 from utils.models import WeightsUnavailable, load_model
+from utils.own_image import OwnImage
 from utils.scenes import CLASS_NAMES, make_scenes
 
 
 def without_normalisation(model):
-    """The network as a function of normalised images, with the weights of the model, frozen."""
-    return nn.Sequential(model.features[1:], model.classifier).to(device).requires_grad_(False)
+    """The network as a function of normalised images, with the weights of the model."""
+    return nn.Sequential(model.features[1:], model.classifier)
 
 
-networks = {
-    name: without_normalisation(load_model(name)) for name in ("base", "shape", "robust", "biased")
+models = {
+    name: load_model(name).to(device).requires_grad_(False)
+    for name in ("base", "shape", "robust", "biased")
 }
-normalize = load_model("base").features.normalize.to(device)
+networks = {name: without_normalisation(model) for name, model in models.items()}
+normalize = models["base"].features.normalize
 mean, std = normalize.mean.flatten(), normalize.std.flatten()
 
 
@@ -170,9 +187,26 @@ def show(ax, image, title="", deviations=2.5):
     ax.set_yticks([])
 
 
+def show_pixels(ax, image, title=""):
+    """Draw an image of pixels from 0 to 1 as it is."""
+    ax.imshow(image.clamp(0, 1).permute(1, 2, 0).cpu())
+    ax.set_title(title, fontsize=9)
+    ax.set_xticks([])
+    ax.set_yticks([])
+
+
+# %% [markdown]
+# In section 6 a network dreams into a photograph: a flower, or a picture of **your own**. Name an
+# image file here, or upload one, now or later.
+
+# %% fold=false
+MY_IMAGE = None  # the name of an image file of yours, such as "mine.jpg"; or upload one below
+own = OwnImage(MY_IMAGE)
+own
+
 # %% [markdown]
 # ### Exercise: `class_visualization_update_step`
-# ★★☆ · 25 minutes
+# ★★☆ · 30 minutes
 #
 # The function works on a batch, each image climbing the score of a class of its own, so that ten
 # classes cost little more than one.
@@ -559,7 +593,7 @@ for shape in [(1, 3, 4, 7), (3, 3, 6, 2), (2, 3, 3, 3)]:
 # A climb of 100 steps for four values of $\lambda$, and one that is only clamped.
 
 # %%
-figure, axes = plt.subplots(1, 5, figsize=(12.5, 3.1), layout="constrained")
+figure, axes = plt.subplots(1, 5, figsize=(12.5, 3.7), layout="constrained")
 figure.suptitle("The regulariser buys small values with score; it doesn't make the picture smooth")
 for ax, (l2_reg, clamped) in zip(
     axes, [(0, False), (0, True), (0.001, False), (0.01, False), (0.1, False)], strict=True
@@ -570,8 +604,9 @@ for ax, (l2_reg, clamped) in zip(
         if clamped:
             img = clamp_image(img, mean, std)
     score = networks["base"](img)[0, star.item()]
-    title = f"{'clamped, ' if clamped else ''}λ = {l2_reg:g}\nscore {score:.1f}, "
-    show(ax, img[0], f"{title}norm {img.norm():.0f}, {img.min():.1f} … {img.max():.1f}")
+    show(ax, img[0], f"λ = {l2_reg:g}{', clamped' if clamped else ''}")
+    values = f"values {img.min():.1f} … {img.max():.1f}"
+    ax.set_xlabel(f"score {score:.1f}, norm {img.norm():.0f}\n{values}")
 plt.show()
 
 # %% [markdown]
@@ -590,78 +625,8 @@ plt.show()
 # exact position, down to the pixel grid of the pooling layers, is not repeated at the next
 # position and averages out; what raises it everywhere adds up.
 #
-# ### Exercise: `jitter`
-# ★☆☆ · 10 minutes
-#
-# <details><summary>Hint</summary>
-#
-# `torch.roll` with two shifts and two dims. Without `dims` it rolls the flattened tensor.
-#
-# </details>
-
-
-# %% exercise="jitter"
-def jitter(X, ox, oy):
-    """Roll images by ox pixels to the right and oy pixels down.
-
-        result(r, c) = X(r − oy, c − ox)
-
-    Indices are cyclic: what leaves on one side comes in on the other.
-
-    Args:
-        X: tensor (N, C, H, W), left as it is.
-        ox: int, pixels along the width; negative is to the left.
-        oy: int, pixels along the height; negative is up.
-
-    Returns:
-        tensor (N, C, H, W).
-    """
-    ### BEGIN SOLUTION
-    return torch.roll(X, shifts=(oy, ox), dims=(2, 3))
-    ### END SOLUTION
-
-
-# %% test="jitter" points=2
-X = torch.arange(2 * 3 * 5 * 5, dtype=torch.float64).view(2, 3, 5, 5)
-for ox, oy in [(1, 2), (-2, 1), (0, -1), (0, 0)]:
-    rows, columns = (np.arange(5) - oy) % 5, (np.arange(5) - ox) % 5
-    expected = X[:, :, rows][:, :, :, columns]
-    filled = torch.zeros(2, 3, 15, 15, dtype=torch.float64)
-    filled[:, :, 5 + oy : 10 + oy, 5 + ox : 10 + ox] = X
-    rolled = jitter(X, ox, oy)
-    check_close(
-        rolled,
-        expected,
-        f"jitter(X, {ox}, {oy})",
-        mistakes={
-            "ox and oy are swapped: ox goes along the width, the last axis": X.roll(
-                (ox, oy), (2, 3)
-            ),
-            "it rolls in the opposite direction": X.roll((-oy, -ox), (2, 3)),
-            "zeros come in: what leaves on one side should come in on the other": (
-                filled[:, :, 5:10, 5:10]
-            ),
-            "it rolls along the width only": X.roll(ox, 3),
-            "it rolls along the height only": X.roll(oy, 2),
-            "the channels are rolled: height and width are axes 2 and 3": X.roll((oy, ox), (1, 2)),
-            "the batch and the channels are rolled": X.roll((oy, ox), (0, 1)),
-            "the flattened tensor is rolled": X.roll(ox).roll(oy),
-            "the flattened tensor is rolled by one of the two": X.roll(oy),
-        },
-    )
-### BEGIN HIDDEN TESTS
-generator = torch.Generator().manual_seed(reference.seed)
-for shape, ox, oy in [((1, 3, 4, 7), 3, -2), ((2, 6, 8, 3), -1, 5), ((3, 1, 5, 6), 0, 4)]:
-    X = torch.randn(shape, generator=generator)
-    check_close(
-        jitter(X.clone(), ox, oy),
-        reference.jitter(X, ox, oy),
-        f"jitter of images {shape} by ox = {ox}, oy = {oy}",
-    )
-### END HIDDEN TESTS
-
-# %% [markdown]
-# Now climb with none, one and both of the two.
+# Here is the climb with none, one and both of the two. `torch.roll` is cyclic: what leaves on one
+# side comes in on the other, so nothing is lost on the way there and back.
 
 # %%
 rng = np.random.default_rng(0)
@@ -673,14 +638,13 @@ for ax, (jittered, blurred) in zip(
     img = grey_noise(1)
     for t in range(100):
         ox, oy = rng.integers(-6, 7, size=2).tolist() if jittered else (0, 0)
-        img = jitter(img, ox, oy)
+        img = torch.roll(img, (oy, ox), dims=(2, 3))
         class_visualization_update_step(img, star, networks["base"], 0.0, learning_rate=6.0)
-        img = clamp_image(jitter(img, -ox, -oy), mean, std)
+        img = clamp_image(torch.roll(img, (-oy, -ox), dims=(2, 3)), mean, std)
         if blurred and (t + 1) % 10 == 0:
             img = blur_image(img)
     title = " and ".join(["jitter"] * jittered + ["blur"] * blurred) or "neither"
     show(ax, img[0], f"{title}: score {networks['base'](img)[0, star.item()]:.0f}")
-smooth_star = img
 plt.show()
 
 # %% [markdown]
@@ -690,244 +654,7 @@ plt.show()
 # of real scenes. So the noise *did* raise the score: it is not a failure of the ascent, only
 # nothing that a person can learn from.
 #
-# ## 4. Clipping what does little
-#
-# A picture has a subject, and most of its pixels are background. So Yosinski et al. (2015) set
-# pixels to zero (our grey) that do little, by one of two measures. Both are computed for a pixel
-# $(r, c)$ as a whole, over its three channels.
-#
-# - **Small values**: the norm $\sqrt{\sum_k x_k^2}$ is small.
-# - **Small gradients**, more exactly small *contributions*: setting the pixel to zero would change
-#   the score by about $-\sum_k x_k\, g_k$, where $g = \nabla s_y$. Where the absolute value
-#   $\left|\sum_k x_k\, g_k\right|$ is small, the pixel may as well be zero.
-#
-# What is small depends on the picture, so the threshold is a percentile: with `percentile=40`,
-# the 40 % of an image's pixels that have the smallest norm are clipped.
-#
-# ### Exercise: `clip_small_values`
-# ★★☆ · 15 minutes
-#
-# <details><summary>Hint</summary>
-#
-# With `norms` of shape (N, H, W), `torch.quantile(norms.flatten(1), percentile / 100, dim=1)` has
-# shape (N,). A mask (N, 1, H, W) works on all channels at once.
-#
-# </details>
-
-
-# %% exercise="clip_small_values"
-def clip_small_values(img, percentile):
-    """Set to zero, in each image, the pixels whose norm over the channels is small.
-
-    A pixel is clipped, in all its channels, if ‖x(r, c)‖ = √(Σ_k x_k(r, c)²) is below the given
-    percentile of the H · W norms of its own image. The other pixels keep their values.
-
-    Args:
-        img: float tensor (N, 3, H, W), left as it is.
-        percentile: from 0 (clips nothing) to 100.
-
-    Returns:
-        float tensor (N, 3, H, W), a new one.
-    """
-    ### BEGIN SOLUTION
-    norms = img.norm(dim=1)
-    threshold = torch.quantile(norms.flatten(1), percentile / 100, dim=1)
-    return img * (norms >= threshold.view(-1, 1, 1))[:, None]
-    ### END SOLUTION
-
-
-# %% test="clip_small_values" points=3
-generator = torch.Generator().manual_seed(2)
-img = torch.randn(2, 3, 4, 5, generator=generator, dtype=torch.float64)
-img *= torch.tensor([0.5, 2.0]).view(2, 1, 1, 1)
-
-
-def without_smallest(measure, share=0.4, of_batch=False):
-    """img without the pixels (or, for a measure (N, 3, H, W), values) whose measure is smallest."""
-    rows = measure.reshape(1 if of_batch else 2, -1)
-    threshold = rows.sort(dim=1).values[:, round(share * rows.shape[1]), None]
-    kept = (rows >= threshold).view(measure.shape)
-    return img * (kept if kept.dim() == 4 else kept[:, None])
-
-
-norms = (img**2).sum(1).sqrt()
-clipped = clip_small_values(img, 40)
-check_close(
-    clipped,
-    without_smallest(norms),
-    "clip_small_values(img, 40)",
-    mistakes={
-        "single values are clipped instead of whole pixels": without_smallest(img.abs()),
-        "single values are clipped, the most negative ones": without_smallest(img),
-        "the percentile is the whole batch's, not each image's own": without_smallest(
-            norms, of_batch=True
-        ),
-        "large pixels are clipped and small ones are kept": img - without_smallest(norms),
-        "the largest 40 % are kept instead of clipping the smallest 40 %": without_smallest(
-            norms, share=0.6
-        ),
-        "the largest 40 % are clipped": without_smallest(-norms),
-        "a pixel's channels are summed with their signs: use its norm": without_smallest(
-            img.sum(1)
-        ),
-        "a pixel's absolute values are summed: use its Euclidean norm": without_smallest(
-            img.abs().sum(1)
-        ),
-        "a pixel's mean is compared, not its norm": without_smallest(img.mean(1).abs()),
-        "a pixel's largest value is compared, not its norm": without_smallest(img.abs().amax(1)),
-        "the threshold is 40 % of the largest norm instead of a percentile": (
-            img * (norms >= 0.4 * norms.amax((1, 2), keepdim=True))[:, None]
-        ),
-        "nothing is clipped": img,
-    },
-)
-### BEGIN HIDDEN TESTS
-generator = torch.Generator().manual_seed(reference.seed)
-for shape, percentile in [((1, 3, 4, 10), 25), ((3, 3, 5, 4), 70), ((2, 3, 10, 2), 0)]:
-    img = torch.randn(shape, generator=generator, dtype=torch.float64)
-    img *= 4 * torch.rand(len(img), 1, 1, 1, generator=generator) + 0.1
-    check_close(
-        clip_small_values(img.clone(), percentile),
-        reference.clip_small_values(img, percentile),
-        f"clip_small_values for images {shape} and percentile {percentile}",
-    )
-### END HIDDEN TESTS
-
-# %% [markdown]
-# ### Exercise: `clip_small_contributions`
-# ★★☆ · 10 minutes
-#
-# Sum first, then take the absolute value: a pixel whose red raises the score and whose blue lowers
-# it as much contributes nothing.
-
-
-# %% exercise="clip_small_contributions"
-def clip_small_contributions(img, gradient, percentile):
-    """Set to zero, in each image, the pixels that contribute little to the score.
-
-    A pixel is clipped, in all its channels, if |Σ_k x_k(r, c) · g_k(r, c)| is below the given
-    percentile of the H · W contributions in its own image. The other pixels keep their values.
-
-    Args:
-        img: float tensor (N, 3, H, W), x; left as it is.
-        gradient: float tensor (N, 3, H, W), g: each image's gradient of its class's score.
-        percentile: from 0 (clips nothing) to 100.
-
-    Returns:
-        float tensor (N, 3, H, W), a new one.
-    """
-    ### BEGIN SOLUTION
-    contributions = (img * gradient).sum(dim=1).abs()
-    threshold = torch.quantile(contributions.flatten(1), percentile / 100, dim=1)
-    return img * (contributions >= threshold.view(-1, 1, 1))[:, None]
-    ### END SOLUTION
-
-
-# %% test="clip_small_contributions" points=3
-generator = torch.Generator().manual_seed(3)
-img, gradient = torch.randn(2, 2, 3, 4, 5, generator=generator, dtype=torch.float64)
-img *= torch.tensor([0.5, 2.0]).view(2, 1, 1, 1)
-
-
-def without_smallest(measure, share=0.4, of_batch=False):
-    """img without the pixels (or, for a measure (N, 3, H, W), values) whose measure is smallest."""
-    rows = measure.reshape(1 if of_batch else 2, -1)
-    threshold = rows.sort(dim=1).values[:, round(share * rows.shape[1]), None]
-    kept = (rows >= threshold).view(measure.shape)
-    return img * (kept if kept.dim() == 4 else kept[:, None])
-
-
-product = img * gradient
-contributions = product.sum(1).abs()
-clipped = clip_small_contributions(img, gradient, 40)
-check_close(
-    clipped,
-    without_smallest(contributions),
-    "clip_small_contributions(img, gradient, 40)",
-    mistakes={
-        "the absolute value is taken before the sum over the channels": without_smallest(
-            product.abs().sum(1)
-        ),
-        "the absolute value is missing: pixels that lower the score are clipped": (
-            without_smallest(product.sum(1))
-        ),
-        "only the gradient is looked at: multiply it with the image": without_smallest(
-            gradient.norm(dim=1)
-        ),
-        "only the gradient is looked at, summed over the channels": without_smallest(
-            gradient.sum(1).abs()
-        ),
-        "only the image is looked at: multiply it with the gradient": without_smallest(
-            img.norm(dim=1)
-        ),
-        "the norm of the products is compared: sum them": without_smallest(product.norm(dim=1)),
-        "single values are clipped instead of whole pixels": without_smallest(product.abs()),
-        "the percentile is the whole batch's, not each image's own": without_smallest(
-            contributions, of_batch=True
-        ),
-        "large contributions are clipped and small ones are kept": (
-            img - without_smallest(contributions)
-        ),
-        "the largest 40 % are kept instead of clipping the smallest 40 %": without_smallest(
-            contributions, share=0.6
-        ),
-        "nothing is clipped": img,
-    },
-)
-### BEGIN HIDDEN TESTS
-generator = torch.Generator().manual_seed(reference.seed)
-for shape, percentile in [((1, 3, 4, 10), 25), ((3, 3, 5, 4), 70), ((2, 3, 10, 2), 0)]:
-    img, gradient = torch.randn(2, *shape, generator=generator, dtype=torch.float64)
-    img *= 4 * torch.rand(len(img), 1, 1, 1, generator=generator) + 0.1
-    check_close(
-        clip_small_contributions(img.clone(), gradient.clone(), percentile),
-        reference.clip_small_contributions(img, gradient, percentile),
-        f"clip_small_contributions for images {shape} and percentile {percentile}",
-    )
-### END HIDDEN TESTS
-
-# %% [markdown]
-# Which pixels go? Here is the last picture again, and what each of your functions keeps of it.
-
-
-# %%
-def score_gradient(img, target_y, model):
-    """The gradient of each image's class score for the image."""
-    x = img.detach().requires_grad_()
-    return torch.autograd.grad(model(x).gather(1, target_y[:, None]).sum(), x)[0]
-
-
-gradient = score_gradient(smooth_star, star, networks["base"])
-contributions = (smooth_star * gradient).sum(1)[0].cpu()
-
-figure, axes = plt.subplots(1, 5, figsize=(14, 3), layout="constrained")
-figure.suptitle("Both measures find the pattern; contributions come in both signs")
-show(axes[0], smooth_star[0], "the picture")
-norms = axes[1].imshow(smooth_star.norm(dim=1)[0].cpu(), cmap="viridis")
-figure.colorbar(norms, ax=axes[1], shrink=0.8)
-axes[1].set_title("norm of each pixel", fontsize=9)
-limit = contributions.abs().quantile(0.99)
-signed = axes[2].imshow(contributions, cmap="RdBu_r", vmin=-limit, vmax=limit)
-figure.colorbar(signed, ax=axes[2], shrink=0.8)
-axes[2].set_title("contribution of each pixel", fontsize=9)
-show(axes[3], clip_small_values(smooth_star, 70)[0], "largest 30 % of norms")
-show(
-    axes[4],
-    clip_small_contributions(smooth_star, gradient, 70)[0],
-    "largest 30 % of contributions",
-)
-for ax in axes[1:3]:
-    ax.axis("off")
-plt.show()
-
-# %% [markdown]
-# Both keep the pattern and clear the ground. They disagree about single pixels: one may be bright
-# and contribute nothing. Where a contribution is negative (blue), turning the pixel grey would
-# *raise* the score, to first order; it is kept nevertheless, for it is large and the next steps
-# will mend it. To first order only: the map says what happens if one pixel goes, not what happens
-# if 70 % of them do.
-#
-# ## 5. The whole recipe, and four networks
+# ## 4. The whole recipe, and four networks
 #
 # Now put it together:
 #
@@ -936,11 +663,10 @@ plt.show()
 # 3. blur it after every tenth step.
 #
 # ### Exercise: `create_class_visualization`
-# ★★★ · 30 minutes
+# ★★★ · 35 minutes
 #
-# The step comes as an argument, `update_step`. So the tests can hand in one of their own, and a
-# slip in yours costs you nothing here (for the same reason, write `torch.roll` and `torch.clamp`
-# out rather than calling your own functions); and the figures below can swap it for another.
+# The step comes as an argument, `update_step`: so any other step can take its place, and the tests
+# hand in one of their own.
 #
 # <details><summary>Hint 1: offsets from a seed</summary>
 #
@@ -1199,22 +925,12 @@ for shape, iterations, every in [
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# **Each trick alone, and all together.** The clippings come in as update steps that clip after
-# stepping. Three numbers say how each did: the score; what is left of it when the picture is
-# shifted by 3 pixels; and the share of the picture's energy in details finer than 4 pixels.
+# **Each trick alone, and all together.** Three numbers say how each did: the score; what is left of
+# it when the picture is shifted by 3 pixels; and the share of the picture's energy in details finer
+# than 4 pixels.
 
 
 # %%
-def step_then_clip_values(img, target_y, model, l2_reg, learning_rate):
-    class_visualization_update_step(img, target_y, model, l2_reg, learning_rate)
-    img.copy_(clip_small_values(img, 30))
-
-
-def step_then_clip_contributions(img, target_y, model, l2_reg, learning_rate):
-    class_visualization_update_step(img, target_y, model, l2_reg, learning_rate)
-    img.copy_(clip_small_contributions(img, score_gradient(img, target_y, model), 30))
-
-
 def fine_detail(images):
     """The share of the energy above a quarter of a cycle per pixel, for each image (N, C, H, W)."""
     energy = torch.fft.fft2(images - images.mean(dim=(2, 3), keepdim=True)).abs() ** 2
@@ -1223,45 +939,58 @@ def fine_detail(images):
     return (energy * fine).sum((1, 2, 3)) / energy.sum((1, 2, 3))
 
 
-plain = {"l2_reg": 0.0, "blur_every": 1000, "max_jitter": 0}
-step = class_visualization_update_step
-recipes = {
-    "clamping only": (step, plain),
-    "L2, λ = 0.01": (step, plain | {"l2_reg": 0.01}),
-    "small values clipped": (step_then_clip_values, plain),
-    "small contributions\nclipped": (step_then_clip_contributions, plain),
-    "jitter": (step, plain | {"max_jitter": 6}),
-    "blur": (step, plain | {"blur_every": 10}),
-    "L2, jitter, blur": (step, {}),
-    "all, with clipped\ncontributions": (step_then_clip_contributions, {}),
-}
-trio = labels("triangle", "star", "flower")
-figure, axes = plt.subplots(3, len(recipes), figsize=(14.5, 6.6), layout="constrained")
-figure.suptitle("No trick does it alone: jitter and blur bring out the pattern, L2 calms the rest")
-for column, (name, (update_step, options)) in zip(axes.T, recipes.items(), strict=True):
-    pictures = create_class_visualization(
-        trio, networks["base"], grey_noise(3), update_step, mean, std, **options
+def three_numbers(pictures, target_y, model):
+    """Score, score after a shift by 3 pixels, share of fine detail: means over images, in words."""
+    score, shifted = (
+        model(each).gather(1, target_y[:, None]).mean()
+        for each in (pictures, torch.roll(pictures, (3, 3), dims=(2, 3)))
     )
-    shifted = jitter(pictures, 3, 3)
-    score, after_shift = (
-        networks["base"](each).gather(1, trio[:, None]).mean() for each in (pictures, shifted)
-    )
-    for ax, picture in zip(column, pictures, strict=True):
-        show(ax, picture)
-    column[0].set_title(name, fontsize=10)
     fine = fine_detail(pictures).mean()
-    column[2].set_xlabel(f"score {score:.0f}\nshifted {after_shift:.0f}\nfine detail {fine:.0%}")
-for ax, label in zip(axes[:, 0], ("triangle", "star", "flower"), strict=True):
-    ax.set_ylabel(label)
+    return f"score {score:.0f}\nshifted {shifted:.0f}\nfine detail {fine:.0%}"
+
+
+step = class_visualization_update_step
+plain = {"l2_reg": 0.0, "blur_every": 1000, "max_jitter": 0}
+trio = labels("triangle", "star", "flower")
+
+
+def draw_recipes(recipes):
+    """A column of three pictures for each recipe, name → (update_step, options)."""
+    figure, axes = plt.subplots(
+        3, len(recipes), figsize=(2 * len(recipes), 7), layout="constrained"
+    )
+    for column, (name, (update_step, options)) in zip(axes.T, recipes.items(), strict=True):
+        pictures = create_class_visualization(
+            trio, networks["base"], grey_noise(3), update_step, mean, std, **options
+        )
+        for ax, picture in zip(column, pictures, strict=True):
+            show(ax, picture)
+        column[0].set_title(name, fontsize=10)
+        column[2].set_xlabel(three_numbers(pictures, trio, networks["base"]))
+    for ax, label in zip(axes[:, 0], ("triangle", "star", "flower"), strict=True):
+        ax.set_ylabel(label)
+    return figure
+
+
+figure = draw_recipes(
+    {
+        "clamping only": (step, plain),
+        "L2, λ = 0.01": (step, plain | {"l2_reg": 0.01}),
+        "jitter": (step, plain | {"max_jitter": 6}),
+        "blur": (step, plain | {"blur_every": 10}),
+        "L2, jitter, blur": (step, {}),
+    }
+)
+figure.suptitle("No trick does it alone: jitter and blur bring out the pattern, L2 calms the rest")
 plt.show()
 print(f"fine detail of real scenes: {fine_detail(images).mean():.0%}")
 
 # %% [markdown]
 # Read the numbers beneath the columns.
 #
-# - **Clamping, L2 and the two clippings** leave four fifths of the energy in fine detail, where
-#   real scenes have about a tenth, and the score collapses when the picture moves by 3 pixels. It
-#   was tuned to the grid on which the pooling layers sample. Clipping does clear the ground.
+# - **Clamping and L2** leave four fifths of the energy in fine detail, where real scenes have about
+#   a tenth, and the score collapses when the picture moves by 3 pixels. It was tuned to the grid on
+#   which the pooling layers sample.
 # - **Jitter** is what makes a picture work anywhere: shifted, it scores as well as before. Its
 #   noise is as fine as ever.
 # - **Blur** brings fine detail down to that of real scenes, but again for one position only.
@@ -1272,6 +1001,59 @@ print(f"fine detail of real scenes: {fine_detail(images).mean():.0%}")
 # by the network **and** by the regularisers: blur hides any fine detail that the network may
 # truly rely on.
 #
+# Mix your own recipe for a star. Where your notebook can show sliders, they choose among climbs that
+# the next cell has made beforehand; on the left is what the same number of steps gives without any
+# trick.
+
+# %%
+from itertools import product
+
+from ipywidgets import Dropdown, SelectionSlider
+
+pixels, blurs, strengths = (0, 6), {"never": 1000, "every 10 steps": 10}, (0.0, 0.001, 0.01)
+climbs = {}
+for max_jitter, blur, l2_reg in product(pixels, blurs, strengths):
+    img, done = grey_noise(1), 0
+    for steps in (10, 20, 40, 60):
+        img = create_class_visualization(
+            star,
+            networks["base"],
+            img,
+            step,
+            mean,
+            std,
+            l2_reg=l2_reg,
+            blur_every=blurs[blur],
+            max_jitter=max_jitter,
+            num_iterations=steps - done,
+            seed=done,
+        )
+        climbs[steps, max_jitter, blur, l2_reg], done = img, steps
+
+
+def mix(steps, jitter, blur, l2_reg):
+    figure, axes = plt.subplots(1, 2, figsize=(6.4, 4.7), layout="constrained")
+    figure.suptitle(f"A star after {steps} steps")
+    for ax, recipe, name in zip(
+        axes,
+        [(0, "never", 0.0), (jitter, blur, l2_reg)],
+        ["clamping only", f"jitter {jitter}, blur {blur}, λ = {l2_reg:g}"],
+        strict=True,
+    ):
+        picture = climbs[steps, *recipe]
+        show(ax, picture[0], name)
+        ax.set_xlabel(three_numbers(picture, star, networks["base"]))
+
+
+explore(
+    mix,
+    steps=SelectionSlider(options=(10, 20, 40, 60), value=60),
+    jitter=SelectionSlider(options=pixels, value=6, description="jitter, pixels"),
+    blur=Dropdown(options=list(blurs), value="every 10 steps"),
+    l2_reg=SelectionSlider(options=strengths, value=0.01, description="λ"),
+)
+
+# %% [markdown]
 # **Ten classes, four networks.** Your function doesn't change, only its `model` does. (They start
 # from stronger noise: near grey some of these networks are so flat that the regulariser wins.)
 
@@ -1384,7 +1166,685 @@ for name, model in networks.items():
 # ### END SOLUTION
 
 # %% [markdown]
-# ## 6. One channel instead of a class
+# ## 5. Waves instead of pixels
+#
+# Nobody said that your step has to move *pixels*. An image is also a sum of waves, and its Fourier
+# coefficients say how much of each wave there is in it. Olah, Mordvintsev & Schubert (2017,
+# "Feature Visualization", Distill) let the ascent change *those*:
+#
+# $$x = \sigma\Big(\mathcal F^{-1}\big(s \cdot (a + i\,b)\big)\Big), \qquad
+#   s(u, v) = \frac{1}{\max\big(\sqrt{f_u^2 + f_v^2},\ 1 / \max(H, W)\big)}$$
+#
+# - $a$ and $b$ are what is learned, a real and an imaginary part for each wave; together they are
+#   the **spectrum**.
+# - $f_u$ and $f_v$ are the wave's frequencies, in cycles per pixel, down the rows and along the
+#   columns. The factor $s$ amplifies low frequencies, as they are stronger in photographs too,
+#   about as 1 / frequency (Field 1987). The frequency 0, the mean, would get an infinite factor;
+#   it gets that of the longest wave.
+# - $\mathcal F^{-1}$ adds the waves up, and the logistic function $\sigma$ brings every value
+#   between 0 and 1. So $x$ are pixels, and nothing needs to be clamped.
+#
+# A real image needs only half of its coefficients: the other half are their complex conjugates. Of
+# $W$ columns $\lfloor W/2 \rfloor + 1$ are left, which is 4 for $W = 6$ **and** for $W = 7$.
+#
+# ### Exercise: `fourier_image`
+# ★★☆ · 30 minutes
+#
+# <details><summary>Hint 1: the frequencies</summary>
+#
+# `torch.fft.fftfreq(H)` are the $f_u$ of all rows, in the order in which a spectrum has them: up to
+# one half, then the negative ones. `torch.fft.rfftfreq(W)` are the $f_v$ of the columns that are
+# left.
+#
+# </details>
+# <details><summary>Hint 2: an image that is one column too narrow</summary>
+#
+# `torch.fft.irfft2` takes the size of the image as `s=(H, W)`; without it, it guesses that the
+# width is even.
+#
+# </details>
+
+
+# %% exercise="fourier_image"
+def fourier_image(spectrum, width):
+    """The images that spectra stand for: low frequencies amplified, waves added up, then σ.
+
+        image = σ(F⁻¹(s · (spectrum[…, 0] + i · spectrum[…, 1])))
+        s(u, v) = 1 / max(√(f_u² + f_v²), 1 / max(H, W))
+
+    F⁻¹ is the orthonormal inverse Fourier transform for real images, torch.fft.irfft2 with
+    norm="ortho"; f_u and f_v are frequencies in cycles per pixel; σ is the logistic function.
+
+    Args:
+        spectrum: float tensor (N, 3, H, W // 2 + 1, 2), real parts and imaginary parts.
+        width: W, even or odd, which the spectrum alone can't tell.
+
+    Returns:
+        float tensor (N, 3, H, W) of the spectrum's dtype, between 0 and 1, part of autograd's
+        graph.
+    """
+    ### BEGIN SOLUTION
+    height, like = spectrum.shape[2], {"dtype": spectrum.dtype, "device": spectrum.device}
+    rows, columns = torch.fft.fftfreq(height, **like), torch.fft.rfftfreq(width, **like)
+    frequency = torch.hypot(rows[:, None], columns)
+    scale = 1 / frequency.clamp(min=1 / max(height, width))
+    waves = torch.complex(*spectrum.unbind(-1)) * scale
+    return torch.fft.irfft2(waves, s=(height, width), norm="ortho").sigmoid()
+    ### END SOLUTION
+
+
+# %% test="fourier_image" points=2 aspect="one image, an even width"
+generator = torch.Generator().manual_seed(20)
+spectrum = 0.4 * torch.randn(1, 3, 5, 4, 2, generator=generator, dtype=torch.float64)
+### BEGIN EXPECTED
+expected = reference.fourier_image(spectrum, 6)
+real, imaginary = spectrum.unbind(-1)
+rows = torch.fft.fftfreq(5, dtype=torch.float64)[:, None]
+columns = torch.fft.rfftfreq(6, dtype=torch.float64)
+frequency = torch.hypot(rows, columns)
+
+
+def values(frequency, lowest=1 / 6, real=real, imaginary=imaginary, norm="ortho"):
+    """What comes before the logistic function, for these frequencies."""
+    waves = torch.complex(real, imaginary) / frequency.clamp(min=lowest)
+    return torch.fft.irfft2(waves, s=(5, 6), norm=norm)
+
+
+def wide(lowest, constant):
+    """Another factor for the frequency 0."""
+    factor = 1 / frequency.clamp(min=lowest)
+    factor[0, 0] = constant
+    return torch.fft.irfft2(torch.complex(real, imaginary) * factor, s=(5, 6), norm="ortho")
+
+
+ones = torch.ones(5, 4, dtype=torch.float64)
+mistakes = {
+    "the factor s is missing: all frequencies count the same": values(ones).sigmoid(),
+    "it is multiplied by the frequency instead of divided by it": (
+        values(1 / frequency.clamp(min=1 / 6), lowest=0).sigmoid()
+    ),
+    "the logistic function is missing": values(frequency),
+    "tanh stands where the logistic function belongs": values(frequency).tanh(),
+    "it is clamped to 0 … 1 where the logistic function belongs": values(frequency).clamp(0, 1),
+    "the frequencies f_u and f_v are added, without squares and root": (
+        values(rows.abs() + columns).sigmoid()
+    ),
+    "the root is missing from √(f_u² + f_v²)": values(frequency**2).sigmoid(),
+    "the larger of f_u and f_v stands for both": (
+        values(torch.maximum(rows.abs(), columns)).sigmoid()
+    ),
+    "only the columns' frequencies count": values(columns.expand(5, 4)).sigmoid(),
+    "only the rows' frequencies count": values(rows.abs().expand(5, 4)).sigmoid(),
+    "the rows' frequencies rise up to 1: those of the second half are negative, see fftfreq": (
+        values(torch.hypot(torch.arange(5)[:, None] / 5.0, columns)).sigmoid()
+    ),
+    "the frequencies are bounded by 1 / min(H, W), not by 1 / max(H, W)": (
+        values(frequency, 1 / 5).sigmoid()
+    ),
+    "the frequencies are in cycles per image, not per pixel": (
+        values(torch.hypot(5 * rows, 6 * columns), 1).sigmoid()
+    ),
+    "the mean, of frequency 0, is left out": wide(1 / 6, 0.0).sigmoid(),
+    "the mean, of frequency 0, gets the factor 1": wide(1 / 6, 1.0).sigmoid(),
+    "the imaginary part is left out": values(frequency, imaginary=0 * imaginary).sigmoid(),
+    "the real and the imaginary part are exchanged": (
+        values(frequency, real=imaginary, imaginary=real).sigmoid()
+    ),
+    "the imaginary part has the wrong sign": values(frequency, imaginary=-imaginary).sigmoid(),
+    'the transform isn\'t orthonormal: norm="ortho"': values(frequency, norm="backward").sigmoid(),
+    "the transform is multiplied by √(H · W) where it should be divided": (
+        values(frequency, norm="forward").sigmoid()
+    ),
+}
+### END EXPECTED
+name = "fourier_image(spectrum, 6)"
+check_close(fourier_image(spectrum, 6), expected, name, mistakes=mistakes)
+
+# %% test="fourier_image" points=2 aspect="a batch, an odd width"
+generator = torch.Generator().manual_seed(21)
+spectrum = 0.4 * torch.randn(2, 3, 8, 4, 2, generator=generator, dtype=torch.float64)
+### BEGIN EXPECTED
+expected = reference.fourier_image(spectrum, 7)
+even = reference.fourier_image(spectrum, 6)
+frequency = torch.hypot(
+    torch.fft.fftfreq(8, dtype=torch.float64)[:, None], torch.fft.rfftfreq(7, dtype=torch.float64)
+)
+waves = torch.complex(*spectrum.unbind(-1))
+mistakes = {
+    "the width is taken for even: say s=(H, W) to irfft2": even,
+    "the width is taken for even in irfft2, though not in the frequencies": (
+        torch.fft.irfft2(waves / frequency.clamp(min=1 / 8), norm="ortho").sigmoid()
+    ),
+    "the width is taken for even in the frequencies": (
+        torch.fft.irfft2(
+            waves
+            / torch.hypot(
+                torch.fft.fftfreq(8, dtype=torch.float64)[:, None],
+                torch.fft.rfftfreq(6, dtype=torch.float64),
+            ).clamp(min=1 / 8),
+            s=(8, 7),
+            norm="ortho",
+        ).sigmoid()
+    ),
+    "the frequencies are bounded by 1 / min(H, W), here 1 / W, not by 1 / max(H, W)": (
+        torch.fft.irfft2(waves / frequency.clamp(min=1 / 7), s=(8, 7), norm="ortho").sigmoid()
+    ),
+    "the images of the batch are added up": (
+        torch.fft.irfft2(waves.sum(0) / frequency.clamp(min=1 / 8), s=(8, 7), norm="ortho")
+    ).sigmoid(),
+}
+### END EXPECTED
+name = "fourier_image(spectrum, 7)"
+check_close(fourier_image(spectrum, 7), expected, name, mistakes=mistakes)
+
+# %% test="fourier_image" points=1 aspect="the gradient"
+generator = torch.Generator().manual_seed(22)
+spectrum = 0.4 * torch.randn(2, 3, 4, 3, 2, generator=generator, dtype=torch.float64)
+upstream = torch.randn(2, 3, 4, 5, generator=generator, dtype=torch.float64)
+### BEGIN EXPECTED
+(expected,) = vector_jacobian_product(reference.fourier_image, (spectrum, 5), upstream)
+### END EXPECTED
+(gradient,) = vector_jacobian_product(fourier_image, (spectrum, 5), upstream)
+check_close(gradient, expected, "the gradient of fourier_image for the spectrum")
+
+# %% test="fourier_image" points=2 aspect="other sizes"
+# Other sizes and dtypes are tried here.
+### BEGIN HIDDEN TESTS
+generator = torch.Generator().manual_seed(reference.seed)
+for N, H, W, dtype in [
+    (3, 8, 9, torch.float64),
+    (1, 9, 4, torch.float32),
+    (2, 1, 7, torch.float64),
+    (4, 6, 1, torch.float64),
+    (2, 3, 12, torch.float32),
+]:
+    spectrum = 0.4 * torch.randn(N, 3, H, W // 2 + 1, 2, generator=generator, dtype=dtype)
+    expected = reference.fourier_image(spectrum, W)
+    image = fourier_image(spectrum, W)
+    name = f"fourier_image for N, H, W = {N}, {H}, {W}"
+    check_close(image, expected, name)
+    assert image.dtype == dtype, (
+        f"{name}: expected {dtype}, as the spectrum has, got {image.dtype}."
+    )
+### END HIDDEN TESTS
+
+# %% [markdown]
+# Now pixels and spectra climb side by side: as many steps, no jitter, no blur, no regulariser. Your
+# update step takes tensors of four axes, so the spectrum's real and imaginary parts lie side by
+# side in the last one. Pixels go through the logistic function as well. The lengths of the steps
+# can't be compared, for one is measured in pixels and one in coefficients; they are such that the
+# pictures end with about the same contrast.
+
+
+# %% fold=false
+class Painted(nn.Module):
+    """A model's class scores for the images that `paint` makes of what the ascent changes."""
+
+    def __init__(self, model, paint):
+        super().__init__()
+        self.model, self.paint = model, paint
+
+    def forward(self, parameters):
+        return self.model(self.paint(parameters))
+
+
+def from_spectrum(flat):
+    """Images 64 pixels wide from spectra (N, 3, H, 33 · 2)."""
+    return fourier_image(flat.unflatten(3, (33, 2)), 64)
+
+
+# %%
+five = labels("disc", "star", "heart", "flower", "fish")
+kinds = {  # what is changed: how it is painted, where it starts, the length of a step
+    "pixels": (torch.sigmoid, grey_noise(5), 6.0),
+    "spectrum": (from_spectrum, grey_noise(5, 66, 0.01)[:, :, :64], 1.0),
+}
+figure, axes = plt.subplots(2, 10, figsize=(14, 3.4), layout="constrained")
+figure.suptitle("60 steps on pixels, 60 on spectra: smooth without blur, and in colour")
+for column, name in enumerate(("base", "robust")):
+    for row, (kind, (paint, start, learning_rate)) in zip(axes, kinds.items(), strict=True):
+        model, parameters = Painted(models[name], paint), start.clone()
+        for _ in range(60):
+            class_visualization_update_step(parameters, five, model, 0.0, learning_rate)
+        pictures = paint(parameters)
+        for ax, picture, y in zip(row[5 * column :], pictures, five, strict=False):
+            show_pixels(ax, picture, f"{name}: {CLASS_NAMES[y]}" if kind == "pixels" else "")
+        numbers = three_numbers(pictures, five, models[name]).replace("\n", ", ")
+        print(f"{name:8}{kind:10}{numbers}, contrast {pictures.std():.2f}")
+        row[0].set_ylabel(kind)
+plt.show()
+
+# %% [markdown]
+# No regulariser, no jitter, no blur, and yet the second and the fourth row are no noise. Nothing
+# was forbidden either: any image that pixels can reach, spectra can reach too. What has changed is
+# *which way is steepest*. A wave of frequency $f$ is divided by $f$ twice, when the gradient comes
+# back to the spectrum and when the step goes out to the pixels; so the ascent follows the gradient
+# with its low frequencies amplified by $1 / f^2$. The pixels' score is higher after as many steps,
+# and breaks down under a shift by more. A choice of coordinates regularises as a penalty does, and
+# is as much *our* wish.
+#
+# The wide patches of colour are its signature, not the network's: `base` was trained with shuffled
+# colour channels and has no favourite hue. Low frequencies are cheap now, in each channel for
+# itself, so they come along. (Olah et al. also turn the colours' axes, to those along which
+# photographs vary most.)
+#
+# ## 6. DeepDream
+#
+# Ascent can start anywhere, at a photograph as well. And it needs no class: ask a *layer* to see
+# more of whatever it sees in the picture. This is **DeepDream** (Mordvintsev, Olah & Tyka 2015,
+# "Inceptionism: Going Deeper into Neural Networks", Google Research Blog). With $A(x)$ the layer's
+# output, climb
+#
+# $$f(x) = \tfrac12 \lVert A(x) \rVert^2 = \tfrac12 \sum_{k, r, c} A_k(r, c)^2, \qquad
+#   \frac{\partial f}{\partial A_k(r, c)} = A_k(r, c)$$
+#
+# Each activation is pushed by itself: what is strong gets stronger, what is silent stays silent.
+# The step has a mean length instead of a norm, so that it means the same at every size: with
+# $g = \nabla f$, a pixel changes by $\eta$ on average,
+#
+# $$x \;\leftarrow\; x + \eta\, \frac{g}{\text{mean}\,|g|}$$
+#
+# One thing is missing. A layer's patterns have the few pixels that it was trained on, whatever the
+# photograph's size. To dream at several scales, work in **octaves**: shrink the photograph, dream;
+# keep the *detail*, that is, what the dream has added; enlarge the detail, add it to the photograph
+# at the next size, and dream on. The picture itself is not enlarged, only the detail is, so the
+# photograph stays as sharp as it was.
+#
+# ### Exercise: `deep_dream`
+# ★★★ · 40 minutes
+#
+# `resize(X, size)` is given. The jitter's offsets come as an argument, so nothing here is random.
+#
+# <details><summary>Hint 1: one octave first</summary>
+#
+# Write the loop over one octave's offsets: roll, gradient, step, clamp, roll back. The first three
+# tests ask for no more. `torch.autograd.grad(objective, x)` needs an x that requires gradients and
+# from which the objective was computed: the *rolled* image.
+#
+# </details>
+# <details><summary>Hint 2: what passes from octave to octave</summary>
+#
+# Only `detail`. It is zero before the first octave, and `img - base` after each. `base` is made
+# from the photograph anew each time, so it is never blurred by shrinking and enlarging.
+#
+# </details>
+
+
+# %% exercise="deep_dream" changes="features.grad, features.statistics"
+def deep_dream(photograph, features, sizes, offsets, learning_rate=0.02):
+    """Have a layer see more of what it sees in photographs, octave by octave.
+
+    detail = 0. In each octave, for its size:
+
+    - base = resize(photograph, size), and the dream starts from img = base + resize(detail, size);
+    - for each (ox, oy) of the octave's offsets, img is rolled by ox pixels along the width and oy
+      along the height, changed to img + learning_rate · g / mean|g|, clamped to 0 … 1, and rolled
+      back, where g = ∇ ½‖features(img)‖²;
+    - detail = img − base.
+
+    Each image of the batch is a problem of its own, with its own mean|g|. Where g is zero, the step
+    adds nothing.
+
+    Args:
+        photograph: float tensor (N, 3, H, W), pixels from 0 to 1; left as it is.
+        features: nn.Module from images of any size to a layer's output (N, K, h, w). Leave it in
+            the mode it is in.
+        sizes: list of (height, width), one for each octave, from small to large.
+        offsets: int64 tensor (len(sizes), steps, 2): the (ox, oy) of each step in each octave.
+        learning_rate: η, by how much a step changes a value on average.
+
+    Returns:
+        float tensor (N, 3, *sizes[-1]), the last octave's img.
+    """
+    ### BEGIN SOLUTION
+    detail = torch.zeros_like(photograph)
+    for size, octave in zip(sizes, offsets.tolist(), strict=True):
+        base = resize(photograph, size)
+        img = base + resize(detail, size)
+        for ox, oy in octave:
+            x = torch.roll(img, (oy, ox), dims=(2, 3)).requires_grad_()
+            (gradient,) = torch.autograd.grad(features(x).square().sum() / 2, x)
+            strength = gradient.abs().mean(dim=(1, 2, 3), keepdim=True).clamp(min=1e-12)
+            stepped = (x.detach() + learning_rate * gradient / strength).clamp(0, 1)
+            img = torch.roll(stepped, (-oy, -ox), dims=(2, 3))
+        detail = img - base
+    return img
+    ### END SOLUTION
+
+
+# %% test="deep_dream" points=2 aspect="one step"
+# One octave of the photograph's own size, one step, no jitter.
+photograph = random_images(30, 1, 3, 7, 9)
+features = awkward_network(30, parts=True).features
+sizes, offsets = [(7, 9)], torch.zeros(1, 1, 2, dtype=torch.int64)
+### BEGIN EXPECTED
+expected = reference.deep_dream(photograph, features, sizes, offsets, 0.2)
+x = photograph.clone().requires_grad_()
+activations = features(x)
+
+
+def gradient_of(objective):
+    return torch.autograd.grad(objective, x, retain_graph=True)[0]
+
+
+def unclamped(objective):
+    gradient = gradient_of(objective)
+    return photograph + 0.2 * gradient / gradient.abs().mean()
+
+
+def stepped(gradient, measure):
+    return (photograph + 0.2 * gradient / measure).clamp(0, 1)
+
+
+half = activations.square().sum() / 2
+g = gradient_of(half)
+mistakes = {
+    "it goes downhill: the sign of the step is reversed": (stepped(-g, g.abs().mean())),
+    "the activations themselves are summed, not their squares": (
+        unclamped(activations.sum()).clamp(0, 1)
+    ),
+    "the largest activation is climbed, not the norm of all": (
+        unclamped(activations.amax()).clamp(0, 1)
+    ),
+    "the gradient isn't divided by mean|g|": stepped(g, 1),
+    "the gradient is divided by its norm, not by the mean of |g|": stepped(g, g.norm()),
+    "the gradient is divided by its standard deviation, not by the mean of |g|": stepped(
+        g, g.std()
+    ),
+    "the gradient is divided by its largest value, not by the mean of |g|": (
+        stepped(g, g.abs().amax())
+    ),
+    "the gradient is divided by its mean: take absolute values first": stepped(g, g.mean()),
+    "the gradient is divided by the sum of |g|, not by its mean": stepped(g, g.abs().sum()),
+    "only the gradient's sign is used": stepped(g.sign(), 1),
+    "the images aren't clamped to 0 … 1": unclamped(half),
+    "they are clamped from below only": unclamped(half).clamp(min=0),
+    "they are clamped from above only": unclamped(half).clamp(max=1),
+    "the learning rate is ignored": reference.deep_dream(photograph, features, sizes, offsets),
+    "only the detail is returned, without the photograph": expected - photograph,
+    "nothing is changed": photograph,
+}
+### END EXPECTED
+name = "deep_dream with one octave and one step"
+result = deep_dream(photograph, features, sizes, offsets, 0.2)
+check_close(result, expected, name, mistakes=mistakes)
+
+# %% test="deep_dream" points=2 aspect="a batch, with a black image"
+# The layer has no bias, so it is silent where an image is black, and the gradient there is zero.
+generator = torch.Generator().manual_seed(31)
+photograph = random_images(31, 3, 3, 6, 5) * torch.tensor([0.4, 0.0, 0.8]).view(3, 1, 1, 1)
+features = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.ReLU()).double()
+features[0].weight.data = torch.randn(4, 3, 3, 3, generator=generator, dtype=torch.float64)
+sizes, offsets = [(6, 5)], torch.zeros(1, 2, 2, dtype=torch.int64)
+### BEGIN EXPECTED
+expected = reference.deep_dream(photograph, features, sizes, offsets, 0.05)
+
+
+def of_batch(measure):
+    """Two steps, the gradient divided by this measure of the whole batch's."""
+    img = photograph
+    for _ in range(2):
+        x = img.clone().requires_grad_()
+        (g,) = torch.autograd.grad(features(x).square().sum() / 2, x)
+        img = (img + 0.05 * g / measure(g)).clamp(0, 1)
+    return img
+
+
+mistakes = {
+    "the mean of |g| is the whole batch's, not each image's own": of_batch(
+        lambda g: g.abs().mean()
+    ),
+    "the first image's mean of |g| is used for all": of_batch(lambda g: g[0].abs().mean()),
+    "each channel is divided by a mean of its own": of_batch(
+        lambda g: g.abs().mean((2, 3), keepdim=True).clamp(min=1e-12)
+    ),
+    "each pixel is divided by a mean of its own": of_batch(
+        lambda g: g.abs().mean(1, keepdim=True).clamp(min=1e-12)
+    ),
+    "only the first step is made": reference.deep_dream(
+        photograph, features, sizes, offsets[:, :1], 0.05
+    ),
+}
+### END EXPECTED
+name = "deep_dream for three images, one of them black"
+result = deep_dream(photograph, features, sizes, offsets, 0.05)
+check_close(result, expected, name, mistakes=mistakes)
+
+# %% test="deep_dream" points=3 aspect="steps with jitter"
+photograph = random_images(32, 1, 3, 7, 9)
+features = awkward_network(32, parts=True).features
+sizes, offsets = [(7, 9)], torch.tensor([[[2, 1], [-3, 2], [1, -2]]])
+### BEGIN EXPECTED
+expected = reference.deep_dream(photograph, features, sizes, offsets, 0.1)
+
+
+def with_offsets(offsets):
+    return reference.deep_dream(photograph, features, sizes, offsets, 0.1)
+
+
+def by_hand(rolled_step, clamped=True, bound=lambda img: img):
+    """The octave by another step: rolled_step(img, ox, oy) gives what is added, unscaled."""
+    img = photograph
+    for ox, oy in offsets[0].tolist():
+        g = rolled_step(img, ox, oy)
+        img = img + 0.1 * g / g.abs().mean()
+        img = img.clamp(0, 1) if clamped else img
+    return bound(img)
+
+
+def gradient_at(img):
+    x = img.clone().requires_grad_()
+    return torch.autograd.grad(features(x).square().sum() / 2, x)[0]
+
+
+def jittered(img, ox, oy):
+    return gradient_at(img.roll((oy, ox), (2, 3))).roll((-oy, -ox), (2, 3))
+
+
+first = photograph.clone()
+mistakes = {
+    "there is no jitter": with_offsets(0 * offsets),
+    "ox and oy are swapped: ox goes along the width, the last axis": with_offsets(offsets.flip(2)),
+    "it rolls in the opposite direction": with_offsets(-offsets),
+    "it isn't rolled back after a step": (
+        with_offsets(offsets.cumsum(1)).roll(tuple(offsets[0].sum(0).flip(0).tolist()), (2, 3))
+    ),
+    "the first step's offset is used for all": with_offsets(offsets[:, :1].expand(1, 3, 2)),
+    "it rolls along the width only": with_offsets(offsets * torch.tensor([1, 0])),
+    "it rolls along the height only": with_offsets(offsets * torch.tensor([0, 1])),
+    "the gradient isn't rolled back with the image": by_hand(
+        lambda img, ox, oy: gradient_at(img.roll((oy, ox), (2, 3)))
+    ),
+    "only the gradient is rolled back: the step goes to an image that was never rolled": by_hand(
+        lambda img, ox, oy: gradient_at(img).roll((-oy, -ox), (2, 3))
+    ),
+    "it is clamped at the end only, not after each step": by_hand(
+        jittered, clamped=False, bound=lambda img: img.clamp(0, 1)
+    ),
+    "it is never clamped": by_hand(jittered, clamped=False),
+    "the gradient is taken once, at the photograph, and used for all steps": by_hand(
+        lambda img, ox, oy: jittered(first, ox, oy)
+    ),
+    "only the first step is made": with_offsets(offsets[:, :1]),
+    "only the last step is made": with_offsets(offsets[:, -1:]),
+}
+### END EXPECTED
+name = "deep_dream with one octave of three steps"
+result = deep_dream(photograph, features, sizes, offsets, 0.1)
+check_close(result, expected, name, mistakes=mistakes)
+
+# %% test="deep_dream" points=3 aspect="octaves"
+photograph = random_images(33, 2, 3, 11, 13)
+features = awkward_network(33, parts=True).features
+sizes = [(5, 6), (8, 9), (11, 13)]
+offsets = torch.tensor([[[1, -1], [0, 2]], [[-2, 1], [3, 0]], [[2, 2], [-1, -3]]])
+### BEGIN EXPECTED
+expected = reference.deep_dream(photograph, features, sizes, offsets, 0.05)
+
+
+def octave(start, number):
+    """One octave from a start of its size."""
+    return reference.deep_dream(
+        start, features, [sizes[number]], offsets[number : number + 1], 0.05
+    )
+
+
+bases = [resize(photograph, size) for size in sizes]
+
+
+def enlarge_the_picture():
+    img = photograph
+    for number, size in enumerate(sizes):
+        img = octave(resize(img, size), number)
+    return img
+
+
+def dream(new_detail):
+    """All octaves, where new_detail(img, start, base, enlarged) is what is handed on."""
+    detail = torch.zeros_like(photograph)
+    for number, base in enumerate(bases):
+        enlarged = resize(detail, sizes[number])
+        start = base + enlarged
+        img = octave(start, number)
+        detail = new_detail(img, start, base, enlarged)
+    return img
+
+
+mistakes = {
+    "the whole picture is enlarged from octave to octave, so the photograph gets blurred: shrink the"
+    " photograph anew, and enlarge the detail": enlarge_the_picture,
+    "the detail of the octaves before is lost: each starts from the photograph": (
+        lambda: octave(bases[2], 2)
+    ),
+    "the detail is only what the last octave added: img − base has what came before, too": (
+        lambda: dream(lambda img, start, base, enlarged: img - start)
+    ),
+    "the detail of earlier octaves counts twice: img − base has it already": (
+        lambda: dream(lambda img, start, base, enlarged: img - base + enlarged)
+    ),
+    "the detail has the wrong sign": (lambda: dream(lambda img, start, base, enlarged: base - img)),
+    "the picture stands where the detail belongs: subtract the base": (
+        lambda: dream(lambda img, start, base, enlarged: img)
+    ),
+    "the first octave's offsets are used for all": lambda: reference.deep_dream(
+        photograph, features, sizes, offsets[[0, 0, 0]], 0.05
+    ),
+    "the last octave's offsets are used for all": lambda: reference.deep_dream(
+        photograph, features, sizes, offsets[[2, 2, 2]], 0.05
+    ),
+    "each octave makes only its first step": lambda: reference.deep_dream(
+        photograph, features, sizes, offsets[:, :1], 0.05
+    ),
+    "the octaves go from large to small": lambda: reference.deep_dream(
+        photograph, features, sizes[::-1], offsets, 0.05
+    ),
+    "only the first octave is dreamt": lambda: octave(bases[0], 0),
+    "the detail is returned, not the picture": lambda: expected - photograph,
+}
+### END EXPECTED
+name = "deep_dream with three octaves"
+result = deep_dream(photograph, features, sizes, offsets, 0.05)
+check_close(result, expected, name, mistakes=mistakes)
+
+# %% test="deep_dream" points=2 aspect="other layers and sizes"
+# Other networks, dtypes and sizes are tried here; the last octave may have another size than the
+# photograph.
+### BEGIN HIDDEN TESTS
+generator = torch.Generator().manual_seed(reference.seed)
+for shape, sizes, steps, options in [
+    ((2, 3, 9, 12), [(6, 8), (9, 12)], 2, {"inplace": True, "hooks": True, "mixed": True}),
+    ((1, 3, 12, 7), [(12, 7)], 3, {"gradients": True}),
+    ((3, 3, 8, 8), [(5, 7), (6, 8), (10, 9)], 1, {"dtype": torch.float32}),
+]:
+    features = awkward_network(reference.seed, parts=True, **options).features
+    dtype = options.get("dtype", torch.float64)
+    photograph = torch.rand(shape, generator=generator, dtype=dtype)
+    offsets = torch.randint(-3, 4, (len(sizes), steps, 2), generator=generator)
+    expected = reference.deep_dream(photograph, features, sizes, offsets)
+    name = f"deep_dream for photographs {shape} and octaves {sizes}"
+    check_close(
+        deep_dream(photograph, features, sizes, offsets),
+        expected,
+        name,
+        tolerance=1e-4 if dtype == torch.float32 else None,
+    )
+### END HIDDEN TESTS
+
+# %% [markdown]
+# Now dream. Below, the last layer of `shape` on a flower, or on your own picture: 40 steps at full
+# size, 40 at the smallest, and ten in each of four octaves.
+
+# %%
+own_photograph = own.load(256)
+photograph = (
+    load_photograph("flower")[50:370, 160:480] if own_photograph is None else own_photograph
+)
+photograph = resize(preprocess(photograph).to(device), (256, 256))
+sizes = [(side, side) for side in (96, 132, 184, 256)]
+offsets = torch.randint(-8, 9, (4, 10, 2), generator=torch.Generator().manual_seed(0))
+
+
+def up_to(model, layer):
+    """The part of a model that ends with this layer."""
+    names = [name for name, _ in model.features.named_children()]
+    return model.features[: names.index(layer) + 1]
+
+
+layer, at_once = up_to(models["shape"], "relu6"), offsets.reshape(1, 40, 2)
+dreams = {
+    "the photograph": photograph,
+    "at full size only": deep_dream(photograph, layer, sizes[-1:], at_once),
+    "at the smallest size only, enlarged": resize(
+        deep_dream(photograph, layer, sizes[:1], at_once), sizes[-1]
+    ),
+    "four octaves": deep_dream(photograph, layer, sizes, offsets),
+}
+figure, axes = plt.subplots(1, 4, figsize=(14, 3.9), layout="constrained")
+figure.suptitle("Octaves give the dream large forms without blurring the photograph")
+for ax, (name, picture) in zip(axes, dreams.items(), strict=True):
+    show_pixels(ax, picture[0], name)
+    print(f"{name + ':':36} layer's norm {layer(picture).norm():6.0f}")
+plt.show()
+
+# %% [markdown]
+# At full size the layer sees little of the flower at a time, and dreams of short, fine strokes. At
+# the smallest size the whole flower fits into what it sees, and there is a frame about all of it;
+# but enlarged, everything is coarse. The octaves have both: a wide frame, drawn finely. (The layer's
+# norm is largest at full size: octaves are *our* wish, again.)
+#
+# **Which layer, which network?** The same flower, or your picture, for three layers of two networks.
+
+# %%
+figure, axes = plt.subplots(2, 4, figsize=(13, 6.8), layout="constrained")
+figure.suptitle("What a layer begins to see, it goes on seeing")
+for row, name in zip(axes, ("base", "shape"), strict=True):
+    show_pixels(row[0], photograph[0], "the photograph")
+    row[0].set_ylabel(name)
+    for ax, depth in zip(row[1:], (2, 4, 6), strict=True):
+        layer = up_to(models[name], f"relu{depth}")
+        picture = deep_dream(photograph, layer, sizes, offsets)
+        growth = layer(picture).norm() / layer(photograph).norm()
+        show_pixels(ax, picture[0], f"relu{depth}: norm × {growth:.0f}")
+plt.show()
+
+# %% [markdown]
+# No dogs and no eyes here, with which DeepDream became famous. They came from a network that had
+# learned ImageNet's classes, more than a hundred of which are breeds of dogs. A network can only
+# dream of what it knows, and ours know ten textures and ten outlines.
+#
+# - **relu2** hardens edges: every petal gets a dark and a bright rim.
+# - **relu4** fills the flower's heart, where the petals are small and close, with dots in rows. In
+#   the smooth outer petals there was little to start from.
+# - **relu6** is where the two networks part. `base`, which goes by texture, lays patches of checkers
+#   and of feathery waves over the flower and doesn't care what they cross. `shape` draws
+#   *outlines*, beaded as in its pictures of section 4: one about the whole flower, squarer than the
+#   flower is, and others where there was hardly a line.
+#
+# That is how the dreams look to us, on one photograph; the measurement stands in section 4's table.
+# What the norm says is only that the ascent has worked.
+#
+#
+# ## 7. One channel instead of a class (optional)
 #
 # Nothing in all this needs a class. Any number that a network computes can be climbed: take
 # the mean activation of one channel of one layer,
@@ -1395,7 +1855,7 @@ for name, model in networks.items():
 # whose "classes" are channels.
 #
 # ### Exercise: `channel_scores`
-# ★★☆ · 25 minutes
+# ★★☆ · 25 minutes · optional
 #
 # <details><summary>Hint 1: a forward hook</summary>
 #
@@ -1565,81 +2025,299 @@ plt.show()
 # climbs start from stronger noise than before) or taking the activation before the ReLU helps;
 # a smaller learning rate doesn't.
 #
-# ### Extra: the same step on Fourier coefficients
+# ## 8. Clipping what does little (optional)
 #
-# Nobody said that your step has to move *pixels*. Let the "image" be Fourier coefficients and the
-# model first turn them into pixels, low frequencies amplified like in photographs by 1 / frequency
-# (Olah et al. 2017). Every image is reachable as before; what changes is which way is steepest.
+# A picture has a subject, and most of its pixels are background. So Yosinski et al. (2015) set
+# pixels to zero (our grey) that do little, by one of two measures. Both are computed for a pixel
+# $(r, c)$ as a whole, over its three channels.
+#
+# - **Small values**: the norm $\sqrt{\sum_k x_k^2}$ is small.
+# - **Small gradients**, more exactly small *contributions*: setting the pixel to zero would change
+#   the score by about $-\sum_k x_k\, g_k$, where $g = \nabla s_y$. Where the absolute value
+#   $\left|\sum_k x_k\, g_k\right|$ is small, the pixel may as well be zero.
+#
+# What is small depends on the picture, so the threshold is a percentile: with `percentile=40`,
+# the 40 % of an image's pixels that have the smallest norm are clipped.
+#
+# ### Exercise: `clip_small_values`
+# ★★☆ · 15 minutes · optional
+#
+# <details><summary>Hint</summary>
+#
+# With `norms` of shape (N, H, W), `torch.quantile(norms.flatten(1), percentile / 100, dim=1)` has
+# shape (N,). A mask (N, 1, H, W) works on all channels at once.
+#
+# </details>
+
+
+# %% exercise="clip_small_values"
+def clip_small_values(img, percentile):
+    """Set to zero, in each image, the pixels whose norm over the channels is small.
+
+    A pixel is clipped, in all its channels, if ‖x(r, c)‖ = √(Σ_k x_k(r, c)²) is below the given
+    percentile of the H · W norms of its own image. The other pixels keep their values.
+
+    Args:
+        img: float tensor (N, 3, H, W), left as it is.
+        percentile: from 0 (clips nothing) to 100.
+
+    Returns:
+        float tensor (N, 3, H, W), a new one.
+    """
+    ### BEGIN SOLUTION
+    norms = img.norm(dim=1)
+    threshold = torch.quantile(norms.flatten(1), percentile / 100, dim=1)
+    return img * (norms >= threshold.view(-1, 1, 1))[:, None]
+    ### END SOLUTION
+
+
+# %% test="clip_small_values" points=3
+generator = torch.Generator().manual_seed(2)
+img = torch.randn(2, 3, 4, 5, generator=generator, dtype=torch.float64)
+img *= torch.tensor([0.5, 2.0]).view(2, 1, 1, 1)
+
+
+def without_smallest(measure, share=0.4, of_batch=False):
+    """img without the pixels (or, for a measure (N, 3, H, W), values) whose measure is smallest."""
+    rows = measure.reshape(1 if of_batch else 2, -1)
+    threshold = rows.sort(dim=1).values[:, round(share * rows.shape[1]), None]
+    kept = (rows >= threshold).view(measure.shape)
+    return img * (kept if kept.dim() == 4 else kept[:, None])
+
+
+norms = (img**2).sum(1).sqrt()
+clipped = clip_small_values(img, 40)
+check_close(
+    clipped,
+    without_smallest(norms),
+    "clip_small_values(img, 40)",
+    mistakes={
+        "single values are clipped instead of whole pixels": without_smallest(img.abs()),
+        "single values are clipped, the most negative ones": without_smallest(img),
+        "the percentile is the whole batch's, not each image's own": without_smallest(
+            norms, of_batch=True
+        ),
+        "large pixels are clipped and small ones are kept": img - without_smallest(norms),
+        "the largest 40 % are kept instead of clipping the smallest 40 %": without_smallest(
+            norms, share=0.6
+        ),
+        "the largest 40 % are clipped": without_smallest(-norms),
+        "a pixel's channels are summed with their signs: use its norm": without_smallest(
+            img.sum(1)
+        ),
+        "a pixel's absolute values are summed: use its Euclidean norm": without_smallest(
+            img.abs().sum(1)
+        ),
+        "a pixel's mean is compared, not its norm": without_smallest(img.mean(1).abs()),
+        "a pixel's largest value is compared, not its norm": without_smallest(img.abs().amax(1)),
+        "the threshold is 40 % of the largest norm instead of a percentile": (
+            img * (norms >= 0.4 * norms.amax((1, 2), keepdim=True))[:, None]
+        ),
+        "nothing is clipped": img,
+    },
+)
+### BEGIN HIDDEN TESTS
+generator = torch.Generator().manual_seed(reference.seed)
+for shape, percentile in [((1, 3, 4, 10), 25), ((3, 3, 5, 4), 70), ((2, 3, 10, 2), 0)]:
+    img = torch.randn(shape, generator=generator, dtype=torch.float64)
+    img *= 4 * torch.rand(len(img), 1, 1, 1, generator=generator) + 0.1
+    check_close(
+        clip_small_values(img.clone(), percentile),
+        reference.clip_small_values(img, percentile),
+        f"clip_small_values for images {shape} and percentile {percentile}",
+    )
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ### Exercise: `clip_small_contributions`
+# ★★☆ · 10 minutes · optional
+#
+# Sum first, then take the absolute value: a pixel whose red raises the score and whose blue lowers
+# it as much contributes nothing.
+
+
+# %% exercise="clip_small_contributions"
+def clip_small_contributions(img, gradient, percentile):
+    """Set to zero, in each image, the pixels that contribute little to the score.
+
+    A pixel is clipped, in all its channels, if |Σ_k x_k(r, c) · g_k(r, c)| is below the given
+    percentile of the H · W contributions in its own image. The other pixels keep their values.
+
+    Args:
+        img: float tensor (N, 3, H, W), x; left as it is.
+        gradient: float tensor (N, 3, H, W), g: each image's gradient of its class's score.
+        percentile: from 0 (clips nothing) to 100.
+
+    Returns:
+        float tensor (N, 3, H, W), a new one.
+    """
+    ### BEGIN SOLUTION
+    contributions = (img * gradient).sum(dim=1).abs()
+    threshold = torch.quantile(contributions.flatten(1), percentile / 100, dim=1)
+    return img * (contributions >= threshold.view(-1, 1, 1))[:, None]
+    ### END SOLUTION
+
+
+# %% test="clip_small_contributions" points=3
+generator = torch.Generator().manual_seed(3)
+img, gradient = torch.randn(2, 2, 3, 4, 5, generator=generator, dtype=torch.float64)
+img *= torch.tensor([0.5, 2.0]).view(2, 1, 1, 1)
+
+
+def without_smallest(measure, share=0.4, of_batch=False):
+    """img without the pixels (or, for a measure (N, 3, H, W), values) whose measure is smallest."""
+    rows = measure.reshape(1 if of_batch else 2, -1)
+    threshold = rows.sort(dim=1).values[:, round(share * rows.shape[1]), None]
+    kept = (rows >= threshold).view(measure.shape)
+    return img * (kept if kept.dim() == 4 else kept[:, None])
+
+
+product = img * gradient
+contributions = product.sum(1).abs()
+clipped = clip_small_contributions(img, gradient, 40)
+check_close(
+    clipped,
+    without_smallest(contributions),
+    "clip_small_contributions(img, gradient, 40)",
+    mistakes={
+        "the absolute value is taken before the sum over the channels": without_smallest(
+            product.abs().sum(1)
+        ),
+        "the absolute value is missing: pixels that lower the score are clipped": (
+            without_smallest(product.sum(1))
+        ),
+        "only the gradient is looked at: multiply it with the image": without_smallest(
+            gradient.norm(dim=1)
+        ),
+        "only the gradient is looked at, summed over the channels": without_smallest(
+            gradient.sum(1).abs()
+        ),
+        "only the image is looked at: multiply it with the gradient": without_smallest(
+            img.norm(dim=1)
+        ),
+        "the norm of the products is compared: sum them": without_smallest(product.norm(dim=1)),
+        "single values are clipped instead of whole pixels": without_smallest(product.abs()),
+        "the percentile is the whole batch's, not each image's own": without_smallest(
+            contributions, of_batch=True
+        ),
+        "large contributions are clipped and small ones are kept": (
+            img - without_smallest(contributions)
+        ),
+        "the largest 40 % are kept instead of clipping the smallest 40 %": without_smallest(
+            contributions, share=0.6
+        ),
+        "nothing is clipped": img,
+    },
+)
+### BEGIN HIDDEN TESTS
+generator = torch.Generator().manual_seed(reference.seed)
+for shape, percentile in [((1, 3, 4, 10), 25), ((3, 3, 5, 4), 70), ((2, 3, 10, 2), 0)]:
+    img, gradient = torch.randn(2, *shape, generator=generator, dtype=torch.float64)
+    img *= 4 * torch.rand(len(img), 1, 1, 1, generator=generator) + 0.1
+    check_close(
+        clip_small_contributions(img.clone(), gradient.clone(), percentile),
+        reference.clip_small_contributions(img, gradient, percentile),
+        f"clip_small_contributions for images {shape} and percentile {percentile}",
+    )
+### END HIDDEN TESTS
+
+# %% [markdown]
+# Which pixels go? Here is a star by the whole recipe, and what each of your functions keeps of it.
 
 
 # %%
-class FromFourier(nn.Module):
-    """Class scores of Fourier coefficients (N, 6, H, W // 2 + 1): real parts, imaginary parts."""
-
-    def __init__(self, model, size=64):
-        super().__init__()
-        self.model, self.size = model, size
-        frequency = torch.hypot(torch.fft.fftfreq(size)[:, None], torch.fft.rfftfreq(size))
-        self.register_buffer("scale", size / frequency.clamp(min=1 / size))
-
-    def image(self, coefficients):
-        real, imaginary = coefficients.chunk(2, dim=1)
-        return torch.fft.irfft2(torch.complex(real, imaginary) * self.scale, s=(self.size,) * 2)
-
-    def forward(self, coefficients):
-        return self.model(self.image(coefficients))
+def score_gradient(img, target_y, model):
+    """The gradient of each image's class score for the image."""
+    x = img.detach().requires_grad_()
+    return torch.autograd.grad(model(x).gather(1, target_y[:, None]).sum(), x)[0]
 
 
-figure, axes = plt.subplots(2, 10, figsize=(14, 3.4), layout="constrained")
-figure.suptitle("Fourier coefficients: smooth without any blur")
-for row, name in zip(axes, ("base", "robust"), strict=True):
-    model = FromFourier(networks[name]).to(device)
-    generator = torch.Generator().manual_seed(0)
-    coefficients = 0.001 * torch.randn(10, 6, 64, 33, generator=generator).to(device)
-    for _ in range(60):
-        class_visualization_update_step(coefficients, everything, model, 0.0, learning_rate=0.3)
-    for ax, picture in zip(row, model.image(coefficients), strict=True):
-        show(ax, picture)
-    row[0].set_ylabel(name)
-for ax, name in zip(axes[0], CLASS_NAMES, strict=True):
-    ax.set_title(name)
+smooth_star = create_class_visualization(
+    star, networks["base"], grey_noise(1), step, mean, std, l2_reg=0.0
+)
+gradient = score_gradient(smooth_star, star, networks["base"])
+contributions = (smooth_star * gradient).sum(1)[0].cpu()
+
+figure, axes = plt.subplots(1, 5, figsize=(14, 3), layout="constrained")
+figure.suptitle("Both measures find the pattern; contributions come in both signs")
+show(axes[0], smooth_star[0], "the picture")
+norms = axes[1].imshow(smooth_star.norm(dim=1)[0].cpu(), cmap="viridis")
+figure.colorbar(norms, ax=axes[1], shrink=0.8)
+axes[1].set_title("norm of each pixel", fontsize=9)
+limit = contributions.abs().quantile(0.99)
+signed = axes[2].imshow(contributions, cmap="RdBu_r", vmin=-limit, vmax=limit)
+figure.colorbar(signed, ax=axes[2], shrink=0.8)
+axes[2].set_title("contribution of each pixel", fontsize=9)
+show(axes[3], clip_small_values(smooth_star, 70)[0], "largest 30 % of norms")
+show(
+    axes[4],
+    clip_small_contributions(smooth_star, gradient, 70)[0],
+    "largest 30 % of contributions",
+)
+for ax in axes[1:3]:
+    ax.axis("off")
 plt.show()
 
 # %% [markdown]
-# The textures are those of the figure above, on a smooth ground that nobody blurred. Noise is as
-# reachable as before; it is only a long way off now, because a step of the same length changes a
-# low frequency more than a high one. So a change of coordinates regularises as well as a penalty
-# does. The wide patches of colour are its signature, not the network's wish: `base` was trained
-# with shuffled colour channels and has no favourite hue.
+# Both keep the pattern and clear the ground. They disagree about single pixels: one may be bright
+# and contribute nothing. Where a contribution is negative (blue), turning the pixel grey would
+# *raise* the score, to first order; it is kept nevertheless, for it is large and the next steps
+# will mend it. To first order only: the map says what happens if one pixel goes, not what happens
+# if 70 % of them do.
+# In the recipe the clippings come in as update steps that clip after stepping.
+
+
+# %%
+def step_then_clip_values(img, target_y, model, l2_reg, learning_rate):
+    class_visualization_update_step(img, target_y, model, l2_reg, learning_rate)
+    img.copy_(clip_small_values(img, 30))
+
+
+def step_then_clip_contributions(img, target_y, model, l2_reg, learning_rate):
+    class_visualization_update_step(img, target_y, model, l2_reg, learning_rate)
+    img.copy_(clip_small_contributions(img, score_gradient(img, target_y, model), 30))
+
+
+figure = draw_recipes(
+    {
+        "values clipped": (step_then_clip_values, plain),
+        "contributions clipped": (step_then_clip_contributions, plain),
+        "all, with the latter": (step_then_clip_contributions, {}),
+    }
+)
+figure.suptitle("Clipping clears the ground, and leaves fine detail as it is")
+plt.show()
+
+# %% [markdown]
+# Compare with the figure of section 4. Alone, either clipping leaves as much fine detail as clamping
+# did, and a score that collapses when the picture moves. Together with L2, jitter and blur it leaves
+# the pattern on empty ground.
 #
-# ## With an ImageNet network
+# ## 9. With an ImageNet network (optional)
 #
 # The same functions on SqueezeNet, 1000 classes and 224 × 224 pixels, with CS231n's numbers: a
 # step of 25, jitter up to 16 pixels. In the second row the climb starts from a photograph instead
-# of noise, so the class has to grow out of what is there; do this with a channel and stop early,
-# and you have DeepDream (Mordvintsev et al. 2015). The weights are downloaded once, about 5 MB;
-# the climb takes about a minute on two cores.
+# of noise, so the class has to grow out of what is there. The third row is `deep_dream` on the
+# photograph of section 6, of a larger size, in four layers. The weights are downloaded once, about
+# 5 MB; the climbs take a minute or two on two cores.
 
 # %%
-from utils.images import load_photograph
-
 try:
-    squeezenet = load_model("squeezenet1_1")
+    squeezenet = load_model("squeezenet1_1").to(device).requires_grad_(False)
 except WeightsUnavailable as reason:
     print(f"Not shown: {reason}")
 else:
-    normalize = squeezenet.features.normalize.to(device)
-    crop = load_photograph("flower")[:427:2, 100:527:2]  # 214 × 214 pixels
-    photograph = torch.from_numpy(crop).permute(2, 0, 1)[None].to(device) / 255
+    normalize = squeezenet.features.normalize
+    small = resize(photograph, (214, 214))
     names = ("tarantula", "goldfish", "daisy", "castle")
     wanted = torch.tensor([squeezenet.class_names.index(name) for name in names], device=device)
     starts = {
         "from noise": grey_noise(len(names), size=214),
-        "from a photograph": normalize(photograph).repeat(len(names), 1, 1, 1),
+        "from a photograph": normalize(small).repeat(len(names), 1, 1, 1),
     }
-    figure, axes = plt.subplots(2, len(names), figsize=(12, 6.4), layout="constrained")
-    figure.suptitle("SqueezeNet's idea of four classes")
-    for row, (start_name, start) in zip(axes, starts.items(), strict=True):
+    figure, axes = plt.subplots(3, len(names), figsize=(12, 9.6), layout="constrained")
+    figure.suptitle("SqueezeNet's idea of four classes, and four of its layers' dreams")
+    for row, (start_name, start) in zip(axes, starts.items(), strict=False):
         pictures = create_class_visualization(
             wanted,
             without_normalisation(squeezenet),
@@ -1654,6 +2332,10 @@ else:
         for ax, picture, name in zip(row, pictures, names, strict=True):
             show(ax, picture, name)
         row[0].set_ylabel(start_name)
+    for ax, depth in zip(axes[2], (5, 8, 11, 13), strict=True):  # normalisation is module 0
+        picture = deep_dream(photograph, squeezenet.features[: depth + 1], sizes, offsets)
+        show_pixels(ax, picture[0], f"features[{depth}]")
+    axes[2, 0].set_ylabel("a layer's dream")
     plt.show()
 
 # %% [markdown]
@@ -1663,5 +2345,6 @@ else:
 # - Without regularisation the network's favourite picture is noise, tuned to one position.
 # - Jitter asks for a pattern that works anywhere, blur and Fourier coefficients for a smooth one,
 #   L2, clamping and clipping for a quiet one. All of them are *our* wishes.
-# - The same loop climbs a class, a channel, or anything else that a network computes.
+# - The same loop climbs a class, a channel, a layer's norm, or anything else that a network
+#   computes, from noise or from a photograph.
 # - The pictures gave the biased network away at a glance. They suggest; measure before you believe.

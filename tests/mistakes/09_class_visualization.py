@@ -276,70 +276,6 @@ def clamp_image(img, mean, std):
     return torch.maximum(torch.minimum(img, high[:, None, None]), low[:, None, None])
 
 
-# %% mistake="jitter" named="ox and oy are swapped"
-def jitter(X, ox, oy):
-    return torch.roll(X, (ox, oy), dims=(2, 3))
-
-
-# %% mistake="jitter" named="opposite direction"
-def jitter(X, ox, oy):
-    return torch.roll(X, (-oy, -ox), dims=(2, 3))
-
-
-# %% mistake="jitter" named="flattened tensor is rolled"
-def jitter(X, ox, oy):
-    return torch.roll(torch.roll(X, ox), oy)
-
-
-# %% mistake="jitter" named="channels are rolled"
-def jitter(X, ox, oy):
-    return torch.roll(X, (oy, ox), dims=(1, 2))
-
-
-# %% mistake="jitter" named="zeros come in"
-def jitter(X, ox, oy):
-    H, W = X.shape[2:]
-    result = torch.zeros_like(X)
-    rows = slice(max(oy, 0), H + min(oy, 0))
-    columns = slice(max(ox, 0), W + min(ox, 0))
-    from_rows = slice(max(-oy, 0), H - max(oy, 0))
-    from_columns = slice(max(-ox, 0), W - max(ox, 0))
-    result[:, :, rows, columns] = X[:, :, from_rows, from_columns]
-    return result
-
-
-# %% mistake="jitter" named="along the width only"
-def jitter(X, ox, oy):
-    X = torch.roll(X, ox, dims=3)
-    torch.roll(X, oy, dims=2)
-    return X
-
-
-# %% mistake="jitter" named="modified in place"
-def jitter(X, ox, oy):
-    X.copy_(torch.roll(X, (oy, ox), dims=(2, 3)))
-    return X
-
-
-# %% correct="jitter"
-def jitter(X, ox, oy):
-    # CS231n's own
-    if ox != 0:
-        left, right = X[:, :, :, :-ox], X[:, :, :, -ox:]
-        X = torch.cat([right, left], dim=3)
-    if oy != 0:
-        top, bottom = X[:, :, :-oy], X[:, :, -oy:]
-        X = torch.cat([bottom, top], dim=2)
-    return X
-
-
-# %% correct="jitter"
-def jitter(X, ox, oy):
-    rows = (torch.arange(X.shape[2], device=X.device) - oy) % X.shape[2]
-    columns = (torch.arange(X.shape[3], device=X.device) - ox) % X.shape[3]
-    return X[:, :, rows[:, None], columns]
-
-
 # %% mistake="clip_small_values" named="single values are clipped instead"
 def clip_small_values(img, percentile):
     size = img.abs()
@@ -1178,18 +1114,564 @@ def create_class_visualization(
     seed=0,
 ):
     rng = np.random.default_rng(seed)
-    shape = (1, 3, 1, 1)
     img = start + 0
     for t in range(num_iterations):
         rolled = img.clone()
         ox, oy = (int(o) for o in rng.integers(-max_jitter, max_jitter, size=2, endpoint=True))
-        rolled = jitter(rolled, ox, oy)
+        rolled = rolled.roll((oy, ox), (2, 3))
         update_step(rolled, target_y, model, l2_reg, learning_rate)
-        img = jitter(rolled, -ox, -oy)
-        pixels = img * std.view(shape) + mean.view(shape)
-        img = (pixels.clamp(0, 1) - mean.view(shape)) / std.view(shape)
+        img = clamp_image(rolled.roll((-oy, -ox), (2, 3)), mean, std)
         if t % blur_every == blur_every - 1:
             img = blur_image(img)
+    return img
+
+
+# %% mistake="fourier_image" named="the factor s is missing"
+def fourier_image(spectrum, width):
+    waves = torch.complex(spectrum[..., 0], spectrum[..., 1])
+    size = (spectrum.shape[2], width)
+    return torch.sigmoid(torch.fft.irfft2(waves, s=size, norm="ortho"))
+
+
+# %% mistake="fourier_image" named="the width is taken for even"
+def fourier_image(spectrum, width):
+    height = spectrum.shape[2]
+    rows, columns = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)
+    scale = 1 / (rows**2 + columns**2).sqrt().clamp(min=1 / max(height, width))
+    waves = torch.complex(spectrum[..., 0], spectrum[..., 1]) * scale
+    return torch.sigmoid(torch.fft.irfft2(waves, norm="ortho"))
+
+
+# %% mistake="fourier_image" named="the logistic function is missing"
+def fourier_image(spectrum, width):
+    height = spectrum.shape[2]
+    rows, columns = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)
+    scale = 1 / torch.hypot(rows, columns).clamp(min=1 / max(height, width))
+    waves = torch.view_as_complex(spectrum) * scale
+    return torch.fft.irfft2(waves, s=(height, width), norm="ortho")
+
+
+# %% mistake="fourier_image" named="isn't orthonormal"
+def fourier_image(spectrum, width):
+    height = spectrum.shape[2]
+    rows, columns = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)
+    scale = 1 / torch.hypot(rows, columns).clamp(min=1 / max(height, width))
+    waves = torch.view_as_complex(spectrum) * scale
+    return torch.fft.irfft2(waves, s=(height, width)).sigmoid()
+
+
+# %% mistake="fourier_image" named="bounded by 1 / min(H, W)"
+def fourier_image(spectrum, width):
+    height = spectrum.shape[2]
+    rows, columns = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)
+    scale = 1 / torch.hypot(rows, columns).clamp(min=1 / min(height, width))
+    waves = torch.view_as_complex(spectrum) * scale
+    return torch.fft.irfft2(waves, s=(height, width), norm="ortho").sigmoid()
+
+
+# %% mistake="fourier_image" named="bounded by 1 / min(H, W)"
+def fourier_image(spectrum, width):
+    height = spectrum.shape[2]
+    rows, columns = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)
+    scale = 1 / torch.hypot(rows, columns).clamp(min=1 / width)
+    waves = torch.view_as_complex(spectrum) * scale
+    return torch.fft.irfft2(waves, s=(height, width), norm="ortho").sigmoid()
+
+
+# %% mistake="fourier_image" named="NaN"
+def fourier_image(spectrum, width):
+    height = spectrum.shape[2]
+    rows, columns = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)
+    waves = torch.view_as_complex(spectrum) / torch.hypot(rows, columns)
+    return torch.fft.irfft2(waves, s=(height, width), norm="ortho").sigmoid()
+
+
+# %% mistake="fourier_image" named="multiplied by the frequency instead of divided"
+def fourier_image(spectrum, width):
+    height = spectrum.shape[2]
+    rows, columns = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)
+    scale = torch.hypot(rows, columns).clamp(min=1 / max(height, width))
+    waves = torch.view_as_complex(spectrum) * scale
+    return torch.fft.irfft2(waves, s=(height, width), norm="ortho").sigmoid()
+
+
+# %% mistake="fourier_image" named="those of the second half are negative"
+def fourier_image(spectrum, width):
+    height = spectrum.shape[2]
+    rows, columns = torch.arange(height)[:, None] / height, torch.arange(width // 2 + 1) / width
+    scale = 1 / torch.hypot(rows, columns).clamp(min=1 / max(height, width))
+    waves = torch.view_as_complex(spectrum) * scale
+    return torch.fft.irfft2(waves, s=(height, width), norm="ortho").sigmoid()
+
+
+# %% mistake="fourier_image" named="f_u and f_v are added"
+def fourier_image(spectrum, width):
+    height = spectrum.shape[2]
+    rows, columns = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)
+    scale = 1 / (rows.abs() + columns).clamp(min=1 / max(height, width))
+    waves = torch.view_as_complex(spectrum) * scale
+    return torch.fft.irfft2(waves, s=(height, width), norm="ortho").sigmoid()
+
+
+# %% mistake="fourier_image" named="the root is missing"
+def fourier_image(spectrum, width):
+    height = spectrum.shape[2]
+    rows, columns = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)
+    scale = 1 / (rows**2 + columns**2).clamp(min=1 / max(height, width))
+    waves = torch.view_as_complex(spectrum) * scale
+    return torch.fft.irfft2(waves, s=(height, width), norm="ortho").sigmoid()
+
+
+# %% mistake="fourier_image" named="real and the imaginary part are exchanged"
+def fourier_image(spectrum, width):
+    height = spectrum.shape[2]
+    rows, columns = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)
+    scale = 1 / torch.hypot(rows, columns).clamp(min=1 / max(height, width))
+    waves = torch.complex(spectrum[..., 1], spectrum[..., 0]) * scale
+    return torch.fft.irfft2(waves, s=(height, width), norm="ortho").sigmoid()
+
+
+# %% mistake="fourier_image" named="the imaginary part is left out"
+def fourier_image(spectrum, width):
+    height = spectrum.shape[2]
+    rows, columns = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)
+    scale = 1 / torch.hypot(rows, columns).clamp(min=1 / max(height, width))
+    return torch.fft.irfft2(spectrum[..., 0] * scale, s=(height, width), norm="ortho").sigmoid()
+
+
+# %% mistake="fourier_image" named="no gradient flows back"
+def fourier_image(spectrum, width):
+    height = spectrum.shape[2]
+    rows, columns = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)
+    scale = 1 / np.maximum(np.hypot(rows, columns), 1 / max(height, width))
+    waves = spectrum.detach().numpy() @ np.array([1, 1j]) * scale
+    image = np.fft.irfft2(waves, s=(height, width), norm="ortho")
+    return torch.from_numpy(1 / (1 + np.exp(-image))).to(spectrum.dtype)
+
+
+# %% mistake="fourier_image" named="was modified in place"
+def fourier_image(spectrum, width):
+    height = spectrum.shape[2]
+    rows, columns = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)
+    scale = 1 / torch.hypot(rows, columns).clamp(min=1 / max(height, width))
+    spectrum *= scale[..., None]
+    waves = torch.view_as_complex(spectrum)
+    return torch.fft.irfft2(waves, s=(height, width), norm="ortho").sigmoid()
+
+
+# %% correct="fourier_image"
+def fourier_image(spectrum, width):
+    height = spectrum.shape[2]
+    rows, columns = torch.fft.fftfreq(height), torch.fft.rfftfreq(width)
+    frequency = torch.sqrt(rows.reshape(-1, 1) ** 2 + columns.reshape(1, -1) ** 2)
+    frequency[0, 0] = 1 / max(height, width)
+    waves = torch.view_as_complex(spectrum.contiguous()) / frequency
+    image = torch.fft.irfft2(waves, s=(height, width)) * (height * width) ** 0.5
+    return 1 / (1 + torch.exp(-image))
+
+
+# %% correct="fourier_image"
+def fourier_image(spectrum, width):
+    h = spectrum.size(2)
+    rows = np.fft.fftfreq(h)[:, None]
+    columns = np.fft.fftfreq(width)[: width // 2 + 1]
+    scale = 1.0 / np.maximum(np.sqrt(rows**2 + columns**2), 1.0 / max(width, h))
+    scale = torch.tensor(scale, dtype=spectrum.dtype)[None, None, :, :, None]
+    scaled = scale * spectrum
+    waves = scaled[..., 0] + 1j * scaled[..., 1]
+    return torch.sigmoid(torch.fft.irfftn(waves, s=(h, width), dim=(2, 3), norm="ortho"))
+
+
+# %% correct="fourier_image"
+def fourier_image(spectrum, width):
+    H, W = spectrum.shape[2], width
+    images = []
+    for parts in spectrum:
+        channels = []
+        for real, imaginary in zip(parts[..., 0], parts[..., 1]):
+            f = torch.hypot(
+                torch.fft.fftfreq(H, dtype=real.dtype)[:, None],
+                torch.fft.rfftfreq(W, dtype=real.dtype),
+            )
+            s = 1 / torch.maximum(f, torch.full_like(f, 1 / max(H, W)))
+            along_rows = torch.fft.ifft(torch.complex(real, imaginary) * s, dim=0, norm="ortho")
+            channels.append(torch.fft.irfft(along_rows, n=W, dim=1, norm="ortho"))
+        images.append(torch.stack(channels))
+    return torch.stack(images).sigmoid()
+
+
+# %% mistake="deep_dream" named="it goes downhill"
+def deep_dream(photograph, features, sizes, offsets, learning_rate=0.02):
+    detail = torch.zeros_like(photograph)
+    for size, octave in zip(sizes, offsets):
+        base = resize(photograph, size)
+        img = base + resize(detail, size)
+        for ox, oy in octave.tolist():
+            x = img.roll((oy, ox), (2, 3)).requires_grad_()
+            (features(x) ** 2).sum().backward()
+            g = x.grad / x.grad.abs().mean((1, 2, 3), keepdim=True).clamp(min=1e-12)
+            img = (x.detach() - learning_rate * g).clamp(0, 1).roll((-oy, -ox), (2, 3))
+        detail = img - base
+    return img
+
+
+# %% mistake="deep_dream" named="the activations themselves are summed"
+def deep_dream(photograph, features, sizes, offsets, learning_rate=0.02):
+    detail = torch.zeros_like(photograph)
+    for size, octave in zip(sizes, offsets):
+        base = resize(photograph, size)
+        img = base + resize(detail, size)
+        for ox, oy in octave.tolist():
+            x = img.roll((oy, ox), (2, 3)).requires_grad_()
+            features(x).sum().backward()
+            g = x.grad / x.grad.abs().mean((1, 2, 3), keepdim=True).clamp(min=1e-12)
+            img = (x.detach() + learning_rate * g).clamp(0, 1).roll((-oy, -ox), (2, 3))
+        detail = img - base
+    return img
+
+
+# %% mistake="deep_dream" named="isn't divided by mean|g|"
+def deep_dream(photograph, features, sizes, offsets, learning_rate=0.02):
+    detail = torch.zeros_like(photograph)
+    for size, octave in zip(sizes, offsets):
+        base = resize(photograph, size)
+        img = base + resize(detail, size)
+        for ox, oy in octave.tolist():
+            x = img.roll((oy, ox), (2, 3)).requires_grad_()
+            (features(x) ** 2 / 2).sum().backward()
+            img = (x.detach() + learning_rate * x.grad).clamp(0, 1).roll((-oy, -ox), (2, 3))
+        detail = img - base
+    return img
+
+
+# %% mistake="deep_dream" named="divided by its norm"
+def deep_dream(photograph, features, sizes, offsets, learning_rate=0.02):
+    detail = torch.zeros_like(photograph)
+    for size, octave in zip(sizes, offsets):
+        base = resize(photograph, size)
+        img = base + resize(detail, size)
+        for ox, oy in octave.tolist():
+            x = img.roll((oy, ox), (2, 3)).requires_grad_()
+            (features(x) ** 2).sum().backward()
+            g = x.grad / x.grad.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, 1, 1, 1)
+            img = (x.detach() + learning_rate * g).clamp(0, 1).roll((-oy, -ox), (2, 3))
+        detail = img - base
+    return img
+
+
+# %% mistake="deep_dream" named="aren't clamped"
+def deep_dream(photograph, features, sizes, offsets, learning_rate=0.02):
+    detail = torch.zeros_like(photograph)
+    for size, octave in zip(sizes, offsets):
+        base = resize(photograph, size)
+        img = base + resize(detail, size)
+        for ox, oy in octave.tolist():
+            x = img.roll((oy, ox), (2, 3)).requires_grad_()
+            (features(x) ** 2).sum().backward()
+            g = x.grad / x.grad.abs().mean((1, 2, 3), keepdim=True).clamp(min=1e-12)
+            img = (x.detach() + learning_rate * g).roll((-oy, -ox), (2, 3))
+        detail = img - base
+    return img
+
+
+# %% mistake="deep_dream" named="clamped at the end only"
+def deep_dream(photograph, features, sizes, offsets, learning_rate=0.02):
+    detail = torch.zeros_like(photograph)
+    for size, octave in zip(sizes, offsets):
+        base = resize(photograph, size)
+        img = base + resize(detail, size)
+        for ox, oy in octave.tolist():
+            x = img.roll((oy, ox), (2, 3)).requires_grad_()
+            (features(x) ** 2).sum().backward()
+            g = x.grad / x.grad.abs().mean((1, 2, 3), keepdim=True).clamp(min=1e-12)
+            img = (x.detach() + learning_rate * g).roll((-oy, -ox), (2, 3))
+        img = img.clamp(0, 1)
+        detail = img - base
+    return img
+
+
+# %% mistake="deep_dream" named="the whole batch's, not each image's own"
+def deep_dream(photograph, features, sizes, offsets, learning_rate=0.02):
+    detail = torch.zeros_like(photograph)
+    for size, octave in zip(sizes, offsets):
+        base = resize(photograph, size)
+        img = base + resize(detail, size)
+        for ox, oy in octave.tolist():
+            x = img.roll((oy, ox), (2, 3)).requires_grad_()
+            (features(x) ** 2).sum().backward()
+            g = x.grad / x.grad.abs().mean()
+            img = (x.detach() + learning_rate * g).clamp(0, 1).roll((-oy, -ox), (2, 3))
+        detail = img - base
+    return img
+
+
+# %% mistake="deep_dream" named="as from 0 / 0"
+def deep_dream(photograph, features, sizes, offsets, learning_rate=0.02):
+    detail = torch.zeros_like(photograph)
+    for size, octave in zip(sizes, offsets):
+        base = resize(photograph, size)
+        img = base + resize(detail, size)
+        for ox, oy in octave.tolist():
+            x = img.roll((oy, ox), (2, 3)).requires_grad_()
+            (features(x) ** 2).sum().backward()
+            g = x.grad / x.grad.abs().mean((1, 2, 3), keepdim=True)
+            img = (x.detach() + learning_rate * g).clamp(0, 1).roll((-oy, -ox), (2, 3))
+        detail = img - base
+    return img
+
+
+# %% mistake="deep_dream" named="ox and oy are swapped"
+def deep_dream(photograph, features, sizes, offsets, learning_rate=0.02):
+    detail = torch.zeros_like(photograph)
+    for size, octave in zip(sizes, offsets):
+        base = resize(photograph, size)
+        img = base + resize(detail, size)
+        for ox, oy in octave.tolist():
+            x = img.roll((ox, oy), (2, 3)).requires_grad_()
+            (features(x) ** 2).sum().backward()
+            g = x.grad / x.grad.abs().mean((1, 2, 3), keepdim=True).clamp(min=1e-12)
+            img = (x.detach() + learning_rate * g).clamp(0, 1).roll((-ox, -oy), (2, 3))
+        detail = img - base
+    return img
+
+
+# %% mistake="deep_dream" named="it isn't rolled back after a step"
+def deep_dream(photograph, features, sizes, offsets, learning_rate=0.02):
+    detail = torch.zeros_like(photograph)
+    for size, octave in zip(sizes, offsets):
+        base = resize(photograph, size)
+        img = base + resize(detail, size)
+        for ox, oy in octave.tolist():
+            x = img.roll((oy, ox), (2, 3)).requires_grad_()
+            (features(x) ** 2).sum().backward()
+            g = x.grad / x.grad.abs().mean((1, 2, 3), keepdim=True).clamp(min=1e-12)
+            img = (x.detach() + learning_rate * g).clamp(0, 1)
+        detail = img - base
+    return img
+
+
+# %% mistake="deep_dream" named="there is no jitter"
+def deep_dream(photograph, features, sizes, offsets, learning_rate=0.02):
+    detail = torch.zeros_like(photograph)
+    for size, octave in zip(sizes, offsets):
+        base = resize(photograph, size)
+        img = base + resize(detail, size)
+        for _ in octave:
+            x = img.clone().requires_grad_()
+            (features(x) ** 2).sum().backward()
+            g = x.grad / x.grad.abs().mean((1, 2, 3), keepdim=True).clamp(min=1e-12)
+            img = (x.detach() + learning_rate * g).clamp(0, 1)
+        detail = img - base
+    return img
+
+
+# %% mistake="deep_dream" named="isn't rolled back with the image"
+def deep_dream(photograph, features, sizes, offsets, learning_rate=0.02):
+    detail = torch.zeros_like(photograph)
+    for size, octave in zip(sizes, offsets):
+        base = resize(photograph, size)
+        img = base + resize(detail, size)
+        for ox, oy in octave.tolist():
+            x = img.roll((oy, ox), (2, 3)).requires_grad_()
+            (features(x) ** 2).sum().backward()
+            g = x.grad / x.grad.abs().mean((1, 2, 3), keepdim=True).clamp(min=1e-12)
+            img = (img + learning_rate * g).clamp(0, 1)
+        detail = img - base
+    return img
+
+
+# %% mistake="deep_dream" named="the whole picture is enlarged"
+def deep_dream(photograph, features, sizes, offsets, learning_rate=0.02):
+    img = photograph
+    for size, octave in zip(sizes, offsets):
+        img = resize(img, size)
+        for ox, oy in octave.tolist():
+            x = img.roll((oy, ox), (2, 3)).requires_grad_()
+            (features(x) ** 2).sum().backward()
+            g = x.grad / x.grad.abs().mean((1, 2, 3), keepdim=True).clamp(min=1e-12)
+            img = (x.detach() + learning_rate * g).clamp(0, 1).roll((-oy, -ox), (2, 3))
+    return img
+
+
+# %% mistake="deep_dream" named="the octaves before is lost"
+def deep_dream(photograph, features, sizes, offsets, learning_rate=0.02):
+    for size, octave in zip(sizes, offsets):
+        img = resize(photograph, size)
+        for ox, oy in octave.tolist():
+            x = img.roll((oy, ox), (2, 3)).requires_grad_()
+            (features(x) ** 2).sum().backward()
+            g = x.grad / x.grad.abs().mean((1, 2, 3), keepdim=True).clamp(min=1e-12)
+            img = (x.detach() + learning_rate * g).clamp(0, 1).roll((-oy, -ox), (2, 3))
+    return img
+
+
+# %% mistake="deep_dream" named="only what the last octave added"
+def deep_dream(photograph, features, sizes, offsets, learning_rate=0.02):
+    detail = torch.zeros_like(photograph)
+    for size, octave in zip(sizes, offsets):
+        start = img = resize(photograph, size) + resize(detail, size)
+        for ox, oy in octave.tolist():
+            x = img.roll((oy, ox), (2, 3)).requires_grad_()
+            (features(x) ** 2).sum().backward()
+            g = x.grad / x.grad.abs().mean((1, 2, 3), keepdim=True).clamp(min=1e-12)
+            img = (x.detach() + learning_rate * g).clamp(0, 1).roll((-oy, -ox), (2, 3))
+        detail = img - start
+    return img
+
+
+# %% mistake="deep_dream" named="counts twice"
+def deep_dream(photograph, features, sizes, offsets, learning_rate=0.02):
+    detail = torch.zeros_like(photograph)
+    for size, octave in zip(sizes, offsets):
+        base, detail = resize(photograph, size), resize(detail, size)
+        img = base + detail
+        for ox, oy in octave.tolist():
+            x = img.roll((oy, ox), (2, 3)).requires_grad_()
+            (features(x) ** 2).sum().backward()
+            g = x.grad / x.grad.abs().mean((1, 2, 3), keepdim=True).clamp(min=1e-12)
+            img = (x.detach() + learning_rate * g).clamp(0, 1).roll((-oy, -ox), (2, 3))
+        detail += img - base
+    return img
+
+
+# %% mistake="deep_dream" named="shrink the photograph anew"
+def deep_dream(photograph, features, sizes, offsets, learning_rate=0.02):
+    detail, base = torch.zeros_like(photograph), photograph
+    for size, octave in zip(sizes, offsets):
+        base = resize(base, size)
+        img = base + resize(detail, size)
+        for ox, oy in octave.tolist():
+            x = img.roll((oy, ox), (2, 3)).requires_grad_()
+            (features(x) ** 2).sum().backward()
+            g = x.grad / x.grad.abs().mean((1, 2, 3), keepdim=True).clamp(min=1e-12)
+            img = (x.detach() + learning_rate * g).clamp(0, 1).roll((-oy, -ox), (2, 3))
+        detail = img - base
+    return img
+
+
+# %% mistake="deep_dream" named="the last octave's offsets are used for all"
+def deep_dream(photograph, features, sizes, offsets, learning_rate=0.02):
+    detail = torch.zeros_like(photograph)
+    for size in sizes:
+        base = resize(photograph, size)
+        img = base + resize(detail, size)
+        for ox, oy in offsets[-1].tolist():
+            x = img.roll((oy, ox), (2, 3)).requires_grad_()
+            (features(x) ** 2).sum().backward()
+            g = x.grad / x.grad.abs().mean((1, 2, 3), keepdim=True).clamp(min=1e-12)
+            img = (x.detach() + learning_rate * g).clamp(0, 1).roll((-oy, -ox), (2, 3))
+        detail = img - base
+    return img
+
+
+# %% mistake="deep_dream" named="the detail is returned"
+def deep_dream(photograph, features, sizes, offsets, learning_rate=0.02):
+    detail = torch.zeros_like(photograph)
+    for size, octave in zip(sizes, offsets):
+        base = resize(photograph, size)
+        img = base + resize(detail, size)
+        for ox, oy in octave.tolist():
+            x = img.roll((oy, ox), (2, 3)).requires_grad_()
+            (features(x) ** 2).sum().backward()
+            g = x.grad / x.grad.abs().mean((1, 2, 3), keepdim=True).clamp(min=1e-12)
+            img = (x.detach() + learning_rate * g).clamp(0, 1).roll((-oy, -ox), (2, 3))
+        detail = img - base
+    return detail
+
+
+# %% mistake="deep_dream" named="`photograph` was modified in place"
+def deep_dream(photograph, features, sizes, offsets, learning_rate=0.02):
+    detail = torch.zeros_like(photograph)
+    for size, octave in zip(sizes, offsets):
+        base = photograph if tuple(size) == photograph.shape[2:] else resize(photograph, size)
+        img = base
+        img += resize(detail, size)
+        for ox, oy in octave.tolist():
+            x = img.roll((oy, ox), (2, 3)).requires_grad_()
+            (features(x) ** 2).sum().backward()
+            g = x.grad / x.grad.abs().mean((1, 2, 3), keepdim=True).clamp(min=1e-12)
+            img = (x.detach() + learning_rate * g).clamp(0, 1).roll((-oy, -ox), (2, 3))
+        detail = img - resize(photograph, size)
+    return img
+
+
+# %% mistake="deep_dream" named="in another mode"
+def deep_dream(photograph, features, sizes, offsets, learning_rate=0.02):
+    features.eval()
+    detail = torch.zeros_like(photograph)
+    for size, octave in zip(sizes, offsets):
+        base = resize(photograph, size)
+        img = base + resize(detail, size)
+        for ox, oy in octave.tolist():
+            x = img.roll((oy, ox), (2, 3)).requires_grad_()
+            (features(x) ** 2).sum().backward()
+            g = x.grad / x.grad.abs().mean((1, 2, 3), keepdim=True).clamp(min=1e-12)
+            img = (x.detach() + learning_rate * g).clamp(0, 1).roll((-oy, -ox), (2, 3))
+        detail = img - base
+    return img
+
+
+# %% correct="deep_dream"
+def deep_dream(photograph, features, sizes, offsets, learning_rate=0.02):
+    detail = torch.zeros_like(photograph)
+    for number in range(len(sizes)):
+        base = resize(photograph, sizes[number])
+        img = base + resize(detail, sizes[number])
+        for offset in offsets[number]:
+            ox, oy = int(offset[0]), int(offset[1])
+            x = torch.roll(torch.roll(img, ox, 3), oy, 2)
+            x.requires_grad = True
+            (features(x) ** 2 / 2).sum().backward()
+            with torch.no_grad():
+                x += learning_rate * x.grad / (x.grad.abs().mean((1, 2, 3), keepdim=True) + 1e-15)
+                x.clamp_(0, 1)
+                img = torch.roll(torch.roll(x, -ox, 3), -oy, 2)
+        detail = img - base
+    return img
+
+
+# %% correct="deep_dream"
+def deep_dream(photograph, features, sizes, offsets, learning_rate=0.02):
+    dreams = []
+    for picture in photograph.split(1):
+        detail = 0 * picture
+        for size, octave in zip(sizes, offsets.numpy()):
+            base = resize(picture, size)
+            img = base + resize(detail, size)
+            for ox, oy in octave:
+                x = img.detach().roll((int(oy), int(ox)), (2, 3)).requires_grad_()
+                norm = torch.linalg.vector_norm(features(x))
+                gradient = torch.autograd.grad(norm, x)[0] if norm > 0 else 0 * x.detach()
+                mean = gradient.abs().mean()
+                if mean > 0:
+                    gradient = gradient / mean
+                moved = x.detach() + learning_rate * gradient
+                moved = moved.roll((-int(oy), -int(ox)), (2, 3))
+                img = torch.clamp(moved, 0.0, 1.0)
+            detail = img - base
+        print(float(img.mean()))
+        dreams.append(img)
+    return torch.cat(dreams)
+
+
+# %% correct="deep_dream"
+def deep_dream(photograph, features, sizes, offsets, learning_rate=0.02):
+    def one_step(img, ox, oy):
+        x = img.roll((oy, ox), (2, 3)).requires_grad_()
+        activations = features(x)
+        (g,) = torch.autograd.grad(activations, x, grad_outputs=activations.detach())
+        for n in range(len(g)):
+            if g[n].any():
+                g[n] /= g[n].abs().sum() / g[n].numel()
+        return (x.detach() + learning_rate * g).clip(0, 1).roll((-oy, -ox), (2, 3))
+
+    img = base = resize(photograph, sizes[0])
+    for number, (height, width) in enumerate(sizes):
+        enlarged = resize(img - base, (height, width))
+        base = resize(photograph, (height, width))
+        img = base + enlarged
+        for ox, oy in offsets[number].tolist():
+            img = one_step(img, ox, oy)
     return img
 
 
