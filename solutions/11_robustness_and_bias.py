@@ -10,7 +10,7 @@
 # | section | what you write | minutes |
 # |---|---|---|
 # | 1. Thirteen ways to spoil a picture | `correct_answers` | 25 |
-# | 2. One number for all of them | `CE`, `mCE`, `relative_mCE` | 20 |
+# | 2. One number for all of them | `corruption_error` | 20 |
 # | 3. Networks compared | `paired_difference` | 20 |
 # | 4. Shape or texture? | `shape_bias` | 20 |
 # | 5. Take one cue away (optional) | `shuffle_patches` | 30 |
@@ -345,66 +345,6 @@ plt.show()
 # in per cent: 100 is as bad as AlexNet, 50 half as bad. A CE needs a baseline as a temperature
 # needs a zero, and means nothing without saying which.
 #
-# ### Exercise: `CE`
-# ★☆☆ · 10 minutes
-
-
-# %% exercise="CE"
-def CE(errors, baseline):
-    """The corruption error of a network, for each corruption, in per cent of a baseline's.
-
-        CE_c = 100 · Σ_s E_{s,c} / Σ_s E^baseline_{s,c}
-
-    Args:
-        errors: E, the network's error rates in [0, 1], float64 array (C, S): a row for each
-            corruption, a column for each severity.
-        baseline: error rates of the network to compare with, likewise.
-
-    Returns:
-        float64 array (C,), in per cent.
-    """
-    ### BEGIN SOLUTION
-    return 100 * errors.sum(1) / baseline.sum(1)
-    ### END SOLUTION
-
-
-# %% test="CE" points=2
-errors, baseline = random_errors(0, 4, 3), random_errors(1, 4, 3)
-expected = np.array(
-    [100 * sum(errors[c, s] for s in range(3)) / sum(baseline[c]) for c in range(4)]
-)
-ces = CE(errors, baseline)
-check_close(
-    ces,
-    expected,
-    "CE(errors, baseline)",
-    mistakes={
-        "100 is missing: CE is in per cent": expected / 100,
-        "the baseline is divided by the network": 1e4 / expected,
-        "each severity is divided on its own, and the ratios are averaged: sum first": (
-            100 * (errors / baseline).mean(1)
-        ),
-        "the sums run over the corruptions, not over the severities": (
-            100 * errors.sum(0) / baseline.sum(0)
-        ),
-        "only the last severity counts": 100 * errors[:, -1] / baseline[:, -1],
-        "everything is summed, so that one number is left": 100 * errors.sum() / baseline.sum(),
-        "the baseline's sum runs over all corruptions": 100 * errors.sum(1) / baseline.sum(),
-        "the severities aren't summed": 100 * errors / baseline,
-        "the errors are subtracted, not divided": 100 * (errors.sum(1) - baseline.sum(1)),
-        "accuracies are compared, not errors": (100 * (1 - errors).sum(1) / (1 - baseline).sum(1)),
-        "the network's errors are summed, the baseline's averaged": 3 * expected,
-        "the network's errors are averaged, the baseline's summed": expected / 3,
-    },
-)
-check_close(CE(baseline, baseline), np.full(4, 100.0), "the CE of a baseline against itself")
-### BEGIN HIDDEN TESTS
-for seed, shape in enumerate([(13, 5), (1, 4), (6, 1)], start=reference.seed):
-    errors, baseline = random_errors(seed, *shape), random_errors(seed + 7, *shape)
-    check_close(CE(errors, baseline), reference.CE(errors, baseline), f"CE for {shape} error rates")
-### END HIDDEN TESTS
-
-# %% [markdown]
 # The **mean corruption error** is what is printed in abstracts:
 #
 # $$\mathrm{mCE} = \frac{1}{C} \sum_{c=1}^{C} \mathrm{CE}_c$$
@@ -412,68 +352,165 @@ for seed, shape in enumerate([(13, 5), (1, 4), (6, 1)], start=reference.seed):
 # It is a mean of ratios. The ratio of the means is something else: there, a corruption that is hard
 # for AlexNet would count for more.
 #
-# ### Exercise: `mCE`
-# ★☆☆ · 10 minutes
+# A network with few errors on clean images has few on spoilt ones, too. A fairer question may be
+# what the corruption **adds** to its errors. The **relative** corruption error subtracts the error
+# on clean images from each:
+#
+# $$\text{relative CE}_c = 100 \cdot
+#   \frac{\sum_s \left(E_{s,c} - E_{\text{clean}}\right)}
+#        {\sum_s \left(E_{s,c}^{\text{AlexNet}} - E_{\text{clean}}^{\text{AlexNet}}\right)}$$
+#
+# With zeros for the two clean errors this is CE: one function does for all of them.
+#
+# ### Exercise: `corruption_error`
+# ★☆☆ · 20 minutes
 
 
-# %% exercise="mCE"
-def mCE(errors, baseline):
-    """The mean corruption error of a network, in per cent of a baseline's.
+# %% exercise="corruption_error"
+def corruption_error(errors, baseline, clean_error=0.0, baseline_clean_error=0.0):
+    """The corruption error of a network, in per cent of a baseline's.
 
-        mCE = 1/C Σ_c CE_c,   CE_c = 100 · Σ_s E_{s,c} / Σ_s E^baseline_{s,c}
+        CE_c = 100 · Σ_s (E_{s,c} − E_clean) / Σ_s (E^baseline_{s,c} − E^baseline_clean)
+        mCE = 1/C Σ_c CE_c
 
     Args:
         errors: E, the network's error rates in [0, 1], float64 array (C, S): a row for each
             corruption, a column for each severity.
         baseline: error rates of the network to compare with, likewise.
+        clean_error, baseline_clean_error: their error rates on the uncorrupted images, floats, for
+            relative corruption errors; 0 for ordinary ones.
 
     Returns:
-        a float, in per cent.
+        mean: mCE, a float, in per cent. A relative one can be negative.
+        each: CE, float64 array (C,), in per cent.
     """
     ### BEGIN SOLUTION
-    return 100 * (errors.sum(1) / baseline.sum(1)).mean()
+    added = (errors - clean_error).sum(1)
+    added_to_baseline = (baseline - baseline_clean_error).sum(1)
+    each = 100 * added / added_to_baseline
+    return each.mean(), each
     ### END SOLUTION
 
 
-# %% test="mCE" points=3
+# %% test="corruption_error" points=2 aspect="CE, for each corruption"
+errors, baseline = random_errors(0, 4, 3), random_errors(1, 4, 3)
+result = corruption_error(errors, baseline)
+_, each = check_tuple(result, ("mean", "each"), "corruption_error(errors, baseline)")
+### BEGIN EXPECTED
+_, expected = reference.corruption_error(errors, baseline)
+mistakes = {
+    "100 is missing: CE is in per cent": expected / 100,
+    "the baseline is divided by the network": 1e4 / expected,
+    "each severity is divided on its own, and the ratios are averaged: sum first": (
+        100 * (errors / baseline).mean(1)
+    ),
+    "the sums run over the corruptions, not over the severities": (
+        100 * errors.sum(0) / baseline.sum(0)
+    ),
+    "only the last severity counts": 100 * errors[:, -1] / baseline[:, -1],
+    "everything is summed, so that one number is left": 100 * errors.sum() / baseline.sum(),
+    "the mean comes second: expected (mean, each)": expected.mean(),
+    "the baseline's sum runs over all corruptions": 100 * errors.sum(1) / baseline.sum(),
+    "the severities aren't summed": 100 * errors / baseline,
+    "the errors are subtracted, not divided": 100 * (errors.sum(1) - baseline.sum(1)),
+    "accuracies are compared, not errors": 100 * (1 - errors).sum(1) / (1 - baseline).sum(1),
+    "the network's errors are summed, the baseline's averaged": 3 * expected,
+    "the network's errors are averaged, the baseline's summed": expected / 3,
+}
+### END EXPECTED
+check_close(each, expected, "each CE from corruption_error(errors, baseline)", mistakes=mistakes)
+
+# %% test="corruption_error" points=2 aspect="mCE, their mean"
 errors, baseline = random_errors(2, 5, 3), random_errors(3, 5, 3)
-ratios = np.array([sum(errors[c]) / sum(baseline[c]) for c in range(5)])
-mean = mCE(errors, baseline)
-check_close(
-    mean,
-    100 * sum(ratios) / 5,
-    "mCE(errors, baseline)",
-    mistakes={
-        "100 is missing: mCE is in per cent": ratios.mean(),
-        "it is the ratio of the means, not the mean of the ratios": (
-            100 * errors.sum() / baseline.sum()
-        ),
-        "each severity is divided on its own: sum over the severities first": (
-            100 * (errors / baseline).mean()
-        ),
-        "the corruptions are summed, not averaged": 100 * ratios.sum(),
-        "the median is taken, not the mean": 100 * np.median(ratios),
-        "the corruptions aren't averaged: it is CE": 100 * ratios,
-        "the baseline is divided by the network": 100 * (1 / ratios).mean(),
-        "the sums run over the corruptions, not over the severities": (
-            100 * (errors.sum(0) / baseline.sum(0)).mean()
-        ),
-        "it is divided by the number of severities, not by that of corruptions": (
-            100 * ratios.sum() / 3
-        ),
-        "accuracies are compared, not errors": (
-            100 * ((1 - errors).sum(1) / (1 - baseline).sum(1)).mean()
-        ),
-        "the baseline is left out": 100 * errors.mean(),
-    },
-)
-check_close(mCE(baseline, baseline), 100.0, "the mCE of a baseline against itself")
+result = corruption_error(errors, baseline)
+mean, _ = check_tuple(result, ("mean", "each"), "corruption_error(errors, baseline)")
+### BEGIN EXPECTED
+expected, each = reference.corruption_error(errors, baseline)
+mistakes = {
+    "100 is missing: mCE is in per cent": expected / 100,
+    "it is the ratio of the means, not the mean of the ratios": (
+        100 * errors.sum() / baseline.sum()
+    ),
+    "each severity is divided on its own: sum over the severities first": (
+        100 * (errors / baseline).mean()
+    ),
+    "the corruptions are summed, not averaged": each.sum(),
+    "the median is taken, not the mean": np.median(each),
+    "the corruptions aren't averaged: it is CE": each,
+    "the baseline is divided by the network": (1e4 / each).mean(),
+    "the sums run over the corruptions, not over the severities": (
+        100 * (errors.sum(0) / baseline.sum(0)).mean()
+    ),
+    "it is divided by the number of severities, not by that of corruptions": each.sum() / 3,
+    "accuracies are compared, not errors": (
+        100 * ((1 - errors).sum(1) / (1 - baseline).sum(1)).mean()
+    ),
+    "the baseline is left out": 100 * errors.mean(),
+}
+### END EXPECTED
+check_close(mean, expected, "mCE from corruption_error(errors, baseline)", mistakes=mistakes)
+
+# %% test="corruption_error" points=2 aspect="relative to clean images"
+errors, baseline = random_errors(4, 5, 3), 0.1 + random_errors(5, 5, 3)
+result = corruption_error(errors, baseline, 0.04, 0.11)
+relative, _ = check_tuple(result, ("mean", "each"), "corruption_error")
+### BEGIN EXPECTED
+
+
+def without(clean, baseline_clean):
+    """The mean where other clean errors are subtracted at each severity."""
+    return reference.corruption_error(errors, baseline, clean, baseline_clean)[0]
+
+
+expected = without(0.04, 0.11)
+added, added_to_baseline = errors - 0.04, baseline - 0.11
+mistakes = {
+    "the clean errors aren't subtracted": without(0, 0),
+    "the clean error is subtracted once from the sum, not at each severity": (
+        without(0.04 / 3, 0.11 / 3)
+    ),
+    "the network's clean error is subtracted from both": without(0.04, 0.04),
+    "the baseline's clean error is subtracted from both": without(0.11, 0.11),
+    "the baseline's clean error isn't subtracted": without(0.04, 0),
+    "the network's clean error isn't subtracted": without(0, 0.11),
+    "the two clean errors are exchanged": without(0.11, 0.04),
+    "the clean errors are added, not subtracted": without(-0.04, -0.11),
+    "the clean error is subtracted from the ratio": without(0, 0) - 100 * 0.04 / 0.11,
+    "errors are divided by the clean error, not reduced by it": (
+        100 * ((errors / 0.04).sum(1) / (baseline / 0.11).sum(1)).mean()
+    ),
+    "it is the ratio of the means, not the mean of the ratios": (
+        100 * added.sum() / added_to_baseline.sum()
+    ),
+    "each severity is divided on its own: sum over the severities first": (
+        100 * (added / added_to_baseline).mean()
+    ),
+    "the sign of what is added is reversed in one of the two": -expected,
+}
+### END EXPECTED
+words = "the relative mCE, corruption_error(errors, baseline, 0.04, 0.11)[0]"
+check_close(relative, expected, words, mistakes=mistakes)
+
+# %% test="corruption_error" points=2 aspect="other error rates"
+# Other numbers of corruptions and severities are tried here, and a network that gains.
 ### BEGIN HIDDEN TESTS
 for seed, shape in enumerate([(15, 5), (1, 4), (6, 1)], start=reference.seed):
-    errors, baseline = random_errors(seed, *shape), random_errors(seed + 7, *shape)
-    check_close(
-        mCE(errors, baseline), reference.mCE(errors, baseline), f"mCE for {shape} error rates"
-    )
+    errors, baseline = random_errors(seed, *shape), 0.2 + random_errors(seed + 7, *shape)
+    for clean_errors in ((), (0.01 * (seed % 20 + 1), 0.17)):
+        result = check_tuple(
+            corruption_error(errors, baseline, *clean_errors), ("mean", "each"), "corruption_error"
+        )
+        right = reference.corruption_error(errors, baseline, *clean_errors)
+        words = f"corruption_error for {shape} error rates{', relative' * bool(clean_errors)}"
+        for part, expected, what in zip(result, right, ("mean", "each"), strict=True):
+            check_close(part, expected, f"the {what} from {words}")
+errors = np.full((2, 3), 0.2)
+mean, each = check_tuple(
+    corruption_error(errors, errors, 0.3, 0.1), ("mean", "each"), "corruption_error"
+)
+words = "from corruption_error of a network that does better on corrupted images"
+check_close(mean, -100.0, f"the mean {words}")
+check_close(each, np.full(2, -100.0), f"each {words}")
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -495,128 +532,29 @@ published_ce = [
 alexnet_errors = np.array(list(alexnet.values()))[:, None]
 resnet_errors = alexnet_errors * np.array(published_ce)[:, None] / 100
 alexnet_clean, resnet_clean = 0.4348, 0.2385
-print(f"AlexNet:   mCE {mCE(alexnet_errors, alexnet_errors):.1f}, clean error {alexnet_clean:.1%}")
-print(f"ResNet-50: mCE {mCE(resnet_errors, alexnet_errors):.1f}, clean error {resnet_clean:.1%}")
+total, each = corruption_error(resnet_errors, alexnet_errors)
+relative_total, relative = corruption_error(
+    resnet_errors, alexnet_errors, resnet_clean, alexnet_clean
+)
+against_itself, _ = corruption_error(alexnet_errors, alexnet_errors)
+print(f"AlexNet:   mCE {against_itself:.1f}, clean error {alexnet_clean:.1%}")
+print(f"ResNet-50: mCE {total:.1f}, clean error {resnet_clean:.1%}")
 ratio = resnet_errors.mean() / alexnet_errors.mean()
 print(f"The ratio of their mean errors, which is something else: {ratio:.1%}")
 
 # %% [markdown]
 # AlexNet against itself is exactly 100, ResNet-50 76.7, as in the paper. So ResNet-50 is the more
-# robust one? It is the more *accurate* one, also where nothing is spoilt: 24% errors for 43%. A
-# fairer question is what the corruption **adds** to a network's errors. The **relative corruption
-# error** subtracts the error on clean images from each:
-#
-# $$\text{relative mCE} = \frac{1}{C} \sum_{c=1}^{C} 100 \cdot
-#   \frac{\sum_s \left(E_{s,c} - E_{\text{clean}}\right)}
-#        {\sum_s \left(E_{s,c}^{\text{AlexNet}} - E_{\text{clean}}^{\text{AlexNet}}\right)}$$
-#
-# ### Exercise: `relative_mCE`
-# ★★☆ · 20 minutes
-
-
-# %% exercise="relative_mCE"
-def relative_mCE(errors, clean_error, baseline, baseline_clean_error):
-    """What corruptions add to a network's errors, in per cent of what they add to a baseline's.
-
-        1/C Σ_c 100 · Σ_s (E_{s,c} − E_clean) / Σ_s (E^baseline_{s,c} − E^baseline_clean)
-
-    Args:
-        errors: E, the network's error rates in [0, 1], float64 array (C, S): a row for each
-            corruption, a column for each severity.
-        clean_error: E_clean, its error rate on the uncorrupted images, a float.
-        baseline, baseline_clean_error: the same of the network to compare with.
-
-    Returns:
-        a float, in per cent. It can be negative.
-    """
-    ### BEGIN SOLUTION
-    added = (errors - clean_error).sum(1)
-    added_to_baseline = (baseline - baseline_clean_error).sum(1)
-    return 100 * (added / added_to_baseline).mean()
-    ### END SOLUTION
-
-
-# %% test="relative_mCE" points=3
-errors, baseline = random_errors(4, 5, 3), 0.1 + random_errors(5, 5, 3)
-clean_errors = 0.04, 0.11
-added, added_to_baseline = errors - 0.04, baseline - 0.11
-ratios = np.array([sum(added[c]) / sum(added_to_baseline[c]) for c in range(5)])
-relative = relative_mCE(errors, 0.04, baseline, 0.11)
-check_close(
-    relative,
-    100 * sum(ratios) / 5,
-    "relative_mCE(errors, 0.04, baseline, 0.11)",
-    mistakes={
-        "100 is missing: it is in per cent": ratios.mean(),
-        "the clean errors aren't subtracted: it is mCE": (
-            100 * (errors.sum(1) / baseline.sum(1)).mean()
-        ),
-        "the clean error is subtracted once from the sum, not at each severity": (
-            100 * ((errors.sum(1) - 0.04) / (baseline.sum(1) - 0.11)).mean()
-        ),
-        "the network's clean error is subtracted from both": (
-            100 * (added.sum(1) / (baseline - 0.04).sum(1)).mean()
-        ),
-        "the baseline's clean error is subtracted from both": (
-            100 * ((errors - 0.11).sum(1) / added_to_baseline.sum(1)).mean()
-        ),
-        "the baseline's clean error isn't subtracted": (
-            100 * (added.sum(1) / baseline.sum(1)).mean()
-        ),
-        "the network's clean error isn't subtracted": (
-            100 * (errors.sum(1) / added_to_baseline.sum(1)).mean()
-        ),
-        "the clean error is subtracted from the ratio": (
-            100 * (errors.sum(1) / baseline.sum(1) - 0.04 / 0.11).mean()
-        ),
-        "errors are divided by the clean error, not reduced by it": (
-            100 * ((errors / 0.04).sum(1) / (baseline / 0.11).sum(1)).mean()
-        ),
-        "it is the ratio of the means, not the mean of the ratios": (
-            100 * added.sum() / added_to_baseline.sum()
-        ),
-        "each severity is divided on its own: sum over the severities first": (
-            100 * (added / added_to_baseline).mean()
-        ),
-        "the corruptions are summed, not averaged": 100 * ratios.sum(),
-        "the corruptions aren't averaged": 100 * ratios,
-        "the sign of what is added is reversed in one of the two": -100 * ratios.mean(),
-        "the baseline is divided by the network": 100 * (1 / ratios).mean(),
-    },
-)
-### BEGIN HIDDEN TESTS
-for seed, shape in enumerate([(15, 5), (1, 4), (6, 1)], start=reference.seed):
-    errors, baseline = random_errors(seed, *shape), 0.2 + random_errors(seed + 7, *shape)
-    clean_errors = (0.01 * (seed % 20 + 1), 0.17)
-    check_close(
-        relative_mCE(errors, clean_errors[0], baseline, clean_errors[1]),
-        reference.relative_mCE(errors, clean_errors[0], baseline, clean_errors[1]),
-        f"relative_mCE for {shape} error rates",
-    )
-errors = np.full((2, 3), 0.2)
-check_close(
-    relative_mCE(errors, 0.3, errors, 0.1),
-    -100.0,
-    "relative_mCE of a network that does better on corrupted images",
-)
-### END HIDDEN TESTS
-
-# %% [markdown]
-# A single corruption's share is had by giving the function a single row.
+# robust one? It is the more *accurate* one, also where nothing is spoilt: 24% errors for 43%. Here
+# are both kinds of corruption error, for each corruption:
 
 # %%
-relative = [
-    relative_mCE(resnet_errors[[c]], resnet_clean, alexnet_errors[[c]], alexnet_clean)
-    for c in range(15)
-]
-total = relative_mCE(resnet_errors, resnet_clean, alexnet_errors, alexnet_clean)
 figure, ax = plt.subplots(figsize=(9.5, 4.2), layout="constrained")
 ax.axhline(100, color="0.4", linewidth=1)
 ax.text(14.6, 101, "AlexNet", color="0.3", ha="right", va="bottom")
-ax.vlines(range(15), CE(resnet_errors, alexnet_errors), relative, color="0.8", zorder=0)
-label = f"CE (mean {mCE(resnet_errors, alexnet_errors):.1f})"
-ax.plot(CE(resnet_errors, alexnet_errors), "o", color="#0072B2", label=label)
-label = f"relative CE (mean {total:.1f})"
+ax.vlines(range(15), each, relative, color="0.8", zorder=0)
+label = f"CE (mean {total:.1f})"
+ax.plot(each, "o", color="#0072B2", label=label)
+label = f"relative CE (mean {relative_total:.1f})"
 ax.plot(relative, "D", color="#D55E00", markerfacecolor="white", label=label)
 ax.set_xticks(range(15), [name.replace(" ", "\n") for name in alexnet], fontsize=8)
 ax.set(ylabel="per cent of AlexNet's", ylim=(40, 155))
@@ -757,12 +695,13 @@ errors_of = {name: 1 - right_of[name].mean(2) for name in shown}
 clean_error = {name: 1 - clean_of[name].mean() for name in shown}
 print("        clean   mean accuracy     mCE  relative mCE   (baseline: base)")
 for name in shown:
-    relative = relative_mCE(
-        errors_of[name], clean_error[name], errors_of["base"], clean_error["base"]
+    total, _ = corruption_error(errors_of[name], errors_of["base"])
+    relative, _ = corruption_error(
+        errors_of[name], errors_of["base"], clean_error[name], clean_error["base"]
     )
     print(
         f"{name:7} {1 - clean_error[name]:.2f} {1 - errors_of[name].mean():12.2f}"
-        f" {mCE(errors_of[name], errors_of['base']):14.0f} {relative:11.0f}"
+        f" {total:14.0f} {relative:11.0f}"
     )
 
 kinds = [name.replace("_", " ") for name in SEVERITIES]
@@ -774,7 +713,8 @@ left.axvline(100, color=colours["base"], linewidth=1)
 middle.axvline(0, color=colours["base"], linewidth=1)
 for offset, name in ((-0.12, "robust"), (0.12, "shape")):
     left.plot(
-        CE(errors_of[name], errors_of["base"]), np.arange(13) + offset, markers[name],
+        corruption_error(errors_of[name], errors_of["base"])[1], np.arange(13) + offset,
+        markers[name],
         color=colours[name], label=name,
     )  # fmt: skip
     differences = [

@@ -175,175 +175,135 @@ def correct_answers(model, corrupted, labels):
     return (predicted.cpu() == y).reshape(len(corrupted), -1, len(labels)).numpy()
 
 
-# %% mistake="CE" named="100 is missing"
-def CE(errors, baseline):
-    return errors.sum(axis=1) / baseline.sum(axis=1)
+# %% mistake="corruption_error" named="100 is missing"
+def corruption_error(errors, baseline, clean_error=0.0, baseline_clean_error=0.0):
+    each = (errors - clean_error).sum(1) / (baseline - baseline_clean_error).sum(1)
+    return each.mean(), each
 
 
-# %% mistake="CE" named="each severity is divided on its own"
-def CE(errors, baseline):
-    return 100 * np.mean(errors / baseline, axis=1)
+# %% mistake="corruption_error" named="each severity is divided on its own"
+def corruption_error(errors, baseline, clean_error=0.0, baseline_clean_error=0.0):
+    each = 100 * np.mean((errors - clean_error) / (baseline - baseline_clean_error), axis=1)
+    return each.mean(), each
 
 
-# %% mistake="CE" named="the baseline is divided by the network"
-def CE(errors, baseline):
-    return 100 * baseline.sum(1) / errors.sum(1)
+# %% mistake="corruption_error" named="the baseline is divided by the network"
+def corruption_error(errors, baseline, clean_error=0.0, baseline_clean_error=0.0):
+    each = 100 * (baseline - baseline_clean_error).sum(1) / (errors - clean_error).sum(1)
+    return each.mean(), each
 
 
-# %% mistake="CE" named="the sums run over the corruptions"
-def CE(errors, baseline):
-    return 100 * errors.sum(0) / baseline.sum(0)
+# %% mistake="corruption_error" named="the sums run over the corruptions"
+def corruption_error(errors, baseline, clean_error=0.0, baseline_clean_error=0.0):
+    each = 100 * (errors - clean_error).sum(0) / (baseline - baseline_clean_error).sum(0)
+    return each.mean(), each
 
 
-# %% mistake="CE" named="one number is left"
-def CE(errors, baseline):
-    return 100 * errors.sum() / baseline.sum()
+# %% mistake="corruption_error" named="the baseline's sum runs over all"
+def corruption_error(errors, baseline, clean_error=0.0, baseline_clean_error=0.0):
+    each = 100 * (errors - clean_error).sum(1) / (baseline - baseline_clean_error).sum()
+    return each.mean(), each
 
 
-# %% mistake="CE" named="the baseline's sum runs over all"
-def CE(errors, baseline):
-    return 100 * errors.sum(1) / np.sum(baseline)
+# %% mistake="corruption_error" named="accuracies are compared"
+def corruption_error(errors, baseline, clean_error=0.0, baseline_clean_error=0.0):
+    each = 100 * (1 - errors).sum(1) / (1 - baseline).sum(1)
+    return each.mean(), each
 
 
-# %% mistake="CE" named="accuracies are compared"
-def CE(errors, baseline):
-    return 100 * np.sum(1 - errors, 1) / np.sum(1 - baseline, 1)
+# %% mistake="corruption_error" named="the mean comes second"
+def corruption_error(errors, baseline, clean_error=0.0, baseline_clean_error=0.0):
+    each = 100 * (errors - clean_error).sum(1) / (baseline - baseline_clean_error).sum(1)
+    return each, each.mean()
 
 
-# %% correct="CE"
-def CE(errors, baseline):
-    ces = []
-    for own, other in zip(errors, baseline):
-        total, total_other = 0.0, 0.0
-        for s in range(len(own)):
-            total += own[s]
-            total_other += other[s]
-        ces.append(total / total_other * 100)
-    return np.array(ces)
+# %% mistake="corruption_error" named="the ratio of the means"
+def corruption_error(errors, baseline, clean_error=0.0, baseline_clean_error=0.0):
+    own, other = errors - clean_error, baseline - baseline_clean_error
+    return 100 * own.sum() / other.sum(), 100 * own.sum(1) / other.sum(1)
 
 
-# %% correct="CE"
-def CE(errors, baseline):
-    print(errors.shape)
-    return 100 * np.mean(errors, axis=-1) / np.mean(baseline, axis=-1)
+# %% mistake="corruption_error" named="the corruptions are summed, not averaged"
+def corruption_error(errors, baseline, clean_error=0.0, baseline_clean_error=0.0):
+    each = 100 * (errors - clean_error).sum(1) / (baseline - baseline_clean_error).sum(1)
+    return each.sum(), each
 
 
-# %% mistake="mCE" named="the ratio of the means"
-def mCE(errors, baseline):
-    return 100 * errors.mean() / baseline.mean()
+# %% mistake="corruption_error" named="got a NumPy array"
+def corruption_error(errors, baseline, clean_error=0.0, baseline_clean_error=0.0):
+    return 100 * (errors - clean_error).sum(1) / (baseline - baseline_clean_error).sum(1)
 
 
-# %% mistake="mCE" named="100 is missing"
-def mCE(errors, baseline):
-    return np.mean(errors.sum(1) / baseline.sum(1))
+# %% mistake="corruption_error" named="the clean errors aren't subtracted"
+def corruption_error(errors, baseline, clean_error=0.0, baseline_clean_error=0.0):
+    each = 100 * errors.sum(1) / baseline.sum(1)
+    return each.mean(), each
 
 
-# %% mistake="mCE" named="each severity is divided on its own"
-def mCE(errors, baseline):
-    return (100 * errors / baseline).mean()
+# %% mistake="corruption_error" named="subtracted once from the sum"
+def corruption_error(errors, baseline, clean_error=0.0, baseline_clean_error=0.0):
+    each = 100 * (errors.sum(1) - clean_error) / (baseline.sum(1) - baseline_clean_error)
+    return each.mean(), each
 
 
-# %% mistake="mCE" named="summed, not averaged"
-def mCE(errors, baseline):
-    return (100 * errors.sum(1) / baseline.sum(1)).sum()
+# %% mistake="corruption_error" named="the network's clean error is subtracted from both"
+def corruption_error(errors, baseline, clean_error=0.0, baseline_clean_error=0.0):
+    each = 100 * (errors - clean_error).sum(1) / (baseline - clean_error).sum(1)
+    return each.mean(), each
 
 
-# %% mistake="mCE" named="aren't averaged: it is CE"
-def mCE(errors, baseline):
-    return 100 * errors.sum(1) / baseline.sum(1)
+# %% mistake="corruption_error" named="baseline's clean error isn't subtracted"
+def corruption_error(errors, baseline, clean_error=0.0, baseline_clean_error=0.0):
+    each = 100 * (errors - clean_error).sum(1) / baseline.sum(1)
+    return each.mean(), each
 
 
-# %% mistake="mCE" named="the sums run over the corruptions"
-def mCE(errors, baseline):
-    return (100 * errors.sum(0) / baseline.sum(0)).mean()
+# %% mistake="corruption_error" named="are exchanged"
+def corruption_error(errors, baseline, clean_error=0.0, baseline_clean_error=0.0):
+    each = 100 * (errors - baseline_clean_error).sum(1) / (baseline - clean_error).sum(1)
+    return each.mean(), each
 
 
-# %% mistake="mCE" named="the baseline is divided by the network"
-def mCE(errors, baseline):
-    return (100 * baseline.sum(1) / errors.sum(1)).mean()
-
-
-# %% correct="mCE"
-def mCE(errors, baseline):
-    total = 0
-    for c in range(errors.shape[0]):
-        total += errors[c].sum() / baseline[c].sum()
-    return float(total / errors.shape[0] * 100)
-
-
-# %% correct="mCE"
-def mCE(errors, baseline):
-    ce = 100 * np.mean(errors, 1) / np.mean(baseline, 1)
-    print(ce)
-    return np.mean(ce)
-
-
-# %% mistake="relative_mCE" named="it is mCE"
-def relative_mCE(errors, clean_error, baseline, baseline_clean_error):
-    return 100 * (errors.sum(1) / baseline.sum(1)).mean()
-
-
-# %% mistake="relative_mCE" named="subtracted once from the sum"
-def relative_mCE(errors, clean_error, baseline, baseline_clean_error):
-    added = errors.sum(1) - clean_error
-    return 100 * np.mean(added / (baseline.sum(1) - baseline_clean_error))
-
-
-# %% mistake="relative_mCE" named="the network's clean error is subtracted from both"
-def relative_mCE(errors, clean_error, baseline, baseline_clean_error):
-    return 100 * np.mean((errors - clean_error).sum(1) / (baseline - clean_error).sum(1))
-
-
-# %% mistake="relative_mCE" named="baseline's clean error isn't subtracted"
-def relative_mCE(errors, clean_error, baseline, baseline_clean_error):
-    return 100 * np.mean((errors - clean_error).sum(1) / baseline.sum(1))
-
-
-# %% mistake="relative_mCE" named="the ratio of the means"
-def relative_mCE(errors, clean_error, baseline, baseline_clean_error):
-    return 100 * (errors.mean() - clean_error) / (baseline.mean() - baseline_clean_error)
-
-
-# %% mistake="relative_mCE" named="each severity is divided on its own"
-def relative_mCE(errors, clean_error, baseline, baseline_clean_error):
-    return 100 * np.mean((errors - clean_error) / (baseline - baseline_clean_error))
-
-
-# %% mistake="relative_mCE" named="subtracted from the ratio"
-def relative_mCE(errors, clean_error, baseline, baseline_clean_error):
-    ratios = errors.sum(1) / baseline.sum(1) - clean_error / baseline_clean_error
-    return 100 * ratios.mean()
-
-
-# %% mistake="relative_mCE" named="was modified in place"
-def relative_mCE(errors, clean_error, baseline, baseline_clean_error):
+# %% mistake="corruption_error" named="was modified in place"
+def corruption_error(errors, baseline, clean_error=0.0, baseline_clean_error=0.0):
     errors -= clean_error
     baseline -= baseline_clean_error
-    return 100 * (errors.sum(1) / baseline.sum(1)).mean()
+    each = 100 * errors.sum(1) / baseline.sum(1)
+    return each.mean(), each
 
 
-# %% mistake="relative_mCE" named="-100"
-def relative_mCE(errors, clean_error, baseline, baseline_clean_error):
-    added = np.abs(errors - clean_error).sum(1)
-    return 100 * (added / np.abs(baseline - baseline_clean_error).sum(1)).mean()
+# %% mistake="corruption_error" named="-100"
+def corruption_error(errors, baseline, clean_error=0.0, baseline_clean_error=0.0):
+    own, other = errors - clean_error, baseline - baseline_clean_error
+    each = 100 * np.abs(own).sum(1) / np.abs(other).sum(1)
+    return each.mean(), each
 
 
-# %% correct="relative_mCE"
-def relative_mCE(errors, clean_error, baseline, baseline_clean_error):
+# %% correct="corruption_error"
+def corruption_error(errors, baseline, clean_error=0.0, baseline_clean_error=0.0):
     C, S = errors.shape
-    ratios = []
+    each = []
     for c in range(C):
         above = sum(errors[c, s] - clean_error for s in range(S))
         below = sum(baseline[c, s] - baseline_clean_error for s in range(S))
-        ratios.append(100 * above / below)
-    return sum(ratios) / C
+        each.append(100 * above / below)
+    return sum(each) / C, np.array(each)
 
 
-# %% correct="relative_mCE"
-def relative_mCE(errors, clean_error, baseline, baseline_clean_error):
-    own = errors.mean(axis=1) - clean_error
-    others = baseline.mean(axis=1) - baseline_clean_error
-    return 100 * np.mean(own / others)
+# %% correct="corruption_error"
+def corruption_error(errors, baseline, clean_error=0.0, baseline_clean_error=0.0):
+    own = errors.mean(axis=-1) - clean_error
+    others = baseline.mean(axis=-1) - baseline_clean_error
+    print(own, others)
+    return float(np.mean(100 * own / others)), 100 * own / others
+
+
+# %% correct="corruption_error"
+def corruption_error(errors, baseline, clean_error=0.0, baseline_clean_error=0.0):
+    S = errors.shape[1]
+    above = np.einsum("cs->c", errors) - S * clean_error
+    below = np.einsum("cs->c", baseline) - S * baseline_clean_error
+    return [np.average(above / below) * 100, above / below * 100]
 
 
 # %% mistake="paired_difference" named="it is A minus B"
