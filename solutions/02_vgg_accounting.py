@@ -1406,6 +1406,16 @@ for length in (0, 1, 4, 9):
     check_close(np.array(result), np.array(reference.receptive_field(layers)), name)
 ### END HIDDEN TESTS
 
+# %% [markdown]
+# What does that come to on a photograph: ours, or one of your own?
+
+# %% fold=false
+from utils.own_image import OwnImage
+
+MY_IMAGE = None  # the name of an image file of yours, such as "mine.jpg"; or upload one below
+own = OwnImage(MY_IMAGE)
+own
+
 # %%
 from matplotlib.patches import Rectangle
 
@@ -1427,8 +1437,11 @@ def windows(features):
 
 scene = make_scenes(1, np.random.default_rng(3)).images[0]
 scene_network = make_scene_network(CLASS_NAMES, torch.Generator().manual_seed(0))
+photograph = own.load(224)
+if photograph is None:
+    photograph = load_photograph("flower")[100:324, 190:414]
 panels = {
-    "VGG-16 on 224 × 224": (load_photograph("flower")[100:324, 190:414], vgg16.features),
+    "VGG-16 on 224 × 224": (photograph, vgg16.features),
     "our network for scenes, on 64 × 64": (scene, scene_network.features),
 }
 figure, axes = plt.subplots(1, 2, figsize=(11, 5.9), layout="constrained")
@@ -1465,6 +1478,58 @@ plt.show()
 # value, one in its centre has many, so the field that counts in effect is smaller than the square
 # and has soft edges. How much smaller depends on the depth and on the weights: lab 05 measures it
 # in a small network, by a gradient.
+#
+# Not every value lies in the middle. Choose a layer of VGG-16 and one of its values, and see its
+# window in the photograph, and what a value at the border gets instead of pixels.
+
+# %% fold="Choose a value of VGG-16: what does it see?"
+from ipywidgets import FloatSlider, IntSlider
+
+from utils.figures import explore
+
+chain = windows(vgg16.features)
+
+
+def draw_window(layer, down, right):
+    """The window of one value, at these shares of the way down and right in its layer's map."""
+    kept = chain[:layer]
+    size, jump = receptive_field([window for _, window in kept])
+    side, first = 224, 0.0  # of the map; where the middle of its first window lies
+    step = 1
+    for place, (kernel_size, stride, dilation) in kept:
+        padding = vgg16.features[place].padding
+        padding = padding if isinstance(padding, int) else padding[0]
+        first += step * ((kernel_size - 1) * dilation / 2 - padding)
+        side = (side + 2 * padding - dilation * (kernel_size - 1) - 1) // stride + 1
+        step *= stride
+    row, column = (round(share * (side - 1)) for share in (down, right))
+    corner = [first + jump * index - size / 2 for index in (column, row)]
+    kind = "convolution" if isinstance(vgg16.features[kept[-1][0]], nn.Conv2d) else "pool"
+    _, ax = plt.subplots(figsize=(6, 4.6), layout="constrained")
+    ax.set_facecolor("0.85")
+    ax.imshow(photograph)
+    ax.add_patch(Rectangle(corner, size, size, fill=False, edgecolor="white", linewidth=5))
+    ax.add_patch(Rectangle(corner, size, size, fill=False, edgecolor="black", linewidth=2))
+    ax.set(xlim=(-110, 334), ylim=(334, -110), xticks=[0, 112, 224], yticks=[0, 112, 224])
+    ax.set_title(
+        f"layer {layer}, a {kind}: value ({row}, {column}) of {side} × {side}"
+        f" sees {size} × {size} pixels",
+        fontsize=10,
+    )
+
+
+explore(
+    draw_window,
+    layer=IntSlider(value=10, min=1, max=len(chain)),
+    down=FloatSlider(value=0.3, min=0, max=1, step=0.01),
+    right=FloatSlider(value=0.5, min=0, max=1, step=0.01),
+)
+
+# %% [markdown]
+# The grey frame is where there is no photograph: the layers' padding fills it with zeros (pools
+# have none). A value in the corner of a deep layer sees more of that than of the picture. So deep
+# layers can tell where in the picture they are, although every layer does the same at every place
+# (Islam et al., 2020, *How Much Position Information Do Convolutional Neural Networks Encode?*).
 #
 # ## 6. Any network at all
 #

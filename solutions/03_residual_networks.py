@@ -1417,8 +1417,41 @@ plt.show()
 # ones, say Veit et al.; it doesn't make a signal come through 100 layers, it avoids the need.
 #
 # The limits: here blocks are linear and their weights random. With ReLUs a path depends on what the
-# others carry, and no split into $2^n$ terms is exact. And $s$ is our choice: where branches are
-# *stronger* than the skip ($s > 1$), long paths win.
+# others carry, and no split into $2^n$ terms is exact. And $s$ is our choice. For large $D$ the
+# share of length $k$ is $\binom{L}{k} s^{2k} / (1 + s^2)^L$, so we can move it: where does most of
+# the signal go if branches are *stronger* than the skip? And does a deeper network send it through
+# more branches, or through a larger share of them?
+
+# %% fold="Move s and the depth: how many branches does the signal go through?"
+from ipywidgets import FloatSlider, IntSlider
+
+from utils.figures import explore
+
+
+def draw_lengths(s, blocks):
+    """Paths by their length, and the signal that they carry, in expectation."""
+    lengths = np.arange(blocks + 1)
+    count = np.array([comb(blocks, k) for k in lengths], dtype=float)
+    paths, signal = count / 2.0**blocks, count * s ** (2.0 * lengths) / (1 + s**2) ** blocks
+    _, ax = plt.subplots(figsize=(8, 3.4), layout="constrained")
+    ax.bar(lengths, paths, color="0.8", label="paths there are")
+    ax.plot(lengths, signal, color=BLUE, marker="o", markersize=4, label="signal")
+    ax.set(xlabel="branches that a path goes through", ylabel="share", ylim=(0, None))
+    ax.set_title(
+        f"s = {s:.2f}: the signal has gone through {lengths @ signal:.1f} of {blocks} branches"
+    )
+    ax.legend(frameon=False)
+
+
+explore(
+    draw_lengths,
+    s=FloatSlider(value=0.4, min=0.05, max=2, step=0.05),
+    blocks=IntSlider(value=30, min=2, max=60),
+)
+
+# %% [markdown]
+# At $s = 1$ the signal is spread as the paths are, and beyond it long paths win. The *share* of the
+# branches depends on $s$ alone: $s^2 / (1 + s^2)$ of them, however deep the network.
 
 # %% [markdown]
 # ## 6. Starting as the identity
@@ -2205,7 +2238,14 @@ plt.show()
 # ### Blocks out of a trained network (optional)
 #
 # With the weights that 1.2 million photographs have taught it, we can take its blocks out, too. The
-# figure uses your function from section 7.
+# figure uses your function from section 7. It shows our photographs and, if you like, one of yours.
+
+# %% fold=false
+from utils.own_image import OwnImage
+
+MY_IMAGE = None  # the name of an image file of yours, such as "mine.jpg"; or upload one below
+own = OwnImage(MY_IMAGE)
+own
 
 # %%
 from utils.images import load_photograph, preprocess
@@ -2216,11 +2256,15 @@ try:
 except WeightsUnavailable as reason:
     print(reason)
 else:
-    photographs = torch.cat([preprocess(load_photograph(name)) for name in ("flower", "china")])
+    photographs = [load_photograph(name) for name in ("flower", "china")]
+    if (picture := own.load((427, 640))) is not None:
+        photographs.append(picture)
+    photographs = preprocess(np.stack(photographs))
     photographs = F.interpolate(photographs, (224, 336), mode="bilinear", antialias=True)
     photographs = photographs.clamp(0, 1).to(device)  # rounding may have left the range
     dispensable = ["features.layer1.0", *(f"features.{stage}.1" for stage in STAGES)]
-    figure, axes = plt.subplots(1, 2, figsize=(11, 3.6), layout="constrained")
+    count = len(photographs)
+    figure, axes = plt.subplots(1, count, figsize=(5.5 * count, 3.6), layout="constrained")
     figure.suptitle("ResNet-18 without one of its five removable blocks")
     with torch.no_grad():
         best = trained(photographs).argmax(1)

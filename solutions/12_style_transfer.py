@@ -106,6 +106,15 @@ def check_gradient(function, inputs, position, name):
 # pooling: it passes the gradient to every pixel, not to the winner only. And borders are
 # reflected, since zeros beyond the edge would be painted as a frame. The result is a plain
 # `nn.Sequential`; `relus` says at which indices its six rectified layers are.
+#
+# Section 6 paints two photographs of ours and, if you like, one of your own:
+
+# %% fold=false
+from utils.own_image import OwnImage
+
+MY_IMAGE = None  # the name of an image file of yours, such as "mine.jpg"; or upload one below
+own = OwnImage(MY_IMAGE)
+own
 
 # %%
 import matplotlib.pyplot as plt
@@ -1847,8 +1856,11 @@ def paint(content, style, alpha=0.1, beta=1.0, gamma=0.2, scales=(0.5, 1), steps
     return style_transfer(start, style, prepare, (alpha, beta, gamma), scales, steps)
 
 
+photographs = {"pagoda": pagoda, "dahlia": dahlia}
+if (picture := own.load(SIDE)) is not None:
+    photographs["yours"] = preprocess(picture).to(device)
 images, titles = [torch.zeros_like(pagoda) + 1, strokes, glass], ["", "brush strokes", "glass"]
-for name, content in {"pagoda": pagoda, "dahlia": dahlia}.items():
+for name, content in photographs.items():
     images += [content, paint(content, strokes), paint(content, glass)]
     titles += [name, "", ""]
 contact_sheet(
@@ -1898,6 +1910,10 @@ contact_sheet(
 # ratio is the right one; it is the painter's choice. Five of them, from little content to much:
 
 # %%
+from ipywidgets import SelectionSlider
+
+from utils.figures import explore
+
 content, style = resize(pagoda, (128, 128)), resize(glass, (128, 128))
 start = match_colours(content, style).clamp(0, 1)
 losses = prepare(start, style)
@@ -1920,6 +1936,28 @@ ax.set(
 )
 ax.margins(0.15)
 plt.show()
+
+
+def show_ratio(ratio):
+    """Content, what was painted at this ratio, and style; and where it lies on the curve."""
+    number = ratios.index(ratio)
+    figure, axes = plt.subplots(1, 4, figsize=(12, 3), layout="constrained")
+    figure.suptitle("Move along the curve")
+    for ax, picture, title in zip(
+        axes,
+        (content, images[number], style),
+        ("content", f"α/β = {ratio:g}", "style"),
+        strict=False,
+    ):
+        ax.imshow(picture[0].permute(1, 2, 0).cpu())
+        ax.set_title(title)
+        ax.set_axis_off()
+    axes[3].plot(reached[:, 0], reached[:, 1], "o-", color="0.6")
+    axes[3].plot(*reached[number], "o", color="#D55E00", markersize=10)
+    axes[3].set(xlabel="content loss", ylabel="style loss")
+
+
+explore(show_ratio, ratio=SelectionSlider(options=ratios, value=0.1, description="α/β"))
 
 # %% [markdown]
 # The choice is one along a curve: what is gained in style is paid for in content. Towards the left
