@@ -1,4 +1,9 @@
-"""Maps of what in an image matters to a score, for labs that build on them."""
+"""Maps of what in an image matters to a score, for labs that build on them, and changed copies of
+networks to compare them by: other rules in the ReLUs, layers that have forgotten their weights."""
+
+import copy
+import zlib
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -37,3 +42,69 @@ def guided_backprop(X: torch.Tensor, y: torch.Tensor, model: nn.Module) -> torch
         for handle in handles:
             handle.remove()
     return gradients
+
+
+class CustomReLU(nn.Module):
+    """A ReLU module whose way back is that of a torch.autograd.Function."""
+
+    def __init__(self, function: type[torch.autograd.Function]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.function.apply(x)
+
+
+def replace_relus(model: nn.Module, function: type[torch.autograd.Function]) -> nn.Module:
+    """A copy of a network in which every nn.ReLU goes back by another rule; the model itself stays
+    as it is.
+
+    Args:
+        model: has nn.ReLU modules at any depth, possibly one at several places, and possibly in
+            place. A call of F.relu stays what it is.
+        function: from x to max(x, 0), with a backward pass of its own.
+    """
+    copied = copy.deepcopy(model)
+    for name, module in list(copied.named_modules(remove_duplicate=False)):
+        if isinstance(module, nn.ReLU):
+            copied.set_submodule(name, CustomReLU(function))
+    return copied
+
+
+def randomised_copy(
+    model: nn.Module, names: Sequence[str], images: torch.Tensor, seed: int
+) -> nn.Module:
+    """A copy of a network, in eval mode, in which some layers have forgotten what they learned
+    (Adebayo et al., 2018).
+
+    Each of them starts anew, as PyTorch starts such a layer, from random numbers that depend on the
+    seed and on the layer's own name only: a longer list of names changes no layer of a shorter one.
+    Every BatchNorm then takes its statistics from the images, so that the signal neither dies nor
+    explodes behind weights that it wasn't measured with.
+
+    Args:
+        model: a network; it is not changed itself.
+        names: the layers, dotted names of modules with `reset_parameters`. None gives a plain copy.
+        images: float tensor (N, 3, H, W), N > 1.
+        seed: int.
+    """
+    device = images.device
+    copied = copy.deepcopy(model).cpu().eval()  # every device gets the same numbers
+    for name in names:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(zlib.crc32(f"{seed} {name}".encode()))
+            copied.get_submodule(name).reset_parameters()  # type: ignore[operator]
+    copied.to(device)
+    if names:
+        norms = [m for m in copied.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # the mean over what it sees, no moving average
+            norm.train()
+        with torch.no_grad():
+            copied(images)
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+            norm.eval()
+    return copied

@@ -3,16 +3,19 @@
 from collections import OrderedDict
 
 import captum.attr
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
+from scipy.stats import spearmanr
 from torch import nn
 
 from autograder.authoring.reference import load_reference
+from utils.attribution import randomised_copy, replace_relus
 from utils.checks import count_hooks
 from utils.models import load_model
-from utils.scenes import CLASS_NAMES
+from utils.scenes import CLASS_NAMES, make_scenes
 
 # Captum says at every call that it sets hooks and requires gradients.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:captum")
@@ -77,7 +80,7 @@ def test_backprop_rule_against_autograd():
 def test_guided_backprop_against_captum(base, images, labels):
     expected = captum.attr.GuidedBackprop(base).attribute(images, target=labels)
     assert_agrees(reference.guided_backprop(images, labels, base), expected)
-    copied = reference.replace_relus(base, reference.GuidedReLU)
+    copied = replace_relus(base, reference.GuidedReLU)
     X = images.clone().requires_grad_()
     score = copied(X).gather(1, labels[:, None]).sum()
     assert_agrees(torch.autograd.grad(score, X)[0], expected)
@@ -87,7 +90,7 @@ def test_guided_backprop_of_a_residual_network_against_captum():
     """Its ReLUs work in place, and each block uses one of them twice: only the copy can do that."""
     torch.manual_seed(0)
     network = torchvision.models.resnet18(weights=None, num_classes=4).eval()
-    copied = reference.replace_relus(network, reference.GuidedReLU)
+    copied = replace_relus(network, reference.GuidedReLU)
     X = torch.rand(2, 3, 48, 64).requires_grad_()
     y = torch.tensor([1, 3])
     (guided,) = torch.autograd.grad(copied(X).gather(1, y[:, None]).sum(), X)
@@ -120,7 +123,7 @@ def test_deconvnet_against_captum():
 
 
 def test_deconvnet_of_a_whole_network_against_captum(base, images, labels):
-    copied = reference.replace_relus(base, reference.DeconvReLU)
+    copied = replace_relus(base, reference.DeconvReLU)
     X = images.clone().requires_grad_()
     (ours,) = torch.autograd.grad(copied(X).gather(1, labels[:, None]).sum(), X)
     assert_agrees(ours, captum.attr.Deconvolution(base).attribute(images, target=labels))
@@ -149,13 +152,113 @@ def test_neuron_gradient_against_captum(base, images, name):
     )
 
 
-def test_neuron_gradient_stays_in_the_receptive_field(base, images):
-    """26 × 26 pixels for ReLU 4, from row 4r − 11 and column 4c − 11 on, as in the lab's figure."""
-    gradient = reference.neuron_gradient(images, base, base.features.norm4, 20, 5, 9)
-    outside = torch.ones(64, 64, dtype=torch.bool)
-    outside[9:35, 25:51] = False
-    assert gradient.any()
-    assert not gradient[..., outside].any()
+@pytest.mark.parametrize("number", range(1, 7))
+def test_neuron_gradient_stays_in_the_receptive_field(base, images, number):
+    """And fills it, over some channels and pictures: no number of RECEPTIVE_FIELDS is too large."""
+    layer = base.features.get_submodule(f"norm{number}")
+    size, stride, offset = reference.RECEPTIVE_FIELDS[f"relu{number}"]
+    row, column = 32 // stride - 1, 32 // stride + 1
+    touched = torch.zeros(64, 64, dtype=torch.bool)
+    for channel in range(16):
+        gradient = reference.neuron_gradient(images, base, layer, channel, row, column)
+        touched |= gradient.ne(0).any(0).any(0)
+    seen = torch.zeros(64, 64, dtype=torch.bool)
+    top, left = offset + stride * row, offset + stride * column
+    seen[max(top, 0) : top + size, max(left, 0) : left + size] = True
+    assert not (touched & ~seen).any()
+    for axis in (0, 1):
+        assert torch.equal(touched.any(axis), seen.any(axis))
+
+
+def test_top_patches_against_a_search_by_hand():
+    """Pixels carry their own coordinates, so that a patch says where it was cut out."""
+    generator = torch.Generator().manual_seed(5)
+    rows, columns = torch.meshgrid(torch.arange(13.0), torch.arange(18.0), indexing="ij")
+    X = torch.stack([torch.stack([torch.full((13, 18), n), rows, columns]) for n in range(6)])
+    activations = torch.randn(6, 2, 4, 5, generator=generator) - 1.5
+    size, stride, offset = 7, 3, -2
+    excited = [n for n in range(6) if activations[n, 1].max() > 0]
+    assert 2 <= len(excited) < 6
+    patches = reference.top_patches(X, activations, 1, (size, stride, offset), 6)
+    assert sorted(image for image, _, _ in patches) == excited
+    strengths = [activations[image, 1].max() for image, _, _ in patches]
+    assert strengths == sorted(strengths, reverse=True)
+    for image, window, patch in patches:
+        row, column = (activations[image, 1] == activations[image, 1].max()).nonzero()[0].tolist()
+        sees = [
+            [i for i in range(length) if 0 <= i - offset - stride * at < size]
+            for length, at in ((13, row), (18, column))
+        ]
+        assert window == (sees[0][0], sees[0][-1] + 1, sees[1][0], sees[1][-1] + 1)
+        assert patch[0].eq(image).all()
+        assert patch[1, :, 0].tolist() == sees[0]
+        assert patch[2, 0].tolist() == sees[1]
+    assert len(reference.top_patches(X, activations, 1, (size, stride, offset), 2)) == 2
+
+
+def test_similarity_by_depth_against_scipy_pair_by_pair(base, images, labels):
+    layers = ["classifier.linear", "features.conv6", "features.conv1"]
+
+    def explain(X, y, network):
+        return reference.guided_backprop(X, y, network).abs().sum(1)
+
+    def randomise(model, names):
+        return randomised_copy(model, names, images, seed=1)
+
+    same, other = reference.similarity_by_depth(images, labels, base, layers, explain, randomise)
+    original = explain(images, labels, base)
+    for depth in range(4):
+        maps = explain(images, labels, randomise(base, layers[:depth]))
+        rho = {
+            (n, m): spearmanr(original[n].flatten(), maps[m].flatten()).statistic
+            for n in range(3)
+            for m in range(3)
+        }
+        expected = np.mean([value for (n, m), value in rho.items() if n == m])
+        assert same[depth] == pytest.approx(expected, abs=1e-12)
+        expected = np.mean([value for (n, m), value in rho.items() if n != m])
+        assert other[depth] == pytest.approx(expected, abs=1e-12)
+    assert same[0] == pytest.approx(1)
+
+
+def test_what_the_lab_says_of_random_weights(base):
+    """Of its eight scenes and three draws, for the linear layer and for all layers."""
+    images, labels = make_scenes(200, np.random.default_rng(7)).tensors()
+    layers = ["classifier.linear", *(f"features.conv{number}" for number in range(6, 0, -1))]
+    rules = {"backprop": reference.BackpropReLU, "guided": reference.GuidedReLU}
+    curves = {}
+    for rule, function in rules.items():
+
+        def explain(X, y, network, function=function):
+            X = X.clone().requires_grad_()
+            score = replace_relus(network, function)(X).gather(1, y[:, None]).sum()
+            return torch.autograd.grad(score, X)[0].abs().sum(1)
+
+        for names in (layers[:1], layers):
+            forgotten = [n.replace("conv", kind) for n in names for kind in ("conv", "norm")]
+            curves[rule, len(names)] = np.mean(
+                [
+                    reference.similarity_by_depth(
+                        images[:8],
+                        labels[:8],
+                        base,
+                        ["all"],
+                        explain,
+                        lambda model, chosen, seed=seed, forgotten=forgotten: randomised_copy(
+                            model, dict.fromkeys(forgotten) if chosen else [], images[:60], seed
+                        ),
+                    )
+                    for seed in range(3)
+                ],
+                axis=0,
+            )[:, 1]
+    assert curves["guided", 1][0] > 0.9
+    assert 0.55 < curves["backprop", 1][0] < 0.75
+    assert all(0.15 < other < 0.3 for _, other in curves.values())
+    same, other = curves["guided", 7]
+    assert 0.45 < same < 0.6
+    assert 1.6 < same / other < 2.6
+    assert curves["backprop", 7][0] < 0.4
 
 
 def test_everything_is_left_as_it_was(base, images, labels):
@@ -163,7 +266,6 @@ def test_everything_is_left_as_it_was(base, images, labels):
     before = OrderedDict((name, value.clone()) for name, value in base.state_dict().items())
     reference.guided_backprop(images, labels, base)
     reference.neuron_gradient(images, base, base.features.relu4, 0, 1, 2)
-    reference.replace_relus(base, reference.GuidedReLU)
     assert count_hooks(base) == hooks == 0
     assert sum(isinstance(module, nn.ReLU) for module in base.modules()) == 6
     assert all(torch.equal(value, before[name]) for name, value in base.state_dict().items())

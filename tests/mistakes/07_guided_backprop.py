@@ -385,126 +385,6 @@ class GuidedReLU(torch.autograd.Function):
         return (x > 0).type_as(dout) * (dout > 0).type_as(dout) * dout
 
 
-# %% mistake="replace_relus" named="was given other submodules: work on a deep copy"
-def replace_relus(model, function):
-    for name, module in list(model.named_modules(remove_duplicate=False)):
-        if isinstance(module, nn.ReLU):
-            model.set_submodule(name, CustomReLU(function))
-    return model
-
-
-# %% mistake="replace_relus" named="was given other submodules: work on a deep copy"
-def replace_relus(model, function):
-    copied = copy.copy(model)
-    for module in copied.modules():
-        for name, child in list(module._modules.items()):
-            if isinstance(child, nn.ReLU):
-                module._modules[name] = CustomReLU(function)
-    return copied
-
-
-# %% mistake="replace_relus" named="deeper inside the model than its children"
-def replace_relus(model, function):
-    copied = copy.deepcopy(model)
-    for name, child in copied.named_children():
-        if isinstance(child, nn.ReLU):
-            setattr(copied, name, CustomReLU(function))
-    return copied
-
-
-# %% mistake="replace_relus" named="stands at two places is replaced at one of them only"
-def replace_relus(model, function):
-    copied = copy.deepcopy(model)
-    for name, module in list(copied.named_modules()):
-        if isinstance(module, nn.ReLU):
-            copied.set_submodule(name, CustomReLU(function))
-    return copied
-
-
-# %% mistake="replace_relus" named="the ReLUs are left out"
-def replace_relus(model, function):
-    copied = copy.deepcopy(model)
-    for name, module in list(copied.named_modules(remove_duplicate=False)):
-        if isinstance(module, nn.ReLU):
-            copied.set_submodule(name, nn.Identity())
-    return copied
-
-
-# %% mistake="replace_relus" named="is a `return` missing?"
-def replace_relus(model, function):
-    copied = copy.deepcopy(model)
-    for name, module in list(copied.named_modules(remove_duplicate=False)):
-        if isinstance(module, nn.ReLU):
-            copied.set_submodule(name, CustomReLU(function))
-
-
-# %% mistake="replace_relus" named="only the last ReLU is replaced"
-def replace_relus(model, function):
-    copied = copy.deepcopy(model)
-    for name, module in list(copied.named_modules()):
-        if isinstance(module, nn.ReLU):
-            last = name
-    copied.set_submodule(last, CustomReLU(function))
-    return copied
-
-
-# %% mistake="replace_relus" named="the copy of a network with in-place ReLUs fails"
-def replace_relus(model, function):
-    copied = copy.deepcopy(model)
-    places = [
-        name
-        for name, module in copied.named_modules(remove_duplicate=False)
-        if isinstance(module, nn.ReLU) and not module.inplace
-    ]
-    for name in places:
-        copied.set_submodule(name, CustomReLU(function))
-    for module in copied.modules():
-        if isinstance(module, nn.ReLU):
-            module.register_full_backward_hook(lambda module, dx, dout: dx)
-    return copied
-
-
-# %% correct="replace_relus"
-def replace_relus(model, function):
-    copied = copy.deepcopy(model)
-    for module in copied.modules():
-        if isinstance(module, nn.ReLU):
-            module.forward = function.apply
-    return copied
-
-
-# %% correct="replace_relus"
-def replace_relus(model, function):
-    def replace(module):
-        for name, child in list(module._modules.items()):
-            if isinstance(child, nn.ReLU):
-                setattr(module, name, CustomReLU(function))
-            else:
-                replace(child)
-
-    copied = copy.deepcopy(model)
-    replace(copied)
-    return copied
-
-
-# %% correct="replace_relus"
-class RuledNetwork(nn.Module):
-    def __init__(self, model, function):
-        super().__init__()
-        self.inner = copy.deepcopy(model)
-        for module in self.inner.modules():
-            if type(module) is nn.ReLU:
-                module.__class__ = CustomReLU
-                module.function = function
-
-    def forward(self, X):
-        return self.inner(X)
-
-
-def replace_relus(model, function):
-    return RuledNetwork(model, function)
-
-
 # %% mistake="guided_backprop" named="it is the plain gradient: no ReLU goes back by the guided rule"
 def guided_backprop(X, y, model):
     if not any(isinstance(module, nn.ReLU) for module in model.modules()):
@@ -762,6 +642,8 @@ class MyGuidedReLU(torch.autograd.Function):
 
 
 def guided_backprop(X, y, model):
+    import copy
+
     model = copy.deepcopy(model)
     found = False
     for module in model.modules():
@@ -1292,6 +1174,8 @@ def neuron_gradient(X, model, layer, channel, row, column):
 def neuron_gradient(X, model, layer, channel, row, column):
     """By a copy, whose hooks nobody will miss."""
     names = {module: name for name, module in model.named_modules()}
+    import copy
+
     copied = copy.deepcopy(model)
     outputs = []
     copied.get_submodule(names[layer]).register_forward_hook(lambda m, i, o: outputs.append(o))
@@ -1320,3 +1204,553 @@ def neuron_gradient(X, model, layer, channel, row, column):
     for n in range(len(X)):
         kept["A"][n, channel, row, column].backward(retain_graph=True)
     return X.grad
+
+
+# %% mistake="top_patches" named="several patches come from one picture"
+def top_patches(X, activations, channel, field, count):
+    size, stride, offset = field
+    h, w = activations.shape[2:]
+    flat = activations[:, channel].flatten()
+    patches = []
+    for index in flat.argsort(descending=True)[:count].tolist():
+        image, place = divmod(index, h * w)
+        row, column = divmod(place, w)
+        top, left = offset + stride * row, offset + stride * column
+        bottom, right = min(top + size, X.shape[2]), min(left + size, X.shape[3])
+        top, left = max(top, 0), max(left, 0)
+        if flat[index] > 0:
+            patches.append((image, (top, bottom, left, right), X[image, :, top:bottom, left:right]))
+    return patches
+
+
+# %% mistake="top_patches" named="ranked by the mean of their map"
+def top_patches(X, activations, channel, field, count):
+    size, stride, offset = field
+    maps = activations[:, channel]
+    patches = []
+    for image in maps.mean((1, 2)).argsort(descending=True)[:count].tolist():
+        if maps[image].max() > 0:
+            row, column = divmod(maps[image].argmax().item(), maps.shape[2])
+            top, left = offset + stride * row, offset + stride * column
+            bottom, right = min(top + size, X.shape[2]), min(left + size, X.shape[3])
+            top, left = max(top, 0), max(left, 0)
+            patches.append((image, (top, bottom, left, right), X[image, :, top:bottom, left:right]))
+    return patches
+
+
+# %% mistake="top_patches" named="the pictures are in their own order"
+def top_patches(X, activations, channel, field, count):
+    size, stride, offset = field
+    maps = activations[:, channel]
+    patches = []
+    for image in sorted(maps.amax((1, 2)).topk(min(count, len(X))).indices.tolist()):
+        if maps[image].max() > 0:
+            row, column = divmod(maps[image].argmax().item(), maps.shape[2])
+            top, left = offset + stride * row, offset + stride * column
+            bottom, right = min(top + size, X.shape[2]), min(left + size, X.shape[3])
+            top, left = max(top, 0), max(left, 0)
+            patches.append((image, (top, bottom, left, right), X[image, :, top:bottom, left:right]))
+    return patches
+
+
+# %% mistake="top_patches" named="all channels are searched"
+def top_patches(X, activations, channel, field, count):
+    size, stride, offset = field
+    maps = activations.amax(1)
+    patches = []
+    for image in maps.amax((1, 2)).argsort(descending=True)[:count].tolist():
+        if maps[image].max() > 0:
+            row, column = divmod(maps[image].argmax().item(), maps.shape[2])
+            top, left = offset + stride * row, offset + stride * column
+            bottom, right = min(top + size, X.shape[2]), min(left + size, X.shape[3])
+            top, left = max(top, 0), max(left, 0)
+            patches.append((image, (top, bottom, left, right), X[image, :, top:bottom, left:right]))
+    return patches
+
+
+# %% mistake="top_patches" named="absolute values are compared"
+def top_patches(X, activations, channel, field, count):
+    size, stride, offset = field
+    maps = activations[:, channel].abs()
+    patches = []
+    for image in maps.amax((1, 2)).argsort(descending=True)[:count].tolist():
+        row, column = divmod(maps[image].argmax().item(), maps.shape[2])
+        top, left = offset + stride * row, offset + stride * column
+        bottom, right = min(top + size, X.shape[2]), min(left + size, X.shape[3])
+        top, left = max(top, 0), max(left, 0)
+        patches.append((image, (top, bottom, left, right), X[image, :, top:bottom, left:right]))
+    return patches
+
+
+# %% mistake="top_patches" named="rows and columns are exchanged"
+def top_patches(X, activations, channel, field, count):
+    size, stride, offset = field
+    values, places = activations[:, channel].flatten(1).max(1)
+    patches = []
+    for image in values.argsort(descending=True)[:count].tolist():
+        if values[image] > 0:
+            column, row = divmod(places[image].item(), activations.shape[3])
+            top, left = offset + stride * row, offset + stride * column
+            bottom, right = min(top + size, X.shape[2]), min(left + size, X.shape[3])
+            top, left = max(top, 0), max(left, 0)
+            patches.append((image, (top, bottom, left, right), X[image, :, top:bottom, left:right]))
+    return patches
+
+
+# %% mistake="top_patches" named="divided by the map's height"
+def top_patches(X, activations, channel, field, count):
+    size, stride, offset = field
+    height = activations.shape[2]
+    values, places = activations[:, channel].flatten(1).max(1)
+    patches = []
+    for image in values.argsort(descending=True)[:count].tolist():
+        if values[image] > 0:
+            row, column = places[image].item() // height, places[image].item() % height
+            top, left = offset + stride * row, offset + stride * column
+            bottom, right = min(top + size, X.shape[2]), min(left + size, X.shape[3])
+            top, left = max(top, 0), max(left, 0)
+            patches.append((image, (top, bottom, left, right), X[image, :, top:bottom, left:right]))
+    return patches
+
+
+# %% mistake="top_patches" named="the offset is left out"
+def top_patches(X, activations, channel, field, count):
+    size, stride, _ = field
+    values, places = activations[:, channel].flatten(1).max(1)
+    patches = []
+    for image in values.argsort(descending=True)[:count].tolist():
+        if values[image] > 0:
+            row, column = divmod(places[image].item(), activations.shape[3])
+            top, left = stride * row, stride * column
+            bottom, right = min(top + size, X.shape[2]), min(left + size, X.shape[3])
+            patches.append((image, (top, bottom, left, right), X[image, :, top:bottom, left:right]))
+    return patches
+
+
+# %% mistake="top_patches" named="the offset is subtracted"
+def top_patches(X, activations, channel, field, count):
+    size, stride, offset = field
+    values, places = activations[:, channel].flatten(1).max(1)
+    patches = []
+    for image in values.argsort(descending=True)[:count].tolist():
+        if values[image] > 0:
+            row, column = divmod(places[image].item(), activations.shape[3])
+            top, left = stride * row - offset, stride * column - offset
+            bottom, right = min(top + size, X.shape[2]), min(left + size, X.shape[3])
+            top, left = max(top, 0), max(left, 0)
+            patches.append((image, (top, bottom, left, right), X[image, :, top:bottom, left:right]))
+    return patches
+
+
+# %% mistake="top_patches" named="bottom and right are the last pixels"
+def top_patches(X, activations, channel, field, count):
+    size, stride, offset = field
+    H, W = X.shape[2:]
+    values, places = activations[:, channel].flatten(1).max(1)
+    patches = []
+    for image in values.argsort(descending=True)[:count].tolist():
+        if values[image] > 0:
+            row, column = divmod(places[image].item(), activations.shape[3])
+            top, left = offset + stride * row, offset + stride * column
+            bottom, right = min(top + size, H) - 1, min(left + size, W) - 1
+            top, left = max(top, 0), max(left, 0)
+            patch = X[image, :, top : bottom + 1, left : right + 1]
+            patches.append((image, (top, bottom, left, right), patch))
+    return patches
+
+
+# %% mistake="top_patches" named="windows hang over the border"
+def top_patches(X, activations, channel, field, count):
+    size, stride, offset = field
+    values, places = activations[:, channel].flatten(1).max(1)
+    patches = []
+    for image in values.argsort(descending=True)[:count].tolist():
+        if values[image] > 0:
+            row, column = divmod(places[image].item(), activations.shape[3])
+            top, left = offset + stride * row, offset + stride * column
+            bottom, right = top + size, left + size
+            patches.append((image, (top, bottom, left, right), X[image, :, top:bottom, left:right]))
+    return patches
+
+
+# %% mistake="top_patches" named="measured from where the cut-off window begins"
+def top_patches(X, activations, channel, field, count):
+    size, stride, offset = field
+    values, places = activations[:, channel].flatten(1).max(1)
+    patches = []
+    for image in values.argsort(descending=True)[:count].tolist():
+        if values[image] > 0:
+            row, column = divmod(places[image].item(), activations.shape[3])
+            top, left = max(offset + stride * row, 0), max(offset + stride * column, 0)
+            bottom, right = min(top + size, X.shape[2]), min(left + size, X.shape[3])
+            patches.append((image, (top, bottom, left, right), X[image, :, top:bottom, left:right]))
+    return patches
+
+
+# %% mistake="top_patches" named="moved into the picture, whole"
+def top_patches(X, activations, channel, field, count):
+    size, stride, offset = field
+    H, W = X.shape[2:]
+    values, places = activations[:, channel].flatten(1).max(1)
+    patches = []
+    for image in values.argsort(descending=True)[:count].tolist():
+        if values[image] > 0:
+            row, column = divmod(places[image].item(), activations.shape[3])
+            top = max(min(offset + stride * row, H - size), 0)
+            left = max(min(offset + stride * column, W - size), 0)
+            bottom, right = top + size, left + size
+            patches.append((image, (top, bottom, left, right), X[image, :, top:bottom, left:right]))
+    return patches
+
+
+# %% mistake="top_patches" named="is negative everywhere has a patch"
+def top_patches(X, activations, channel, field, count):
+    size, stride, offset = field
+    H, W = X.shape[2:]
+    values, places = activations[:, channel].flatten(1).max(1)
+    patches = []
+    for image in values.argsort(descending=True)[:count].tolist():
+        row, column = divmod(places[image].item(), activations.shape[3])
+        top, left = offset + stride * row, offset + stride * column
+        bottom, right = min(top + size, H), min(left + size, W)
+        top, left = max(top, 0), max(left, 0)
+        patches.append((image, (top, bottom, left, right), X[image, :, top:bottom, left:right]))
+    return patches
+
+
+# %% mistake="top_patches" named="is 0 everywhere has a patch"
+def top_patches(X, activations, channel, field, count):
+    size, stride, offset = field
+    H, W = X.shape[2:]
+    values, places = activations[:, channel].flatten(1).max(1)
+    patches = []
+    for image in values.argsort(descending=True)[:count].tolist():
+        if values[image] >= 0:
+            row, column = divmod(places[image].item(), activations.shape[3])
+            top, left = offset + stride * row, offset + stride * column
+            bottom, right = min(top + size, H), min(left + size, W)
+            top, left = max(top, 0), max(left, 0)
+            patches.append((image, (top, bottom, left, right), X[image, :, top:bottom, left:right]))
+    return patches
+
+
+# %% mistake="top_patches" named="everything outside of the window is set to zero"
+def top_patches(X, activations, channel, field, count):
+    size, stride, offset = field
+    H, W = X.shape[2:]
+    values, places = activations[:, channel].flatten(1).max(1)
+    patches = []
+    for image in values.argsort(descending=True)[:count].tolist():
+        if values[image] > 0:
+            row, column = divmod(places[image].item(), activations.shape[3])
+            top, left = offset + stride * row, offset + stride * column
+            bottom, right = min(top + size, H), min(left + size, W)
+            top, left = max(top, 0), max(left, 0)
+            patch = torch.zeros_like(X[image])
+            patch[:, top:bottom, left:right] = X[image, :, top:bottom, left:right]
+            patches.append((image, (top, bottom, left, right), patch))
+    return patches
+
+
+# %% mistake="top_patches" named="is a `return` missing?"
+def top_patches(X, activations, channel, field, count):
+    size, stride, offset = field
+    strengths = activations[:, channel].amax((1, 2))
+    for image in strengths.topk(count).indices:
+        print(image)
+
+
+# %% correct="top_patches"
+def top_patches(X, activations, channel, field, count):
+    size, stride, offset = field
+    H, W = X.shape[2:]
+    candidates = []
+    for n, one in enumerate(activations[:, channel]):
+        best = one.max()
+        if best > 0:
+            row, column = (one == best).nonzero()[0].tolist()
+            candidates.append((best.item(), n, row, column))
+    candidates.sort(reverse=True)
+    patches = []
+    for _, n, row, column in candidates[:count]:
+        rows = [r for r in range(H) if 0 <= r - offset - stride * row < size]
+        columns = [c for c in range(W) if 0 <= c - offset - stride * column < size]
+        patch = X[n][:, rows][:, :, columns]
+        patches.append((n, (rows[0], rows[-1] + 1, columns[0], columns[-1] + 1), patch))
+    return patches
+
+
+# %% correct="top_patches"
+def top_patches(X, activations, channel, field, count):
+    size, stride, offset = field
+    N, _, H, W = X.shape
+    maps = activations[:, channel].cpu().numpy()
+    best = maps.reshape(N, -1).max(axis=1)
+    order = [n for n in np.argsort(-best) if best[n] > 0][:count]
+    result = []
+    for n in order:
+        row, column = np.unravel_index(maps[n].argmax(), maps[n].shape)
+        top, bottom = np.clip([offset + stride * row, offset + stride * row + size], 0, H)
+        left, right = np.clip([offset + stride * column, offset + stride * column + size], 0, W)
+        result.append((n, (top, bottom, left, right), X[n, :, top:bottom, left:right].clone()))
+    return result
+
+
+# %% correct="top_patches"
+def window(index, length, field):
+    size, stride, offset = field
+    start = offset + stride * index
+    return max(0, start), min(length, start + size)
+
+
+def top_patches(X, activations, channel, field, count):
+    maps = activations.select(1, channel)
+    excited = torch.nonzero(maps.amax((1, 2)) > 0).flatten()
+    strengths, order = maps[excited].amax((1, 2)).sort(descending=True)
+    patches = []
+    for image in excited[order][:count]:
+        place = torch.argmax(maps[image])
+        row, column = place // maps.shape[2], place % maps.shape[2]
+        top, bottom = window(int(row), X.shape[2], field)
+        left, right = window(int(column), X.shape[3], field)
+        patches.append(
+            [int(image), [top, bottom, left, right], X[image, :, top:bottom, left:right]]
+        )
+    return patches
+
+
+# %% mistake="similarity_by_depth" named="at each depth one layer only is random"
+def similarity_by_depth(X, y, model, layers, explain, randomise):
+    first = explain(X, y, model).flatten(1).numpy()
+    N, same, other = len(X), [], []
+    for names in [[], *([layer] for layer in layers)]:
+        maps = explain(X, y, randomise(model, names)).flatten(1).numpy()
+        rho = scipy.stats.spearmanr(first, maps, axis=1).statistic[:N, N:]
+        same.append(np.trace(rho) / N)
+        other.append((rho.sum() - np.trace(rho)) / (N * (N - 1)))
+    return np.array(same), np.array(other)
+
+
+# %% mistake="similarity_by_depth" named="the layers forget from the bottom up"
+def similarity_by_depth(X, y, model, layers, explain, randomise):
+    first = explain(X, y, model).flatten(1).numpy()
+    N, same, other = len(X), [], []
+    for depth in range(len(layers) + 1):
+        names = layers[len(layers) - depth :]
+        maps = explain(X, y, randomise(model, names)).flatten(1).numpy()
+        rho = scipy.stats.spearmanr(first, maps, axis=1).statistic[:N, N:]
+        same.append(np.trace(rho) / N)
+        other.append((rho.sum() - np.trace(rho)) / (N * (N - 1)))
+    return np.array(same), np.array(other)
+
+
+# %% mistake="similarity_by_depth" named="the trained network, at depth 0, is left out"
+def similarity_by_depth(X, y, model, layers, explain, randomise):
+    first = explain(X, y, model).flatten(1).numpy()
+    N, same, other = len(X), [], []
+    for depth in range(1, len(layers) + 1):
+        maps = explain(X, y, randomise(model, layers[:depth])).flatten(1).numpy()
+        rho = scipy.stats.spearmanr(first, maps, axis=1).statistic[:N, N:]
+        same.append(np.trace(rho) / N)
+        other.append((rho.sum() - np.trace(rho)) / (N * (N - 1)))
+    return np.array(same), np.array(other)
+
+
+# %% mistake="similarity_by_depth" named="forgotten all layers is left out"
+def similarity_by_depth(X, y, model, layers, explain, randomise):
+    first = explain(X, y, model).flatten(1).numpy()
+    N, same, other = len(X), [], []
+    for depth in range(len(layers)):
+        maps = explain(X, y, randomise(model, layers[:depth])).flatten(1).numpy()
+        rho = scipy.stats.spearmanr(first, maps, axis=1).statistic[:N, N:]
+        same.append(np.trace(rho) / N)
+        other.append((rho.sum() - np.trace(rho)) / (N * (N - 1)))
+    return np.array(same), np.array(other)
+
+
+# %% mistake="similarity_by_depth" named="compared with that of the depth before"
+def similarity_by_depth(X, y, model, layers, explain, randomise):
+    before = explain(X, y, model).flatten(1).numpy()
+    N, same, other = len(X), [], []
+    for depth in range(len(layers) + 1):
+        maps = explain(X, y, randomise(model, layers[:depth])).flatten(1).numpy()
+        rho = scipy.stats.spearmanr(before, maps, axis=1).statistic[:N, N:]
+        same.append(np.trace(rho) / N)
+        other.append((rho.sum() - np.trace(rho)) / (N * (N - 1)))
+        before = maps
+    return np.array(same), np.array(other)
+
+
+# %% mistake="similarity_by_depth" named="the values are correlated, not their ranks"
+def similarity_by_depth(X, y, model, layers, explain, randomise):
+    first = explain(X, y, model).flatten(1).numpy()
+    N, same, other = len(X), [], []
+    for depth in range(len(layers) + 1):
+        maps = explain(X, y, randomise(model, layers[:depth])).flatten(1).numpy()
+        rho = np.corrcoef(first, maps)[:N, N:]
+        same.append(np.trace(rho) / N)
+        other.append((rho.sum() - np.trace(rho)) / (N * (N - 1)))
+    return np.array(same), np.array(other)
+
+
+# %% mistake="similarity_by_depth" named="equal values have ranks of their own"
+def similarity_by_depth(X, y, model, layers, explain, randomise):
+    def ranked(maps):
+        return maps.flatten(1).numpy().argsort(axis=1).argsort(axis=1)
+
+    first = ranked(explain(X, y, model))
+    N, same, other = len(X), [], []
+    for depth in range(len(layers) + 1):
+        maps = ranked(explain(X, y, randomise(model, layers[:depth])))
+        rho = np.corrcoef(first, maps)[:N, N:]
+        same.append(np.trace(rho) / N)
+        other.append((rho.sum() - np.trace(rho)) / (N * (N - 1)))
+    return np.array(same), np.array(other)
+
+
+# %% mistake="similarity_by_depth" named="all pictures are strung together"
+def similarity_by_depth(X, y, model, layers, explain, randomise):
+    first = explain(X, y, model)
+    same, other = [], []
+    for depth in range(len(layers) + 1):
+        maps = explain(X, y, randomise(model, layers[:depth]))
+        same.append(scipy.stats.spearmanr(first.flatten(), maps.flatten()).statistic)
+        other.append(scipy.stats.spearmanr(first.flatten(), maps.roll(1, 0).flatten()).statistic)
+    return np.array(same), np.array(other)
+
+
+# %% mistake="similarity_by_depth" named="each network is asked for what it predicts"
+def similarity_by_depth(X, y, model, layers, explain, randomise):
+    first = explain(X, y, model).flatten(1).numpy()
+    N, same, other = len(X), [], []
+    for depth in range(len(layers) + 1):
+        network = randomise(model, layers[:depth])
+        maps = explain(X, network(X).argmax(1), network).flatten(1).numpy()
+        rho = scipy.stats.spearmanr(first, maps, axis=1).statistic[:N, N:]
+        same.append(np.trace(rho) / N)
+        other.append((rho.sum() - np.trace(rho)) / (N * (N - 1)))
+    return np.array(same), np.array(other)
+
+
+# %% mistake="similarity_by_depth" named="the pictures' own maps are counted, too"
+def similarity_by_depth(X, y, model, layers, explain, randomise):
+    first = explain(X, y, model).flatten(1).numpy()
+    N, same, other = len(X), [], []
+    for depth in range(len(layers) + 1):
+        maps = explain(X, y, randomise(model, layers[:depth])).flatten(1).numpy()
+        rho = scipy.stats.spearmanr(first, maps, axis=1).statistic[:N, N:]
+        same.append(np.diag(rho).mean())
+        other.append(rho.mean())
+    return np.array(same), np.array(other)
+
+
+# %% mistake="similarity_by_depth" named="compared with the one before only"
+def similarity_by_depth(X, y, model, layers, explain, randomise):
+    first = explain(X, y, model)
+    same, other = [], []
+    for depth in range(len(layers) + 1):
+        maps = explain(X, y, randomise(model, layers[:depth]))
+        for curve, chosen in ((same, maps), (other, maps.roll(1, 0))):
+            pairs = zip(first.flatten(1), chosen.flatten(1))
+            curve.append(np.mean([scipy.stats.spearmanr(a, b).statistic for a, b in pairs]))
+    return np.array(same), np.array(other)
+
+
+# %% mistake="similarity_by_depth" named="both maps are of the changed network"
+def similarity_by_depth(X, y, model, layers, explain, randomise):
+    first = explain(X, y, model).flatten(1).numpy()
+    N, same, other = len(X), [], []
+    for depth in range(len(layers) + 1):
+        maps = explain(X, y, randomise(model, layers[:depth])).flatten(1).numpy()
+        rho = scipy.stats.spearmanr(first, maps, axis=1).statistic
+        same.append(np.diag(rho[:N, N:]).mean())
+        other.append((rho[N:, N:].sum() - N) / (N * (N - 1)))
+    return np.array(same), np.array(other)
+
+
+# %% mistake="similarity_by_depth" named="is divided by N²"
+def similarity_by_depth(X, y, model, layers, explain, randomise):
+    first = explain(X, y, model).flatten(1).numpy()
+    N, same, other = len(X), [], []
+    for depth in range(len(layers) + 1):
+        maps = explain(X, y, randomise(model, layers[:depth])).flatten(1).numpy()
+        rho = scipy.stats.spearmanr(first, maps, axis=1).statistic[:N, N:]
+        same.append(np.trace(rho) / N)
+        other.append((rho * (1 - np.eye(N))).mean())
+    return np.array(same), np.array(other)
+
+
+# %% mistake="similarity_by_depth" named="has other items than before"
+def similarity_by_depth(X, y, model, layers, explain, randomise):
+    first = explain(X, y, model).flatten(1).numpy()
+    N, same, other, names = len(X), [], [], []
+    while True:
+        maps = explain(X, y, randomise(model, names)).flatten(1).numpy()
+        rho = scipy.stats.spearmanr(first, maps, axis=1).statistic[:N, N:]
+        same.append(np.trace(rho) / N)
+        other.append((rho.sum() - np.trace(rho)) / (N * (N - 1)))
+        if not layers:
+            return np.array(same), np.array(other)
+        names.append(layers.pop(0))
+
+
+# %% mistake="similarity_by_depth" named="expected the tuple (same, other)"
+def similarity_by_depth(X, y, model, layers, explain, randomise):
+    first = explain(X, y, model)
+    same = []
+    for depth in range(len(layers) + 1):
+        maps = explain(X, y, randomise(model, layers[:depth]))
+        pairs = zip(first.flatten(1), maps.flatten(1))
+        same.append(np.mean([scipy.stats.spearmanr(a, b).statistic for a, b in pairs]))
+    return np.array(same)
+
+
+# %% correct="similarity_by_depth"
+def similarity_by_depth(X, y, model, layers, explain, randomise):
+    originals = explain(X, y, model)
+    same, other = np.zeros(len(layers) + 1), np.zeros(len(layers) + 1)
+    for d in range(len(layers) + 1):
+        changed = explain(X, y, randomise(model, list(layers[:d])))
+        own, control = [], []
+        for n, a in enumerate(originals):
+            for m, b in enumerate(changed):
+                rho = scipy.stats.spearmanr(a.flatten(), b.flatten()).statistic
+                (own if n == m else control).append(rho)
+        same[d], other[d] = np.mean(own), np.mean(control)
+    return same, other
+
+
+# %% correct="similarity_by_depth"
+def similarity_by_depth(X, y, model, layers, explain, randomise):
+    def standardised(maps):
+        ranks = scipy.stats.rankdata(maps.flatten(1).numpy(), axis=1)
+        ranks -= ranks.mean(axis=1, keepdims=True)
+        return ranks / np.linalg.norm(ranks, axis=1, keepdims=True)
+
+    N = len(X)
+    first = standardised(explain(X, y, model))
+    networks = [model]
+    for layer in layers:  # each forgets one more than the one before
+        networks.append(randomise(model, layers[: len(networks)]))
+    rho = [first @ standardised(explain(X, y, network)).T for network in networks]
+    same = [np.trace(one) / N for one in rho]
+    other = [(one.sum() - np.trace(one)) / (N**2 - N) for one in rho]
+    return same, other
+
+
+# %% correct="similarity_by_depth"
+def ranked(values):
+    below = (values[:, None] > values).sum(1)
+    equal = (values[:, None] == values).sum(1)
+    return below + (equal + 1) / 2
+
+
+def similarity_by_depth(X, y, model, layers, explain, randomise):
+    trained = [ranked(one.flatten()) for one in explain(X, y, model)]
+    same, other = [], []
+    for d in range(1 + len(layers)):
+        maps = [ranked(one.flatten()) for one in explain(X, y, randomise(model, layers[0:d]))]
+        rho = torch.corrcoef(torch.stack(trained + maps))[: len(X), len(X) :]
+        same.append(rho.diagonal().mean())
+        other.append((rho.sum() - rho.diagonal().sum()) / (len(X) * (len(X) - 1)))
+    return torch.stack(same), torch.stack(other)
