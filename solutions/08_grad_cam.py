@@ -16,10 +16,12 @@
 # | 5. How good is a map? | `pointing_game` | 20 |
 # | 5. How well does it cover? (optional) | `intersection_over_union` | 10 |
 # | 6. Does the network need what the map shows? | `insertion_deletion` | 20 |
-# | 7. Which layer? (optional) | nothing: you explore | 15 |
-# | 8. Guided Grad-CAM (optional) | `guided_grad_cam` | 15 |
-# | 9. A network unmasked | a verdict in writing | 20 |
-# | 10. With an ImageNet network (optional) | nothing: you look | 10 |
+# | 7. A network that has no class activation map | nothing: you look | 5 |
+# | 8. Which layer? (optional) | nothing: you look | 10 |
+# | 9. Guided Grad-CAM (optional) | `guided_grad_cam` | 15 |
+# | 10. A network unmasked | a verdict in writing | 20 |
+# | 11. The same with Captum (optional) | nothing: you compare | 5 |
+# | 12. With an ImageNet network (optional) | nothing: you look | 10 |
 #
 # What is optional can be left out: nothing else needs it. The rest takes three hours.
 #
@@ -113,6 +115,17 @@ last_layer = base.get_submodule(base.last_conv)
 scenes = make_scenes(120, np.random.default_rng(8))
 images, labels = (tensor.to(device) for tensor in scenes.tensors())
 print(base)
+
+# %% [markdown]
+# Have you a picture of your own? Name its file here, or upload it. Nothing needs it, but section 4
+# then lets you ask about it, and section 12 asks a network that knows photographs.
+
+# %% fold=false
+from utils.own_image import OwnImage
+
+MY_IMAGE = None  # the name of an image file of yours, such as "mine.jpg"; or upload one below
+own = OwnImage(MY_IMAGE)
+own
 
 # %% [markdown]
 # ## 1. The last feature maps know where
@@ -532,7 +545,7 @@ def grad_cam(X, y, model, layer):
 
     No hook is left behind, even where the model raises an exception. The model stays in the mode in
     which it comes, and its parameters and X keep their values; gradients left in `.grad` don't
-    matter. Write it by hand: calling a library's Grad-CAM costs a point.
+    matter. Write it by hand: a library's Grad-CAM earns no points.
 
     Args:
         X: images, float tensor (N, 3, H, W).
@@ -637,6 +650,7 @@ check_close(
     tolerance=1e-5,
     mistakes=mistakes,
 )
+check_without(grad_cam)
 
 # %% test="grad_cam" points=2 aspect="the form, a batch"
 X, y, model = random_images(13, 3, 3, 6, 9), torch.tensor([3, 0, 1]), tiny_network(13)
@@ -685,6 +699,7 @@ check_close(
     tolerance=1e-5,
     mistakes=mistakes,
 )
+check_without(grad_cam)
 
 # %% [markdown]
 # **The upsampling**, for a layer with fewer places than the image has pixels.
@@ -725,6 +740,7 @@ check_close(
     tolerance=1e-5,
     mistakes=mistakes,
 )
+check_without(grad_cam)
 
 # %% [markdown]
 # **The range**, on a network whose features are the image itself: its class 0 counts red, class 1
@@ -780,6 +796,7 @@ mistakes = {"the maps are divided before they are upsampled, which flattens thei
 name = "the largest values of two maps from a coarser layer"
 peaks = grad_cam(X, y, model, model.relu2).amax((1, 2))
 check_close(peaks, torch.ones(2), name, tolerance=1e-5, mistakes=mistakes)
+check_without(grad_cam)
 
 # %% test="grad_cam" points=1 aspect="no evidence"
 model = see_through_network(torch.tensor([[1.0, 0, 0], [-1, 0, 0], [1, -1, 0]]))
@@ -818,6 +835,7 @@ check_close(
     tolerance=1e-5,
     mistakes=mistakes,
 )
+check_without(grad_cam)
 ### BEGIN HIDDEN TESTS
 X = 0.1 + random_images(reference.seed, 5, 3, 4, 7)
 weight = torch.randn(6, 3, generator=torch.Generator().manual_seed(reference.seed))
@@ -839,6 +857,7 @@ expected = form(reference.grad_cam(X, y, model, model.relu1))
 ### END EXPECTED
 name = "the form of grad_cam for a model whose parameters are all frozen"
 check_close(form(grad_cam(X, y, model, model.relu1)), expected, name, tolerance=1e-5)
+check_without(grad_cam)
 
 # %% test="grad_cam" points=2 aspect="everything as it was"
 X, y, model = random_images(6, 2, 3, 6, 9), torch.tensor([2, 0]), tiny_network(6)
@@ -852,6 +871,7 @@ assert hooks_left(grad_cam, X[:, :2], y, model, model.relu2) == 0, (
     "grad_cam leaves a hook behind after an exception in the model."
 )
 grad_cam(X, y, model.train(), model.relu2)
+check_without(grad_cam)
 ### BEGIN HIDDEN TESTS
 model = tiny_network(reference.seed)
 check_close(
@@ -900,6 +920,7 @@ for number, (parts, dtype) in enumerate([(False, torch.float64), (True, torch.fl
             f"the form of grad_cam for the layer {path} of a network with a forward of its own",
             tolerance=1e-5 if dtype == torch.float64 else 1e-3,
         )
+check_without(grad_cam)
 ### END HIDDEN TESTS
 
 # %% test="grad_cam" points=1 aspect="written by hand"
@@ -1077,6 +1098,108 @@ plt.show()
 # %% [markdown]
 # For the classes that are there, the undivided map typically reaches about 40, for the absent ones
 # only a few. So show the score beside a Grad-CAM, or say that it was high.
+#
+# Where your notebook can show menus, ask your own questions here: any picture, any class, any layer.
+# If you gave a picture of your own, it comes first, cut to a square of 64 × 64 pixels: the network
+# knows ten classes and no photographs, so what it answers is what it would see *if* there were one
+# of them. Watch the score.
+
+# %%
+from ipywidgets import Dropdown
+
+from utils.images import preprocess
+
+layers = [f"features.relu{number}" for number in range(1, 7)]
+pictures = {
+    f"{CLASS_NAMES[a]} and {CLASS_NAMES[b]} ({number})": pair_images[number : number + 1]
+    for number, (a, b) in enumerate(zip(first, second, strict=True), start=1)
+}
+mine = own.load(base.input_size)
+if mine is not None:
+    pictures = {"your picture": preprocess(mine).to(device)} | pictures
+
+
+def ask(picture, asked, layer):
+    image, y = pictures[picture], torch.tensor([CLASS_NAMES.index(asked)], device=device)
+    with torch.no_grad():
+        scores = base(image)[0]
+    overlay(
+        image,
+        grad_cam(image, y, base, base.get_submodule(layer)),
+        [f"{asked}: score {scores[y].item():.1f}; the highest is {scores.max():.1f}"],
+        inches=4,
+    )
+
+
+explore(
+    ask,
+    picture=Dropdown(options=list(pictures)),
+    asked=Dropdown(options=CLASS_NAMES, value=CLASS_NAMES[first[0]], description="class"),
+    layer=Dropdown(options=layers, value=base.last_conv),
+)
+
+# %% [markdown]
+# ### What speaks against it?
+#
+# The ReLU throws half of the answer away. Ask for the *negative* score, and Grad-CAM shows the
+# other half: where the network sees something that speaks against the class. Selvaraju et al. call
+# it a **counterfactual** explanation, for it says what would have to be gone. And it can be put to
+# the test: blur what the map shows, and the class ought to become *more* probable.
+
+# %%
+from scipy.ndimage import gaussian_filter
+
+
+class Negative(nn.Module):
+    def forward(self, scores):
+        return -scores
+
+
+def blur(images):
+    """Images (N, 3, H, W), blurred so much that the network recognises nothing in them."""
+    return torch.from_numpy(gaussian_filter(images.cpu().numpy(), (0, 0, 5, 5))).to(device)
+
+
+against = grad_cam(pair_images, first, nn.Sequential(base, Negative()), last_layer)
+region = against >= 0.5
+blurred = blur(pair_images)
+without = torch.where(region[:, None], blurred, pair_images)
+mirrored = torch.where(region.flip(2)[:, None], blurred, pair_images)
+with torch.no_grad():
+    before, after, control = (
+        base(tried).softmax(1).gather(1, first[:, None])[:, 0].cpu()
+        for tried in (pair_images, without, mirrored)
+    )
+overlay(
+    pair_images[shown],
+    against[shown],
+    [
+        f"against {CLASS_NAMES[c]}: p = {p:.2f}"
+        for c, p in zip(first[shown], before[shown], strict=True)
+    ],
+    masks=pairs.second.masks[shown],
+    columns=4,
+    inches=2.1,
+    heading="What speaks against the one object is the other one, whose outline is in white",
+)
+contact_sheet(
+    without[shown],
+    [f"{CLASS_NAMES[c]}: p = {p:.2f}" for c, p in zip(first[shown], after[shown], strict=True)],
+    columns=4,
+    inches=2.1,
+    heading="With that blurred, the network is sure of the first object",
+)
+plt.show()
+print(f"probability of the first object, mean of {len(pairs)} scenes: {before.mean():.2f}")
+print(f"  with the region blurred that speaks against it:    {after.mean():.2f}")
+print(f"  with the same region, mirrored, blurred instead:   {control.mean():.2f}")
+
+# %% [markdown]
+# The map leads to the other object without ever having been asked for its class, and to change the
+# picture there changes the answer, while the same region on the wrong side changes little. This is
+# more than a bright spot: an *intervention* that the map foretold. Only be careful with the word
+# "against": the probabilities of all classes add up to one, so whatever speaks for another class
+# makes this one less probable, even where its own score stays the same.
 #
 # ## 5. How good is a map?
 #
@@ -1697,12 +1820,8 @@ for number, shape in enumerate([(4, 3, 6, 8), (1, 3, 7, 9), (3, 3, 5, 11), (2, 3
 # how much the blur changes it: what stands out in the picture, whatever the network makes of it.
 
 # %%
-from scipy.ndimage import gaussian_filter
-
 tested, asked = images[:60], labels[:60]
-baseline = torch.from_numpy(
-    gaussian_filter(tested.cpu().numpy(), (0, 0, 5, 5))  # five pixels wide, within each channel
-).to(device)
+baseline = blur(tested)
 fractions = torch.tensor([0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1])
 
 
@@ -1763,13 +1882,119 @@ for name, curves in curves_of.items():
 # the network; compare with something that can't. And a picture half blurred is one that the network
 # was never trained on: its answer may be about the edge of the blur.
 #
-# ## 7. Which layer? (optional)
+# ## 7. A network that has no class activation map
 #
-# Nothing in `grad_cam` insists on the last layer. Let us ask every ReLU of the network
-# about one of the scenes.
+# Up to here Grad-CAM told you nothing that CAM couldn't: on `base` they are the same. Time for a
+# question that no linear layer behind the averages can answer. Split the ten classes into two
+# teams, show two objects, and ask: *are they of the same team, or of different ones?* What a disc
+# says about that depends on what stands beside it. Each feature speaks for "same" in one picture
+# and against it in the next, so no fixed weight $W_{ck}$ is right for both. With a hidden layer
+# it is easy. We keep `base`'s convolutions as they are, and train two heads on top.
 
 # %%
-layers = [f"features.relu{number}" for number in range(1, 7)]
+team = torch.arange(10, device=device) < 5
+
+
+def team_question(count, seed):
+    """Scenes with two objects, their last feature maps, and 1 where the teams differ, else 0."""
+    drawn = make_scenes(count, np.random.default_rng(seed), "two_objects")
+    one, other = (torch.from_numpy(o.shape_class).to(device) for o in (drawn, drawn.second))
+    with torch.no_grad():
+        features = [base.features(part.to(device)) for part in drawn.tensors()[0].split(100)]
+    return drawn, torch.cat(features), (team[one] != team[other]).long()
+
+
+def train_head(head, features, answers):
+    """AdamW on batches of 50, 40 times through."""
+    optimizer = torch.optim.AdamW(head.parameters(), lr=3e-3)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(40):
+        for batch in torch.randperm(len(features), generator=generator).split(50):
+            loss = F.cross_entropy(head(features[batch]), answers[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return head.eval()
+
+
+_, training_features, training_answers = team_question(1200, 51)
+duos, duo_features, differ = team_question(200, 52)
+torch.manual_seed(0)
+heads = {
+    "one linear layer": nn.Sequential(nn.Linear(128, 2)),
+    "a hidden layer": nn.Sequential(nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 2)),
+}
+for name, linear in heads.items():
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), linear).to(device)
+    heads[name] = train_head(head, training_features.mean((2, 3), keepdim=True), training_answers)
+    right = (heads[name](duo_features).argmax(1) == differ).float().mean()
+    print(f"{name}: {right:.0%} of {len(duos)} new scenes right")
+
+# %% [markdown]
+# With one linear layer there is a class activation map, but of a network that hardly does better
+# than a coin. With the hidden layer there is a network that works, and no row of weights to read
+# off. Could we make one? Multiply the two matrices, as if there were no ReLU between them, and call
+# that $W$. Against it, Grad-CAM, which asks each picture for its own $\alpha_k$:
+
+# %%
+mlp = heads["a hidden layer"][2]
+network = nn.Sequential(base.features, heads["a hidden layer"])
+duo_images = duos.tensors()[0].to(device)
+product = (mlp[2].weight @ mlp[0].weight).detach()
+makeshift = class_activation_map(duo_features, product, differ)[:, None].relu()
+makeshift = form(F.interpolate(makeshift, duo_images.shape[2:], mode="bilinear")[:, 0])
+by_gradient = grad_cam(duo_images, differ, network, base.get_submodule(base.last_conv))
+
+either = torch.from_numpy(duos.masks | duos.second.masks)
+answers = ["same team", "different teams"]
+chosen = torch.cat([(differ.cpu() == kind).nonzero()[:3, 0] for kind in (0, 1)])
+figure, axes = plt.subplots(3, 6, figsize=(10.5, 5.4), layout="constrained")
+figure.suptitle("Where the weights depend on the picture, only the gradient finds the objects")
+for ax, scene in zip(axes.T, chosen.tolist(), strict=True):
+    ax[0].imshow(duos.images[scene])
+    ax[0].set_title(answers[differ[scene]])
+    for cell, maps in zip(ax[1:], (makeshift, by_gradient), strict=True):
+        heat = cell.imshow(maps[scene].cpu(), cmap="viridis", vmin=0, vmax=1)
+        cell.contour(either[scene], [0.5], colors="white", linewidths=0.8)
+for ax, name in zip(axes[:, 0], ("scene", "product of matrices", "Grad-CAM"), strict=True):
+    ax.set_ylabel(name)
+for ax in axes.flat:
+    ax.set_xticks([])
+    ax.set_yticks([])
+figure.colorbar(heat, ax=axes, shrink=0.5, label="part of the largest value")
+plt.show()
+for kind, answer in enumerate(answers):
+    of_kind = (differ == kind).cpu()
+    by_product, by_grad_cam = (
+        pointing_game(maps.cpu()[of_kind], either[of_kind], 3).float().mean()
+        for maps in (makeshift, by_gradient)
+    )
+    lit = [
+        (by_gradient.cpu() * torch.from_numpy(mask))[of_kind].amax((1, 2)) >= 0.5
+        for mask in (duos.masks, duos.second.masks)
+    ]
+    print(
+        f"{answer}: {by_product:.0%} of the product's peaks are within 3 pixels of an object,\n"
+        f"    {by_grad_cam:.0%} of Grad-CAM's, which reaches a half on both objects in"
+        f" {(lit[0] & lit[1]).float().mean():.0%} of the scenes"
+    )
+
+# %% [markdown]
+# In the product each feature has one sign for all pictures, so that it finds the objects in some and
+# lights everything *but* the objects in others. Grad-CAM finds an object in nearly all of them. By
+# the chain rule its $\alpha_k$ is made of the same two matrices, but only of those hidden units
+# that are *on* in this picture: it is the CAM of another linear network for each picture.
+#
+# Look closer, though. The answer takes *two* objects, and often Grad-CAM lights only one of them
+# brightly. A gradient tells what a small change would do, in the place where we stand; it doesn't
+# tell what the network would say if an object were gone.
+#
+# ## 8. Which layer? (optional)
+#
+# Nothing in `grad_cam` insists on the last layer. Let us ask every ReLU of the network about one of
+# the scenes; the menu in section 4 does the same for any other.
+
+# %%
 same_scene, both_classes = pair_images[[0, 0]], torch.stack([first[0], second[0]])
 maps = [grad_cam(same_scene, both_classes, base, base.get_submodule(name)) for name in layers]
 overlay(
@@ -1786,31 +2011,6 @@ overlay(
     heading="Early layers light colours and edges anywhere, late ones the object asked for",
 )
 plt.show()
-
-# %% [markdown]
-# Where your notebook can show menus, ask your own questions here: any layer, any class, any scene.
-# The figure above is the same thing standing still.
-
-# %%
-from ipywidgets import Dropdown, IntSlider
-
-
-def ask(layer, asked, scene):
-    image, y = pair_images[scene : scene + 1], torch.tensor([CLASS_NAMES.index(asked)])
-    overlay(
-        image,
-        grad_cam(image, y.to(device), base, base.get_submodule(layer)),
-        [f"{asked} in {layer}: score {base(image)[0, y].item():.1f}"],
-        inches=4,
-    )
-
-
-explore(
-    ask,
-    layer=Dropdown(options=layers, value=base.last_conv),
-    asked=Dropdown(options=CLASS_NAMES, value=CLASS_NAMES[first[0]], description="class"),
-    scene=IntSlider(value=0, min=0, max=len(pairs) - 1),
-)
 
 # %% [markdown]
 # Now by numbers. For 60 scenes with two objects we count how often the peak is on the object that
@@ -1867,7 +2067,7 @@ for name, values in zip(layers, by_layer, strict=True):
 # 8 × 8, and knows textures already. "Always the last layer" is a good habit, not a law. What a map
 # shows is the layer as much as the network, so say which one you asked.
 #
-# ## 8. Guided Grad-CAM (optional)
+# ## 9. Guided Grad-CAM (optional)
 #
 # Grad-CAM knows *which object*, but is coarse. **Guided backprop** (lab 07) is as fine as the
 # pixels: it takes the gradient with respect to the image and lets only positive values pass back
@@ -2049,7 +2249,7 @@ for name, method in methods.items():
 # layer is replaced by random numbers (lab 07). Multiplied with an honest map it looks more honest
 # than it is.
 #
-# ## 9. A network unmasked
+# ## 10. A network unmasked
 #
 # Here are two networks and 100 scenes of a special kind: on these, the hue of the background tells
 # the class. Both networks answer them almost without a mistake. Would you buy either?
@@ -2124,14 +2324,60 @@ with torch.no_grad():
 # ### END SOLUTION
 
 # %% [markdown]
-# ## 10. With an ImageNet network (optional)
+# ## 11. The same with Captum (optional)
+#
+# [Captum](https://captum.ai) is PyTorch's library of attribution methods. Now that you know what it
+# does inside, use it. Its `LayerGradCam` gives the map in the layer's own places, undivided;
+# `LayerAttribution.interpolate` enlarges it.
+
+# %% fold=false
+import warnings
+
+from captum.attr import GuidedGradCam, LayerAttribution, LayerGradCam
+
+eight = images[:8], labels[:8]
+raw = LayerGradCam(base, last_layer).attribute(*eight, relu_attributions=True).detach()
+enlarged = {
+    mode: form(LayerAttribution.interpolate(raw, (64, 64), mode)[:, 0])
+    for mode in ("nearest", "bilinear")
+}
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # it says that it puts hooks on the ReLUs
+    guided = {
+        mode: GuidedGradCam(base, last_layer).attribute(*eight, interpolate_mode=mode).detach()
+        for mode in enlarged
+    }
+overlay(
+    images[:2].repeat(2, 1, 1, 1),
+    torch.cat([maps[:2] for maps in enlarged.values()]),
+    [f"{CLASS_NAMES[c]}, {mode}" for mode in enlarged for c in labels[:2]],
+    masks=scenes.masks[[0, 1, 0, 1]],
+    columns=4,
+    inches=2.2,
+    heading="Captum's Grad-CAM: enlarged by the nearest value, as it does by default, and smoothly",
+)
+plt.show()
+yours = grad_cam(*eight, base, last_layer)
+print("largest difference from yours:")
+for mode, maps in enlarged.items():
+    print(f"  {mode:8}  {(maps - yours).abs().max():.1g}")
+apart = (guided["nearest"] - guided["bilinear"]).abs().max() / guided["bilinear"].abs().max()
+print(f"its guided Grad-CAM with either: they differ by up to {apart:.0%} of the largest value")
+
+# %% [markdown]
+# Two traps in comparing: Captum's maps are *signed* until you set `relu_attributions=True`, and both
+# `LayerAttribution.interpolate` and `GuidedGradCam` enlarge a map by the nearest value unless told
+# otherwise, so that the 8 × 8 places show as blocks. A library's default is a choice that somebody
+# made; say which one you used.
+#
+# ## 12. With an ImageNet network (optional)
 #
 # Your function works for any network with a convolution in it. Here it asks SqueezeNet, trained on
-# 1.2 million photographs, why it answers what it answers. Put in a photograph of your own with
-# `utils.images.load_image`.
+# 1.2 million photographs, why it answers what it answers: about two photographs, and about your own
+# picture if you gave one.
 
 # %%
-from utils.images import load_photograph, preprocess
+from utils.images import load_photograph
 from utils.models import WeightsUnavailable
 
 try:
@@ -2140,9 +2386,12 @@ except WeightsUnavailable as reason:
     print(reason)
 else:
     layer = squeezenet.get_submodule(squeezenet.last_conv)
-    for name in ("flower", "china"):
+    photographs = [load_photograph("flower"), load_photograph("china"), own.load((427, 640))]
+    for picture in photographs:
+        if picture is None:
+            continue
         photograph = F.interpolate(
-            preprocess(load_photograph(name)), (224, 336), mode="bilinear", antialias=True
+            preprocess(picture), (224, 336), mode="bilinear", antialias=True
         ).to(device)
         with torch.no_grad():
             scores, answers = squeezenet(photograph)[0].topk(3)

@@ -10,6 +10,7 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from scipy.ndimage import gaussian_filter
 from skimage.morphology import dilation
 from sklearn.metrics import jaccard_score
+from torch import nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from autograder.authoring.reference import load_reference
@@ -207,3 +208,28 @@ def test_what_the_lab_says_of_insertion_and_deletion(base):
     assert min(hits["guided"], hits["product"]) > hits["cam"] > hits["saliency"]
     assert max(deletion["guided"], deletion["product"]) < min(deletion["cam"], deletion["saliency"])
     assert insertion["guided"] < insertion["product"] < insertion["cam"]
+
+
+class Negative(nn.Module):
+    def forward(self, scores):
+        return -scores
+
+
+def test_what_speaks_against_a_class_hides_it(base):
+    pairs = make_scenes(60, np.random.default_rng(14), "two_objects")
+    X, first = pairs.tensors()
+    layer = base.get_submodule(base.last_conv)
+    against = reference.grad_cam(X, first, nn.Sequential(base, Negative()), layer)
+    own, other = torch.from_numpy(pairs.masks), torch.from_numpy(pairs.second.masks)
+    assert not reference.pointing_game(against, own).any()
+    assert reference.pointing_game(against, other, 3).float().mean() > 0.6
+    blurred, region = torch.from_numpy(gaussian_filter(X.numpy(), (0, 0, 5, 5))), against >= 0.5
+    before, after, control = (
+        base(images).softmax(1).gather(1, first[:, None]).mean().item()
+        for images in (
+            X,
+            torch.where(region[:, None], blurred, X),
+            torch.where(region.flip(2)[:, None], blurred, X),
+        )
+    )
+    assert after > 0.95 and abs(control - before) < 0.1 and before < 0.6
