@@ -7,10 +7,39 @@ from collections import Counter
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from nbformat.v4 import new_code_cell
 
 from autograder.authoring.lab import find_lab, lab_names
 from autograder.authoring.release import source_notebook
 
+# Remembers what a notebook lets its reader move; and then moves it.
+REMEMBER = """\
+import utils.figures
+
+make, explored = utils.figures.explore, []
+
+
+def explore(draw, **controls):
+    explored.append(make(draw, **controls))
+    return explored[-1]
+
+
+utils.figures.explore = explore
+"""
+MOVE = """\
+for box in explored:
+    *controls, picture = box.children
+    for control in controls:
+        seen = {picture.value}
+        if hasattr(control, "index"):
+            for control.index in (0, len(control.options) - 1):
+                seen.add(picture.value)
+        else:
+            checkbox = isinstance(control.value, bool)
+            for control.value in (False, True) if checkbox else (control.min, control.max):
+                seen.add(picture.value)
+        assert len(seen) > 1, f"nothing moves with {control.description}"
+"""
 ROW = re.compile(r"^\| (\d+)(\. .+) \| (\d+) \|$", re.M)
 
 
@@ -18,11 +47,22 @@ ROW = re.compile(r"^\| (\d+)(\. .+) \| (\d+) \|$", re.M)
 @pytest.mark.parametrize("name", lab_names())
 def test_solution_runs_from_top_to_bottom(name: str, tmp_path) -> None:
     notebook = source_notebook(find_lab(name))
+    setup = next(number for number, cell in enumerate(notebook.cells) if cell.id == "setup")
+    notebook.cells.insert(setup + 1, new_code_cell(REMEMBER))
+    notebook.cells.append(new_code_cell(MOVE))
     client = NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}})
     client.execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
     assert [o.text for o in outputs if o.get("name") == "stderr"] == []
     assert sum("image/png" in output.get("data", {}) for output in outputs) >= 4
+
+
+@pytest.mark.parametrize("name", lab_names())
+def test_a_lab_takes_a_picture_and_has_something_to_move(name: str) -> None:
+    demos = [cell for cell in find_lab(name).cells if cell.role == "demo" and not cell.markdown]
+    (own,) = (cell for cell in demos if "OwnImage(MY_IMAGE)" in cell.source)
+    assert own.fold is False and own.source.endswith("own = OwnImage(MY_IMAGE)\nown")
+    assert any(re.search(r"^explore\(", cell.source, re.M) for cell in demos)
 
 
 @pytest.mark.parametrize("name", lab_names())
