@@ -578,60 +578,6 @@ def pgd_l2(X, y, model, epsilon, step_size, num_steps):
     return torch.stack(images)
 
 
-# %% mistake="logit_margin" named="the label itself is among the others"
-def logit_margin(scores, y):
-    return scores.gather(1, y[:, None])[:, 0] - scores.max(1).values
-
-
-# %% mistake="logit_margin" named="y is ignored"
-def logit_margin(scores, y):
-    top = scores.topk(2).values
-    return top[:, 0] - top[:, 1]
-
-
-# %% mistake="logit_margin" named="the label's score is replaced by 0"
-def logit_margin(scores, y):
-    mask = 1 - F.one_hot(y, scores.shape[1])
-    return scores.gather(1, y[:, None])[:, 0] - (scores * mask).max(1).values
-
-
-# %% mistake="logit_margin" named="the others' lead over the label"
-def logit_margin(scores, y):
-    own = scores.gather(1, y[:, None])[:, 0]
-    return scores.scatter(1, y[:, None], -torch.inf).max(1).values - own
-
-
-# %% mistake="logit_margin" named="probabilities are compared"
-def logit_margin(scores, y):
-    scores = scores.softmax(1)
-    own = scores.gather(1, y[:, None])[:, 0]
-    return own - scores.scatter(1, y[:, None], -torch.inf).max(1).values
-
-
-# %% mistake="logit_margin" named="was modified in place"
-def logit_margin(scores, y):
-    rows = torch.arange(len(y))
-    own = scores[rows, y].clone()
-    scores[rows, y] = -torch.inf
-    return own - scores.max(1).values
-
-
-# %% correct="logit_margin"
-def logit_margin(scores, y):
-    margins = []
-    for row, label in zip(scores, y):
-        others = [row[j] for j in range(len(row)) if j != label]
-        margins.append(row[label] - max(others))
-    return torch.stack(margins)
-
-
-# %% correct="logit_margin"
-def logit_margin(scores, y):
-    best, second = scores.topk(2, dim=1).values.T
-    own = scores[torch.arange(len(y)), y]
-    return torch.where(scores.argmax(1) == y, best - second, own - best)
-
-
 # %% mistake="one_pixel_attack" named="the objective has to become small, not large"
 def one_pixel_attack(x, y, model, objective, seed, popsize=8, maxiter=15):
     _, H, W = x.shape
@@ -1200,86 +1146,917 @@ def adversarial_training_step(X, y, model, optimizer, attack):
     return float(loss)
 
 
+# %% mistake="targeted_pgd" named="leads away from the target"
+def targeted_pgd(X, targets, model, epsilon, step_size, num_steps, generator):
+    if targets is None:
+        with torch.no_grad():
+            targets = model(X).argmin(1)
+    start = epsilon * (2 * torch.rand(X.shape, generator=generator, dtype=X.dtype) - 1)
+    X_adv = (X + start).clamp(0, 1)
+    for _ in range(num_steps):
+        X_adv.requires_grad_()
+        (gradient,) = torch.autograd.grad(F.cross_entropy(model(X_adv), targets), X_adv)
+        perturbation = X_adv.detach() + step_size * gradient.sign() - X
+        X_adv = (X + perturbation.clamp(-epsilon, epsilon)).clamp(0, 1)
+    return X_adv
+
+
+# %% mistake="targeted_pgd" named="there is no random start"
+def targeted_pgd(X, targets, model, epsilon, step_size, num_steps, generator):
+    if targets is None:
+        with torch.no_grad():
+            targets = model(X).argmin(1)
+    X_adv = X.clone()
+    for _ in range(num_steps):
+        X_adv.requires_grad_()
+        (gradient,) = torch.autograd.grad(F.cross_entropy(model(X_adv), targets), X_adv)
+        perturbation = X_adv.detach() - step_size * gradient.sign() - X
+        X_adv = (X + perturbation.clamp(-epsilon, epsilon)).clamp(0, 1)
+    return X_adv
+
+
+# %% mistake="targeted_pgd" named="the start runs from 0 to ε"
+def targeted_pgd(X, targets, model, epsilon, step_size, num_steps, generator):
+    if targets is None:
+        with torch.no_grad():
+            targets = model(X).argmin(1)
+    start = epsilon * torch.rand(X.shape, generator=generator, dtype=X.dtype)
+    X_adv = (X + start).clamp(0, 1)
+    for _ in range(num_steps):
+        X_adv.requires_grad_()
+        (gradient,) = torch.autograd.grad(F.cross_entropy(model(X_adv), targets), X_adv)
+        perturbation = X_adv.detach() - step_size * gradient.sign() - X
+        X_adv = (X + perturbation.clamp(-epsilon, epsilon)).clamp(0, 1)
+    return X_adv
+
+
+# %% mistake="targeted_pgd" named="the start fills half of the ball"
+def targeted_pgd(X, targets, model, epsilon, step_size, num_steps, generator):
+    if targets is None:
+        with torch.no_grad():
+            targets = model(X).argmin(1)
+    start = epsilon * (torch.rand(X.shape, generator=generator, dtype=X.dtype) - 0.5)
+    X_adv = (X + start).clamp(0, 1)
+    for _ in range(num_steps):
+        X_adv.requires_grad_()
+        (gradient,) = torch.autograd.grad(F.cross_entropy(model(X_adv), targets), X_adv)
+        perturbation = X_adv.detach() - step_size * gradient.sign() - X
+        X_adv = (X + perturbation.clamp(-epsilon, epsilon)).clamp(0, 1)
+    return X_adv
+
+
+# %% mistake="targeted_pgd" named="draw from the generator"
+def targeted_pgd(X, targets, model, epsilon, step_size, num_steps, generator):
+    if targets is None:
+        with torch.no_grad():
+            targets = model(X).argmin(1)
+    start = epsilon * (2 * torch.rand(X.shape, dtype=X.dtype) - 1)
+    X_adv = (X + start).clamp(0, 1)
+    for _ in range(num_steps):
+        X_adv.requires_grad_()
+        (gradient,) = torch.autograd.grad(F.cross_entropy(model(X_adv), targets), X_adv)
+        perturbation = X_adv.detach() - step_size * gradient.sign() - X
+        X_adv = (X + perturbation.clamp(-epsilon, epsilon)).clamp(0, 1)
+    return X_adv
+
+
+# %% mistake="targeted_pgd" named="the start is not clamped"
+def targeted_pgd(X, targets, model, epsilon, step_size, num_steps, generator):
+    if targets is None:
+        with torch.no_grad():
+            targets = model(X).argmin(1)
+    start = epsilon * (2 * torch.rand(X.shape, generator=generator, dtype=X.dtype) - 1)
+    X_adv = X + start
+    for _ in range(num_steps):
+        X_adv.requires_grad_()
+        (gradient,) = torch.autograd.grad(F.cross_entropy(model(X_adv), targets), X_adv)
+        perturbation = X_adv.detach() - step_size * gradient.sign() - X
+        X_adv = (X + perturbation.clamp(-epsilon, epsilon)).clamp(0, 1)
+    return X_adv
+
+
+# %% mistake="targeted_pgd" named="drawn from a normal distribution"
+def targeted_pgd(X, targets, model, epsilon, step_size, num_steps, generator):
+    if targets is None:
+        with torch.no_grad():
+            targets = model(X).argmin(1)
+    start = epsilon * torch.randn(X.shape, generator=generator, dtype=X.dtype)
+    X_adv = (X + start).clamp(0, 1)
+    for _ in range(num_steps):
+        X_adv.requires_grad_()
+        (gradient,) = torch.autograd.grad(F.cross_entropy(model(X_adv), targets), X_adv)
+        perturbation = X_adv.detach() - step_size * gradient.sign() - X
+        X_adv = (X + perturbation.clamp(-epsilon, epsilon)).clamp(0, 1)
+    return X_adv
+
+
+# %% mistake="targeted_pgd" named="the step is ε long"
+def targeted_pgd(X, targets, model, epsilon, step_size, num_steps, generator):
+    if targets is None:
+        with torch.no_grad():
+            targets = model(X).argmin(1)
+    start = epsilon * (2 * torch.rand(X.shape, generator=generator, dtype=X.dtype) - 1)
+    X_adv = (X + start).clamp(0, 1)
+    for _ in range(num_steps):
+        X_adv.requires_grad_()
+        (gradient,) = torch.autograd.grad(F.cross_entropy(model(X_adv), targets), X_adv)
+        perturbation = X_adv.detach() - epsilon * gradient.sign() - X
+        X_adv = (X + perturbation.clamp(-epsilon, epsilon)).clamp(0, 1)
+    return X_adv
+
+
+# %% mistake="targeted_pgd" named="the gradient's sign is not taken"
+def targeted_pgd(X, targets, model, epsilon, step_size, num_steps, generator):
+    if targets is None:
+        with torch.no_grad():
+            targets = model(X).argmin(1)
+    start = epsilon * (2 * torch.rand(X.shape, generator=generator, dtype=X.dtype) - 1)
+    X_adv = (X + start).clamp(0, 1)
+    for _ in range(num_steps):
+        X_adv.requires_grad_()
+        (gradient,) = torch.autograd.grad(F.cross_entropy(model(X_adv), targets), X_adv)
+        perturbation = X_adv.detach() - step_size * gradient - X
+        X_adv = (X + perturbation.clamp(-epsilon, epsilon)).clamp(0, 1)
+    return X_adv
+
+
+# %% mistake="targeted_pgd" named="the ball around X"
+def targeted_pgd(X, targets, model, epsilon, step_size, num_steps, generator):
+    if targets is None:
+        with torch.no_grad():
+            targets = model(X).argmin(1)
+    start = epsilon * (2 * torch.rand(X.shape, generator=generator, dtype=X.dtype) - 1)
+    X_adv = (X + start).clamp(0, 1)
+    for _ in range(num_steps):
+        X_adv.requires_grad_()
+        (gradient,) = torch.autograd.grad(F.cross_entropy(model(X_adv), targets), X_adv)
+        perturbation = X_adv.detach() - step_size * gradient.sign() - X
+        X_adv = (X + perturbation).clamp(0, 1)
+    return X_adv
+
+
+# %% mistake="targeted_pgd" named="the images are not clamped to [0, 1]"
+def targeted_pgd(X, targets, model, epsilon, step_size, num_steps, generator):
+    if targets is None:
+        with torch.no_grad():
+            targets = model(X).argmin(1)
+    start = epsilon * (2 * torch.rand(X.shape, generator=generator, dtype=X.dtype) - 1)
+    X_adv = (X + start).clamp(0, 1)
+    for _ in range(num_steps):
+        X_adv.requires_grad_()
+        (gradient,) = torch.autograd.grad(F.cross_entropy(model(X_adv), targets), X_adv)
+        perturbation = X_adv.detach() - step_size * gradient.sign() - X
+        X_adv = X + perturbation.clamp(-epsilon, epsilon)
+    return X_adv
+
+
+# %% mistake="targeted_pgd" named="the ball around X"
+def targeted_pgd(X, targets, model, epsilon, step_size, num_steps, generator):
+    if targets is None:
+        with torch.no_grad():
+            targets = model(X).argmin(1)
+    start = epsilon * (2 * torch.rand(X.shape, generator=generator, dtype=X.dtype) - 1)
+    X_adv = (X + start).clamp(0, 1)
+    X_start = X_adv
+    for _ in range(num_steps):
+        X_adv.requires_grad_()
+        (gradient,) = torch.autograd.grad(F.cross_entropy(model(X_adv), targets), X_adv)
+        perturbation = X_adv.detach() - step_size * gradient.sign() - X_start
+        X_adv = (X_start + perturbation.clamp(-epsilon, epsilon)).clamp(0, 1)
+    return X_adv
+
+
+# %% mistake="targeted_pgd" named="the most likely class, not the least"
+def targeted_pgd(X, targets, model, epsilon, step_size, num_steps, generator):
+    if targets is None:
+        with torch.no_grad():
+            targets = model(X).argmax(1)
+    start = epsilon * (2 * torch.rand(X.shape, generator=generator, dtype=X.dtype) - 1)
+    X_adv = (X + start).clamp(0, 1)
+    for _ in range(num_steps):
+        X_adv.requires_grad_()
+        (gradient,) = torch.autograd.grad(F.cross_entropy(model(X_adv), targets), X_adv)
+        perturbation = X_adv.detach() - step_size * gradient.sign() - X
+        X_adv = (X + perturbation.clamp(-epsilon, epsilon)).clamp(0, 1)
+    return X_adv
+
+
+# %% mistake="targeted_pgd" named="that of the random start"
+def targeted_pgd(X, targets, model, epsilon, step_size, num_steps, generator):
+    start = epsilon * (2 * torch.rand(X.shape, generator=generator, dtype=X.dtype) - 1)
+    X_adv = (X + start).clamp(0, 1)
+    if targets is None:
+        with torch.no_grad():
+            targets = model(X_adv).argmin(1)
+    for _ in range(num_steps):
+        X_adv.requires_grad_()
+        (gradient,) = torch.autograd.grad(F.cross_entropy(model(X_adv), targets), X_adv)
+        perturbation = X_adv.detach() - step_size * gradient.sign() - X
+        X_adv = (X + perturbation.clamp(-epsilon, epsilon)).clamp(0, 1)
+    return X_adv
+
+
+# %% mistake="targeted_pgd" named="the targets are ignored: it goes to the least likely class"
+def targeted_pgd(X, targets, model, epsilon, step_size, num_steps, generator):
+    with torch.no_grad():
+        targets = model(X).argmin(1)
+    start = epsilon * (2 * torch.rand(X.shape, generator=generator, dtype=X.dtype) - 1)
+    X_adv = (X + start).clamp(0, 1)
+    for _ in range(num_steps):
+        X_adv.requires_grad_()
+        (gradient,) = torch.autograd.grad(F.cross_entropy(model(X_adv), targets), X_adv)
+        perturbation = X_adv.detach() - step_size * gradient.sign() - X
+        X_adv = (X + perturbation.clamp(-epsilon, epsilon)).clamp(0, 1)
+    return X_adv
+
+
+# %% mistake="targeted_pgd" named="the target's score is raised"
+def targeted_pgd(X, targets, model, epsilon, step_size, num_steps, generator):
+    if targets is None:
+        with torch.no_grad():
+            targets = model(X).argmin(1)
+    start = epsilon * (2 * torch.rand(X.shape, generator=generator, dtype=X.dtype) - 1)
+    X_adv = (X + start).clamp(0, 1)
+    for _ in range(num_steps):
+        X_adv.requires_grad_()
+        (gradient,) = torch.autograd.grad(-model(X_adv).gather(1, targets[:, None]).sum(), X_adv)
+        perturbation = X_adv.detach() - step_size * gradient.sign() - X
+        X_adv = (X + perturbation.clamp(-epsilon, epsilon)).clamp(0, 1)
+    return X_adv
+
+
+# %% mistake="targeted_pgd" named="raised TypeError"
+def targeted_pgd(X, targets, model, epsilon, step_size, num_steps, generator):
+    start = epsilon * (2 * torch.rand(X.shape, generator=generator, dtype=X.dtype) - 1)
+    X_adv = (X + start).clamp(0, 1)
+    for _ in range(num_steps):
+        X_adv.requires_grad_()
+        (gradient,) = torch.autograd.grad(F.cross_entropy(model(X_adv), targets), X_adv)
+        perturbation = X_adv.detach() - step_size * gradient.sign() - X
+        X_adv = (X + perturbation.clamp(-epsilon, epsilon)).clamp(0, 1)
+    return X_adv
+
+
+# %% mistake="targeted_pgd" named="another requires_grad"
+def targeted_pgd(X, targets, model, epsilon, step_size, num_steps, generator):
+    if targets is None:
+        with torch.no_grad():
+            targets = model(X).argmin(1)
+    start = epsilon * (2 * torch.rand(X.shape, generator=generator, dtype=X.dtype) - 1)
+    X_adv = (X + start).clamp(0, 1)
+    model.requires_grad_(False)
+    for _ in range(num_steps):
+        X_adv.requires_grad_()
+        (gradient,) = torch.autograd.grad(F.cross_entropy(model(X_adv), targets), X_adv)
+        perturbation = X_adv.detach() - step_size * gradient.sign() - X
+        X_adv = (X + perturbation.clamp(-epsilon, epsilon)).clamp(0, 1)
+    model.requires_grad_(True)
+    return X_adv
+
+
+# %% correct="targeted_pgd"
+def targeted_pgd(X, targets, model, epsilon, step_size, num_steps, generator):
+    # backward() on a leaf of its own, and bounds instead of a projection.
+    if targets is None:
+        targets = model(X).topk(1, largest=False).indices[:, 0]
+    low, high = (X - epsilon).clamp(min=0), (X + epsilon).clamp(max=1)
+    X_adv = X + torch.rand(X.shape, generator=generator, dtype=X.dtype) * 2 * epsilon - epsilon
+    X_adv = torch.clamp(X_adv, 0, 1)
+    for _ in range(num_steps):
+        leaf = X_adv.clone().detach().requires_grad_()
+        F.cross_entropy(model(leaf), targets, reduction="sum").backward()
+        X_adv = torch.min(torch.max(X_adv - step_size * leaf.grad.sign(), low), high)
+    return X_adv
+
+
+# %% correct="targeted_pgd"
+def targeted_pgd(X, targets, model, epsilon, step_size, num_steps, generator):
+    # Climbs the target's log-probability, and keeps the perturbation instead of the image.
+    delta = torch.empty_like(X).uniform_(-epsilon, epsilon, generator=generator)
+    delta = (X + delta).clamp(0, 1) - X
+    if targets is None:
+        targets = model(X).detach().softmax(1).argmin(1)
+    for _ in range(num_steps):
+        delta.requires_grad_()
+        log_p = model(X + delta).log_softmax(1)[range(len(X)), targets]
+        (gradient,) = torch.autograd.grad(log_p.sum(), delta)
+        delta = (delta.detach() + step_size * gradient.sign()).clamp(-epsilon, epsilon)
+        delta = (X + delta).clamp(0, 1) - X
+    return X + delta
+
+
+# %% correct="targeted_pgd"
+def targeted_pgd(X, targets, model, epsilon, step_size, num_steps, generator):
+    # One image at a time.
+    start = 2 * epsilon * (torch.rand(X.shape, generator=generator, dtype=X.dtype) - 0.5)
+    results = []
+    for n, x in enumerate(X):
+        target = model(x[None]).argmin(1) if targets is None else targets[n : n + 1]
+        x_adv = (x + start[n]).clamp(0, 1)
+        for _ in range(num_steps):
+            x_adv = x_adv.detach().requires_grad_()
+            loss = nn.CrossEntropyLoss()(model(x_adv[None]), target)
+            (gradient,) = torch.autograd.grad(loss, x_adv)
+            x_adv = x + (x_adv - step_size * gradient.sign() - x).clamp(-epsilon, epsilon)
+            x_adv = x_adv.clamp(0, 1)
+        results.append(x_adv.detach())
+    return torch.stack(results)
+
+
 # %% mistake="expected_scores" named="no gradient passes the defence"
-def expected_scores(X, model, defence, num_samples):
+def expected_scores(X, model, defence, num_samples, approximation=None):
     return torch.stack([model(defence(X)) for _ in range(num_samples)]).mean(0)
 
 
 # %% mistake="expected_scores" named="there is only one draw"
-def expected_scores(X, model, defence, num_samples):
-    return model(X + (defence(X) - X).detach())
+def expected_scores(X, model, defence, num_samples, approximation=None):
+    through = X if approximation is None else approximation(X)
+    return model(through + (defence(X) - through).detach())
 
 
 # %% mistake="expected_scores" named="the scores are added up"
-def expected_scores(X, model, defence, num_samples):
-    return sum(model(X + (defence(X) - X).detach()) for _ in range(num_samples))
+def expected_scores(X, model, defence, num_samples, approximation=None):
+    through = X if approximation is None else approximation(X)
+    draws = [model(through + (defence(X) - through).detach()) for _ in range(num_samples)]
+    return sum(draws)
 
 
 # %% mistake="expected_scores" named="the defended images are averaged"
-def expected_scores(X, model, defence, num_samples):
+def expected_scores(X, model, defence, num_samples, approximation=None):
+    through = X if approximation is None else approximation(X)
     defended = torch.stack([defence(X) for _ in range(num_samples)]).mean(0)
-    return model(X + (defended - X).detach())
+    return model(through + (defended - through).detach())
 
 
 # %% mistake="expected_scores" named="the defence is left out"
-def expected_scores(X, model, defence, num_samples):
+def expected_scores(X, model, defence, num_samples, approximation=None):
+    through = X if approximation is None else approximation(X)
     draws = []
     for _ in range(num_samples):
         defended = defence(X)
-        draws.append(model(defended + (X - defended).detach()))
+        draws.append(model(defended + (through - defended).detach()))
     return torch.stack(draws).mean(0)
 
 
 # %% mistake="expected_scores" named="the gradient is taken at X itself"
-def expected_scores(X, model, defence, num_samples):
+def expected_scores(X, model, defence, num_samples, approximation=None):
+    through = X if approximation is None else approximation(X)
     defended = torch.stack([model(defence(X)) for _ in range(num_samples)]).mean(0)
-    undefended = model(X)
+    undefended = model(through)
     return undefended + (defended - undefended).detach()
 
 
-# %% mistake="expected_scores" named="probabilities are averaged"
-def expected_scores(X, model, defence, num_samples):
-    draws = [model(X + (defence(X) - X).detach()).softmax(1) for _ in range(num_samples)]
+# %% mistake="expected_scores" named="probabilities are"
+def expected_scores(X, model, defence, num_samples, approximation=None):
+    through = X if approximation is None else approximation(X)
+    draws = [
+        model(through + (defence(X) - through).detach()).softmax(1) for _ in range(num_samples)
+    ]
     return torch.stack(draws).mean(0)
 
 
 # %% mistake="expected_scores" named="no gradient"
-def expected_scores(X, model, defence, num_samples):
+def expected_scores(X, model, defence, num_samples, approximation=None):
+    through = X if approximation is None else approximation(X)
     with torch.no_grad():
-        draws = [model(X + (defence(X) - X).detach()) for _ in range(num_samples)]
+        draws = [model(through + (defence(X) - through).detach()) for _ in range(num_samples)]
     return torch.stack(draws).mean(0)
 
 
 # %% mistake="expected_scores" named="another requires_grad"
-def expected_scores(X, model, defence, num_samples):
+def expected_scores(X, model, defence, num_samples, approximation=None):
+    through = X if approximation is None else approximation(X)
     model.requires_grad_(False)
-    draws = [model(X + (defence(X) - X).detach()) for _ in range(num_samples)]
+    draws = [model(through + (defence(X) - through).detach()) for _ in range(num_samples)]
     model.requires_grad_(True)
     return torch.stack(draws).mean(0)
 
 
+# %% mistake="expected_scores" named="the approximation is ignored"
+def expected_scores(X, model, defence, num_samples, approximation=None):
+    draws = [model(X + (defence(X) - X).detach()) for _ in range(num_samples)]
+    return torch.stack(draws).mean(0)
+
+
+# %% mistake="expected_scores" named="the defence is given the approximation"
+def expected_scores(X, model, defence, num_samples, approximation=None):
+    through = X if approximation is None else approximation(X)
+    draws = [model(through + (defence(through) - through).detach()) for _ in range(num_samples)]
+    return torch.stack(draws).mean(0)
+
+
+# %% mistake="expected_scores" named="the approximation is applied after the defence"
+def expected_scores(X, model, defence, num_samples, approximation=None):
+    draws = []
+    for _ in range(num_samples):
+        defended = X + (defence(X) - X).detach()
+        draws.append(model(defended if approximation is None else approximation(defended)))
+    return torch.stack(draws).mean(0)
+
+
+# %% mistake="expected_scores" named="both have a gradient"
+def expected_scores(X, model, defence, num_samples, approximation=None):
+    through = X if approximation is None else approximation(X)
+    draws = []
+    for _ in range(num_samples):
+        defended = X + (defence(X) - X).detach()
+        if approximation is not None:
+            defended = defended + through - through.detach()
+        draws.append(model(defended))
+    return torch.stack(draws).mean(0)
+
+
 # %% correct="expected_scores"
-class StraightThrough(torch.autograd.Function):
+class StandIn(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, X, defence):
-        return defence(X)
+    def forward(ctx, through, defended):
+        return defended.clone()
 
     @staticmethod
     def backward(ctx, upstream):
         return upstream, None
 
 
-def expected_scores(X, model, defence, num_samples):
-    draws = [StraightThrough.apply(X, defence) for _ in range(num_samples)]
+def expected_scores(X, model, defence, num_samples, approximation=None):
+    through = X if approximation is None else approximation(X)
+    draws = [StandIn.apply(through, defence(X)) for _ in range(num_samples)]
     return torch.stack([model(draw) for draw in draws]).mean(0)
 
 
 # %% correct="expected_scores"
-def expected_scores(X, model, defence, num_samples):
+def expected_scores(X, model, defence, num_samples, approximation=None):
+    through = X if approximation is None else approximation(X)
     draws = []
     for _ in range(num_samples):
         with torch.no_grad():
-            change = defence(X) - X
-        draws.append(X + change)
+            change = defence(X) - through
+        draws.append(through + change)
     scores = model(torch.cat(draws))
     return scores.view(num_samples, len(X), -1).mean(dim=0)
+
+
+# %% correct="expected_scores"
+def expected_scores(X, model, defence, num_samples, approximation=None):
+    # The approximation anew for every draw, and the gradient handed over by its difference to itself.
+    scores = []
+    for _ in range(num_samples):
+        through = X if approximation is None else approximation(X)
+        scores.append(model(defence(X).detach() + through - through.detach()))
+    return sum(scores) / num_samples
+
+
+# %% mistake="adaptive_attack" named="the last images are returned"
+def adaptive_attack(X, y, model, epsilon, step_size, num_steps, starts):
+    best, smallest = X, torch.full(y.shape, torch.inf).to(X)
+    for start in starts:
+        images = (X + start).clamp(0, 1)
+        for _ in range(num_steps):
+            images.requires_grad_()
+            margins = logit_margin(model(images), y)
+            (gradient,) = torch.autograd.grad(margins.sum(), images)
+            images, margins = images.detach(), margins.detach()
+            better = margins < smallest
+            smallest = torch.where(better, margins, smallest)
+            best = torch.where(better.view(-1, 1, 1, 1), images, best)
+            perturbation = images - step_size * gradient.sign() - X
+            images = (X + perturbation.clamp(-epsilon, epsilon)).clamp(0, 1)
+    return images
+
+
+# %% mistake="adaptive_attack" named="the margin is raised"
+def adaptive_attack(X, y, model, epsilon, step_size, num_steps, starts):
+    best, smallest = X, torch.full(y.shape, -torch.inf).to(X)
+    for start in starts:
+        images = (X + start).clamp(0, 1)
+        for _ in range(num_steps + 1):
+            images.requires_grad_()
+            margins = logit_margin(model(images), y)
+            (gradient,) = torch.autograd.grad(margins.sum(), images)
+            images, margins = images.detach(), margins.detach()
+            better = margins > smallest
+            smallest = torch.where(better, margins, smallest)
+            best = torch.where(better.view(-1, 1, 1, 1), images, best)
+            perturbation = images + step_size * gradient.sign() - X
+            images = (X + perturbation.clamp(-epsilon, epsilon)).clamp(0, 1)
+    return best
+
+
+# %% mistake="adaptive_attack" named="or the larger margin is kept"
+def adaptive_attack(X, y, model, epsilon, step_size, num_steps, starts):
+    best, smallest = X, torch.full(y.shape, -torch.inf).to(X)
+    for start in starts:
+        images = (X + start).clamp(0, 1)
+        for _ in range(num_steps + 1):
+            images.requires_grad_()
+            margins = logit_margin(model(images), y)
+            (gradient,) = torch.autograd.grad(margins.sum(), images)
+            images, margins = images.detach(), margins.detach()
+            better = margins > smallest
+            smallest = torch.where(better, margins, smallest)
+            best = torch.where(better.view(-1, 1, 1, 1), images, best)
+            perturbation = images - step_size * gradient.sign() - X
+            images = (X + perturbation.clamp(-epsilon, epsilon)).clamp(0, 1)
+    return best
+
+
+# %% mistake="adaptive_attack" named="one step is the best for all images"
+def adaptive_attack(X, y, model, epsilon, step_size, num_steps, starts):
+    best, smallest = X, torch.full(y.shape, torch.inf).to(X)
+    for start in starts:
+        images = (X + start).clamp(0, 1)
+        for _ in range(num_steps + 1):
+            images.requires_grad_()
+            margins = logit_margin(model(images), y)
+            (gradient,) = torch.autograd.grad(margins.sum(), images)
+            images, margins = images.detach(), margins.detach()
+            better = (margins.mean() < smallest.mean()).expand(len(X))
+            smallest = torch.where(better, margins, smallest)
+            best = torch.where(better.view(-1, 1, 1, 1), images, best)
+            perturbation = images - step_size * gradient.sign() - X
+            images = (X + perturbation.clamp(-epsilon, epsilon)).clamp(0, 1)
+    return best
+
+
+# %% mistake="adaptive_attack" named="the first images come back"
+def adaptive_attack(X, y, model, epsilon, step_size, num_steps, starts):
+    best, smallest = X, torch.full(y.shape, torch.inf).to(X)
+    for start in starts:
+        images = (X + start).clamp(0, 1)
+        for _ in range(num_steps):
+            images.requires_grad_()
+            margins = logit_margin(model(images), y)
+            (gradient,) = torch.autograd.grad(margins.sum(), images)
+            images, margins = images.detach(), margins.detach()
+            better = margins < smallest
+            smallest = torch.where(better, margins, smallest)
+            best = torch.where(better.view(-1, 1, 1, 1), images, best)
+            perturbation = images - step_size * gradient.sign() - X
+            images = (X + perturbation.clamp(-epsilon, epsilon)).clamp(0, 1)
+    return best
+
+
+# %% mistake="adaptive_attack" named="what it led to is never looked at"
+def adaptive_attack(X, y, model, epsilon, step_size, num_steps, starts):
+    best, smallest = X, torch.full(y.shape, torch.inf).to(X)
+    for start in starts:
+        images = (X + start).clamp(0, 1)
+        for _ in range(max(num_steps, 1)):
+            images.requires_grad_()
+            margins = logit_margin(model(images), y)
+            (gradient,) = torch.autograd.grad(margins.sum(), images)
+            images, margins = images.detach(), margins.detach()
+            better = margins < smallest
+            smallest = torch.where(better, margins, smallest)
+            best = torch.where(better.view(-1, 1, 1, 1), images, best)
+            perturbation = images - step_size * gradient.sign() - X
+            images = (X + perturbation.clamp(-epsilon, epsilon)).clamp(0, 1)
+    return best
+
+
+# %% mistake="adaptive_attack" named="there is a step too many"
+def adaptive_attack(X, y, model, epsilon, step_size, num_steps, starts):
+    best, smallest = X, torch.full(y.shape, torch.inf).to(X)
+    for start in starts:
+        images = (X + start).clamp(0, 1)
+        for _ in range(num_steps + 2):
+            images.requires_grad_()
+            margins = logit_margin(model(images), y)
+            (gradient,) = torch.autograd.grad(margins.sum(), images)
+            images, margins = images.detach(), margins.detach()
+            better = margins < smallest
+            smallest = torch.where(better, margins, smallest)
+            best = torch.where(better.view(-1, 1, 1, 1), images, best)
+            perturbation = images - step_size * gradient.sign() - X
+            images = (X + perturbation.clamp(-epsilon, epsilon)).clamp(0, 1)
+    return best
+
+
+# %% mistake="adaptive_attack" named="predecessor's margin"
+def adaptive_attack(X, y, model, epsilon, step_size, num_steps, starts):
+    best, smallest = X, torch.full(y.shape, torch.inf).to(X)
+    for start in starts:
+        images = (X + start).clamp(0, 1)
+        for _ in range(num_steps):
+            images.requires_grad_()
+            margins = logit_margin(model(images), y)
+            (gradient,) = torch.autograd.grad(margins.sum(), images)
+            images, margins = images.detach(), margins.detach()
+            better = margins < smallest
+            smallest = torch.where(better, margins, smallest)
+            perturbation = images - step_size * gradient.sign() - X
+            images = (X + perturbation.clamp(-epsilon, epsilon)).clamp(0, 1)
+            best = torch.where(better.view(-1, 1, 1, 1), images, best)
+    return best
+
+
+# %% mistake="adaptive_attack" named="only the last start counts"
+def adaptive_attack(X, y, model, epsilon, step_size, num_steps, starts):
+    for start in starts:
+        best, smallest = X, torch.full(y.shape, torch.inf).to(X)
+        images = (X + start).clamp(0, 1)
+        for _ in range(num_steps + 1):
+            images.requires_grad_()
+            margins = logit_margin(model(images), y)
+            (gradient,) = torch.autograd.grad(margins.sum(), images)
+            images, margins = images.detach(), margins.detach()
+            better = margins < smallest
+            smallest = torch.where(better, margins, smallest)
+            best = torch.where(better.view(-1, 1, 1, 1), images, best)
+            perturbation = images - step_size * gradient.sign() - X
+            images = (X + perturbation.clamp(-epsilon, epsilon)).clamp(0, 1)
+    return best
+
+
+# %% mistake="adaptive_attack" named="only the first start counts"
+def adaptive_attack(X, y, model, epsilon, step_size, num_steps, starts):
+    best, smallest = X, torch.full(y.shape, torch.inf).to(X)
+    for start in starts[:1]:
+        images = (X + start).clamp(0, 1)
+        for _ in range(num_steps + 1):
+            images.requires_grad_()
+            margins = logit_margin(model(images), y)
+            (gradient,) = torch.autograd.grad(margins.sum(), images)
+            images, margins = images.detach(), margins.detach()
+            better = margins < smallest
+            smallest = torch.where(better, margins, smallest)
+            best = torch.where(better.view(-1, 1, 1, 1), images, best)
+            perturbation = images - step_size * gradient.sign() - X
+            images = (X + perturbation.clamp(-epsilon, epsilon)).clamp(0, 1)
+    return best
+
+
+# %% mistake="adaptive_attack" named="adaptive_attack with 3 starts"
+def adaptive_attack(X, y, model, epsilon, step_size, num_steps, starts):
+    best, smallest = X, torch.full(y.shape, torch.inf).to(X)
+    images = X
+    for start in starts:
+        images = (X + (images + start - X).clamp(-epsilon, epsilon)).clamp(0, 1)
+        for _ in range(num_steps + 1):
+            images.requires_grad_()
+            margins = logit_margin(model(images), y)
+            (gradient,) = torch.autograd.grad(margins.sum(), images)
+            images, margins = images.detach(), margins.detach()
+            better = margins < smallest
+            smallest = torch.where(better, margins, smallest)
+            best = torch.where(better.view(-1, 1, 1, 1), images, best)
+            perturbation = images - step_size * gradient.sign() - X
+            images = (X + perturbation.clamp(-epsilon, epsilon)).clamp(0, 1)
+    return best
+
+
+# %% mistake="adaptive_attack" named="the cross-entropy is raised"
+def adaptive_attack(X, y, model, epsilon, step_size, num_steps, starts):
+    best, smallest = X, torch.full(y.shape, torch.inf).to(X)
+    for start in starts:
+        images = (X + start).clamp(0, 1)
+        for _ in range(num_steps + 1):
+            images.requires_grad_()
+            margins = logit_margin(model(images), y)
+            loss = -F.cross_entropy(model(images), y)
+            (gradient,) = torch.autograd.grad(loss, images)
+            images, margins = images.detach(), margins.detach()
+            better = margins < smallest
+            smallest = torch.where(better, margins, smallest)
+            best = torch.where(better.view(-1, 1, 1, 1), images, best)
+            perturbation = images - step_size * gradient.sign() - X
+            images = (X + perturbation.clamp(-epsilon, epsilon)).clamp(0, 1)
+    return best
+
+
+# %% mistake="adaptive_attack" named="the label's score is lowered"
+def adaptive_attack(X, y, model, epsilon, step_size, num_steps, starts):
+    best, smallest = X, torch.full(y.shape, torch.inf).to(X)
+    for start in starts:
+        images = (X + start).clamp(0, 1)
+        for _ in range(num_steps + 1):
+            images.requires_grad_()
+            scores = model(images)
+            margins = logit_margin(scores, y)
+            own = scores[torch.arange(len(y)), y]
+            (gradient,) = torch.autograd.grad(own.sum(), images)
+            images, margins = images.detach(), margins.detach()
+            better = margins < smallest
+            smallest = torch.where(better, margins, smallest)
+            best = torch.where(better.view(-1, 1, 1, 1), images, best)
+            perturbation = images - step_size * gradient.sign() - X
+            images = (X + perturbation.clamp(-epsilon, epsilon)).clamp(0, 1)
+    return best
+
+
+# %% mistake="adaptive_attack" named="the step is ε long"
+def adaptive_attack(X, y, model, epsilon, step_size, num_steps, starts):
+    best, smallest = X, torch.full(y.shape, torch.inf).to(X)
+    for start in starts:
+        images = (X + start).clamp(0, 1)
+        for _ in range(num_steps + 1):
+            images.requires_grad_()
+            margins = logit_margin(model(images), y)
+            (gradient,) = torch.autograd.grad(margins.sum(), images)
+            images, margins = images.detach(), margins.detach()
+            better = margins < smallest
+            smallest = torch.where(better, margins, smallest)
+            best = torch.where(better.view(-1, 1, 1, 1), images, best)
+            perturbation = images - epsilon * gradient.sign() - X
+            images = (X + perturbation.clamp(-epsilon, epsilon)).clamp(0, 1)
+    return best
+
+
+# %% mistake="adaptive_attack" named="nothing brings the images back to the ball"
+def adaptive_attack(X, y, model, epsilon, step_size, num_steps, starts):
+    best, smallest = X, torch.full(y.shape, torch.inf).to(X)
+    for start in starts:
+        images = (X + start).clamp(0, 1)
+        for _ in range(num_steps + 1):
+            images.requires_grad_()
+            margins = logit_margin(model(images), y)
+            (gradient,) = torch.autograd.grad(margins.sum(), images)
+            images, margins = images.detach(), margins.detach()
+            better = margins < smallest
+            smallest = torch.where(better, margins, smallest)
+            best = torch.where(better.view(-1, 1, 1, 1), images, best)
+            perturbation = images - step_size * gradient.sign() - X
+            images = (X + perturbation).clamp(0, 1)
+    return best
+
+
+# %% mistake="adaptive_attack" named="the images are not clamped"
+def adaptive_attack(X, y, model, epsilon, step_size, num_steps, starts):
+    best, smallest = X, torch.full(y.shape, torch.inf).to(X)
+    for start in starts:
+        images = (X + start).clamp(0, 1)
+        for _ in range(num_steps + 1):
+            images.requires_grad_()
+            margins = logit_margin(model(images), y)
+            (gradient,) = torch.autograd.grad(margins.sum(), images)
+            images, margins = images.detach(), margins.detach()
+            better = margins < smallest
+            smallest = torch.where(better, margins, smallest)
+            best = torch.where(better.view(-1, 1, 1, 1), images, best)
+            perturbation = images - step_size * gradient.sign() - X
+            images = X + perturbation.clamp(-epsilon, epsilon)
+    return best
+
+
+# %% mistake="adaptive_attack" named="the ball is around the start"
+def adaptive_attack(X, y, model, epsilon, step_size, num_steps, starts):
+    best, smallest = X, torch.full(y.shape, torch.inf).to(X)
+    for start in starts:
+        images = centre = (X + start).clamp(0, 1)
+        for _ in range(num_steps + 1):
+            images.requires_grad_()
+            margins = logit_margin(model(images), y)
+            (gradient,) = torch.autograd.grad(margins.sum(), images)
+            images, margins = images.detach(), margins.detach()
+            better = margins < smallest
+            smallest = torch.where(better, margins, smallest)
+            best = torch.where(better.view(-1, 1, 1, 1), images, best)
+            perturbation = images - step_size * gradient.sign() - centre
+            images = (centre + perturbation.clamp(-epsilon, epsilon)).clamp(0, 1)
+    return best
+
+
+# %% mistake="adaptive_attack" named="rolls dice"
+def adaptive_attack(X, y, model, epsilon, step_size, num_steps, starts):
+    best, smallest = X, torch.full(y.shape, torch.inf).to(X)
+    for start in starts:
+        images = (X + start).clamp(0, 1)
+        for _ in range(num_steps + 1):
+            images.requires_grad_()
+            margins = logit_margin(model(images), y)
+            (gradient,) = torch.autograd.grad(margins.sum(), images)
+            images = images.detach()
+            with torch.no_grad():
+                margins = logit_margin(model(images), y)
+            better = margins < smallest
+            smallest = torch.where(better, margins, smallest)
+            best = torch.where(better.view(-1, 1, 1, 1), images, best)
+            perturbation = images - step_size * gradient.sign() - X
+            images = (X + perturbation.clamp(-epsilon, epsilon)).clamp(0, 1)
+    return best
+
+
+# %% mistake="adaptive_attack" named="another requires_grad"
+def adaptive_attack(X, y, model, epsilon, step_size, num_steps, starts):
+    best, smallest = X, torch.full(y.shape, torch.inf).to(X)
+    model.requires_grad_(False)
+    for start in starts:
+        images = (X + start).clamp(0, 1)
+        for _ in range(num_steps + 1):
+            images.requires_grad_()
+            margins = logit_margin(model(images), y)
+            (gradient,) = torch.autograd.grad(margins.sum(), images)
+            images, margins = images.detach(), margins.detach()
+            better = margins < smallest
+            smallest = torch.where(better, margins, smallest)
+            best = torch.where(better.view(-1, 1, 1, 1), images, best)
+            perturbation = images - step_size * gradient.sign() - X
+            images = (X + perturbation.clamp(-epsilon, epsilon)).clamp(0, 1)
+    model.requires_grad_(True)
+    return best
+
+
+# %% correct="adaptive_attack"
+def adaptive_attack(X, y, model, epsilon, step_size, num_steps, starts):
+    # Everything is kept, and the best is chosen at the end.
+    shown, margins = [], []
+    for start in starts:
+        x = torch.clamp(X + start, 0, 1)
+        for step in range(num_steps + 1):
+            x = x.detach().clone().requires_grad_()
+            margin = logit_margin(model(x), y)
+            shown.append(x.detach())
+            margins.append(margin.detach())
+            if step < num_steps:
+                margin.sum().backward()
+                x = torch.clamp(x - step_size * x.grad.sign(), X - epsilon, X + epsilon)
+                x = x.clamp(0, 1)
+    return torch.stack(shown)[torch.stack(margins).argmin(0), torch.arange(len(X))]
+
+
+# %% correct="adaptive_attack"
+def adaptive_attack(X, y, model, epsilon, step_size, num_steps, starts):
+    # A margin of its own, and a loop over the images for what is kept.
+    best, lowest = X.clone(), [float("inf")] * len(X)
+    for start in starts:
+        x = (X + start).clamp(0, 1)
+        for step in range(num_steps + 1):
+            x.requires_grad_()
+            scores = model(x)
+            others = scores.clone()
+            others[torch.arange(len(y)), y] = -1e9
+            lead = scores[torch.arange(len(y)), y] - others.amax(1)
+            for n in range(len(X)):
+                if lead[n].item() < lowest[n]:
+                    lowest[n] = lead[n].item()
+                    best[n] = x[n].detach()
+            g = torch.autograd.grad(lead.sum(), x)[0]
+            x = X + (x.detach() - step_size * g.sign() - X).clamp(-epsilon, epsilon)
+            x = x.clamp(0, 1)
+    return best
+
+
+# %% correct="adaptive_attack"
+def adaptive_attack(X, y, model, epsilon, step_size, num_steps, starts):
+    # A helper that looks at images, called once more after the last step.
+    best, lowest = X.clone(), torch.full((len(X),), 1e30, dtype=X.dtype)
+
+    def look(x):
+        x = x.clone().requires_grad_()
+        margins = logit_margin(model(x), y)
+        better = (margins < lowest).detach()
+        best[better] = x.detach()[better]
+        lowest[better] = margins.detach()[better]
+        return torch.autograd.grad(-margins.mean(), x)[0]
+
+    for start in starts:
+        x_adv = (X + start).clamp(0, 1)
+        for _ in range(num_steps):
+            x_adv = x_adv + step_size * look(x_adv).sign()
+            x_adv = (X + (x_adv - X).clamp(-epsilon, epsilon)).clamp(0, 1)
+        look(x_adv)
+    return best
+
+
+# %% equivalent="targeted_pgd" reason="a result that hangs on autograd's graph is right as well, only slower"
+# - perturbation = X_adv.detach() - step_size * gradient.sign() - X
+# + perturbation = X_adv - step_size * gradient.sign() - X
+
+
+# %% equivalent="targeted_pgd" reason="the gradient is asked for later, and not of these scores"
+# - with torch.no_grad():
+# + if True:
+
+
+# %% equivalent="targeted_pgd" reason="the tests run on the CPU"
+# - X_adv = (X + start.to(X.device)).clamp(0, 1)
+# + X_adv = (X + start).clamp(0, 1)
+
+
+# %% equivalent="adaptive_attack" reason="only the gradient's sign is used"
+# - (gradient,) = torch.autograd.grad(margins.sum(), images)
+# + (gradient,) = torch.autograd.grad(margins.mean(), images)
+
+
+# %% equivalent="adaptive_attack" reason="a result that hangs on autograd's graph is right as well, only slower"
+# - images, margins = images.detach(), margins.detach()
+# + pass
+
+
+# %% equivalent="adaptive_attack" reason="a result that hangs on autograd's graph is right as well, only slower"
+# - images, margins = images.detach(), margins.detach()
+# + images, margins = images.detach(), margins
+
+
+# %% equivalent="adaptive_attack" reason="a result that hangs on autograd's graph is right as well, only slower"
+# - images, margins = images.detach(), margins.detach()
+# + images, margins = images, margins.detach()
+
+
+# %% equivalent="adaptive_attack" reason="two images of exactly the same margin are equally good"
+# - better = margins < smallest
+# + better = margins <= smallest
+
+
+# %% equivalent="adaptive_attack" reason="what is compared may have another dtype"
+# - X_adv, smallest = X, torch.full(y.shape, torch.inf).to(X)
+# + X_adv, smallest = X, torch.full(y.shape, torch.inf)
