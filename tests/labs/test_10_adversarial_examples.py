@@ -1,5 +1,7 @@
 """Lab 10's reference implementations against foolbox, SciPy and autograd."""
 
+from io import BytesIO
+
 import eagerpy as ep
 import foolbox
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from foolbox.attacks.carlini_wagner import best_other_classes
+from PIL import Image
 from scipy.optimize import linprog, minimize
 from torch import nn
 
@@ -108,6 +111,75 @@ def test_pgd_l2_against_foolbox(epsilon):
     assert_in_ball(actual, X, epsilon, 2)
 
 
+@pytest.mark.parametrize("least_likely", [False, True])
+def test_targeted_pgd_against_foolbox(least_likely):
+    generator = torch.Generator().manual_seed(0)
+    X = torch.rand(6, 3, 9, 7, generator=generator, dtype=torch.float64)
+    model = reference.tiny_network(3)
+    targets = model(X).argmin(1) if least_likely else torch.tensor([3, 2, 1, 0, 0, 3])
+    start = torch.rand(X.shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    start = (2 * start - 1) * 8 / 255
+    attack = LinfPGDFrom(start, steps=10, abs_stepsize=2 / 255, random_start=True)
+    criterion = foolbox.criteria.TargetedMisclassification(targets)
+    _, expected, _ = attack(as_foolbox(model), X, criterion, epsilons=8 / 255)
+    actual = reference.targeted_pgd(
+        X,
+        None if least_likely else targets,
+        model,
+        8 / 255,
+        2 / 255,
+        10,
+        torch.Generator().manual_seed(5),
+    )
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-6)
+    assert_in_ball(actual, X, 8 / 255, torch.inf)
+
+
+class MarginPGD(LinfPGDFrom):
+    """foolbox's attack, on the margin in place of the cross-entropy."""
+
+    def get_loss_fn(self, model, labels):
+        def loss(inputs):
+            scores = model(inputs)
+            rivals = best_other_classes(scores, labels)
+            rows = range(len(labels))
+            return (scores[rows, rivals] - scores[rows, labels]).sum()
+
+        return loss
+
+
+def test_adaptive_attack_keeps_the_best_of_what_foolbox_shows():
+    generator = torch.Generator().manual_seed(0)
+    X = torch.rand(6, 3, 9, 7, generator=generator, dtype=torch.float64)
+    y, model = torch.tensor([0, 1, 2, 3, 1, 2]), reference.tiny_network(3)
+    starts = (2 * torch.rand(3, *X.shape, generator=generator, dtype=torch.float64) - 1) * 0.1
+    shown = []
+    for start in starts:
+        shown.append((X + start).clamp(0, 1))
+        for steps in range(1, 6):
+            attack = MarginPGD(start, steps=steps, abs_stepsize=0.05, random_start=True)
+            shown.append(attack(as_foolbox(model), X, y, epsilons=0.1)[1])
+    with torch.no_grad():
+        margins = torch.stack([reference.logit_margin(model(images), y) for images in shown])
+    actual = reference.adaptive_attack(X, y, model, 0.1, 0.05, 5, starts)
+    best = torch.stack(shown)[margins.argmin(0), range(6)]
+    torch.testing.assert_close(actual, best, rtol=0, atol=1e-6)
+    assert len(set((margins.argmin(0) % 6).tolist())) > 1
+    assert_in_ball(actual, X, 0.1, torch.inf)
+
+
+def test_half_colour_is_nearer_to_jpeg_than_the_identity(scenes):
+    X, _, _ = scenes
+    decoded = []
+    for image in (255 * X).round().byte().permute(0, 2, 3, 1).numpy():
+        file = BytesIO()
+        Image.fromarray(image).save(file, "JPEG", quality=75)
+        decoded.append(np.array(Image.open(file)))
+    jpeg = torch.from_numpy(np.stack(decoded)).permute(0, 3, 1, 2) / 255
+    error = (reference.half_colour(X) - jpeg).square().mean((1, 2, 3))
+    assert (error < (X - jpeg).square().mean((1, 2, 3))).all()
+
+
 def test_logit_margin_against_foolbox():
     generator = torch.Generator().manual_seed(0)
     scores = torch.randn(50, 7, generator=generator)
@@ -207,3 +279,16 @@ def test_expected_scores_against_foolbox():
     upstream = torch.randn(4, 4, generator=generator, dtype=torch.float64)
     gradients = [torch.autograd.grad(scores, X, upstream)[0] for scores in (actual, expected)]
     torch.testing.assert_close(*gradients)
+
+
+def test_expected_scores_through_an_approximation_are_a_chain_of_jacobians():
+    generator = torch.Generator().manual_seed(0)
+    model = reference.tiny_network(7)
+    X = torch.rand(2, 3, 4, 6, generator=generator, dtype=torch.float64).requires_grad_()
+    defended = Noise()(X.detach())
+    upstream = torch.randn(2, 4, generator=generator, dtype=torch.float64)
+    scores = reference.expected_scores(X, model, Noise(), 1, reference.half_colour)
+    (actual,) = torch.autograd.grad(scores, X, upstream)
+    into_model = torch.autograd.functional.vjp(model, defended, upstream)[1]
+    through = torch.autograd.functional.vjp(reference.half_colour, X.detach(), into_model)[1]
+    torch.testing.assert_close(actual, through)
