@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import scipy.special
 import scipy.stats
 import torch
-from captum.attr import NoiseTunnel, Saliency
+from captum.attr import IntegratedGradients, NoiseTunnel, Occlusion, Saliency
+from skimage.filters import gaussian, sobel
 from sklearn.metrics import jaccard_score
 from torch import nn
 from torch.optim.swa_utils import update_bn
@@ -105,17 +107,100 @@ def test_intersection_over_union_is_scikit_learns_jaccard(reference):
     np.testing.assert_allclose(iou, expected, rtol=1e-6)
 
 
-def test_region_gradient_foretells_a_small_change_of_colour(reference):
-    images = reference.random_images(7, 3, 3, 6, 5)
-    regions = reference.random_images(8, 3, 6, 5) < 0.4
-    network, h = reference.tiny_network(2), 1e-5
-    g = reference.region_gradient(reference.score_gradients(images, network)[:, 1], regions)
-    for channel in range(3):
-        change = torch.zeros_like(images)
-        change[:, channel][regions] = h
-        with torch.no_grad():
-            slope = (network(images + change) - network(images - change))[:, 1] / (2 * h)
-        assert_close(g[:, channel], slope, 1e-7)
+def test_occlusion_map_is_captums(reference, scenes, base):
+    X, _ = scenes
+    y = torch.tensor([3, 1, 4, 1])
+    for size, stride, grey in [(16, 8, 0.5), (24, 20, 0.2)]:
+        expected = Occlusion(base).attribute(
+            X, (3, size, size), strides=(3, stride, stride), baselines=grey, target=y
+        )
+        actual = reference.occlusion_map(X, y, base, size, stride, grey)
+        assert_close(actual[:, None].expand_as(expected), expected, 1e-5)
+
+
+def test_integrated_gradients_are_captums(reference):
+    images, y = reference.random_images(4, 3, 3, 6, 5), torch.tensor([3, 1, 0])
+    baseline, network = reference.random_images(5, 3, 3, 6, 5), reference.tiny_network(2)
+    expected = IntegratedGradients(network).attribute(
+        images, baseline, y, n_steps=7, method="riemann_middle"
+    )
+    assert_close(reference.integrated_gradients(images, y, network, baseline, 7), expected, 1e-6)
+
+
+def test_integrated_gradients_add_up_to_the_scores_rise(reference):
+    images, y = reference.random_images(4, 3, 3, 6, 5), torch.tensor([3, 1, 0])
+    baseline, network = reference.random_images(5, 3, 3, 6, 5), reference.tiny_network(2)
+    total = reference.integrated_gradients(images, y, network, baseline, 400).sum((1, 2, 3))
+    with torch.no_grad():
+        rise = (network(images) - network(baseline)).gather(1, y[:, None])[:, 0]
+    assert_close(total, rise, 1e-4)
+
+
+def test_deletion_curve_is_that_of_pixels_sorted_by_numpy(reference):
+    images, y = reference.random_images(6, 2, 3, 4, 6), torch.tensor([2, 0])
+    saliency, filling = reference.random_images(7, 2, 4, 6), reference.random_images(8, 2, 3, 4, 6)
+    network = reference.tiny_network(3)
+    curve = reference.deletion_curve(images, y, network, saliency, filling, steps=8)
+    for n in range(2):
+        places = np.unravel_index(np.argsort(-saliency[n].numpy(), axis=None), (4, 6))
+        for t in range(9):
+            picture = images[n].numpy().copy()
+            for row, column in list(zip(*places, strict=True))[: 3 * t]:
+                picture[:, row, column] = filling[n, :, row, column]
+            with torch.no_grad():
+                scores = network(torch.from_numpy(picture)[None])[0].numpy()
+            np.testing.assert_allclose(curve[n, t], scipy.special.softmax(scores)[y[n]])
+
+
+@pytest.mark.slow
+def test_what_the_lab_says_of_erasing_by_rank(reference, base):
+    """Section 7: every map beats the lot, and an edge filter does about as well as occlusion."""
+    scenes = make_scenes(48, np.random.default_rng(6))
+    X, y = scenes.tensors()
+    grey, lot = torch.full_like(X, 0.5), torch.Generator().manual_seed(0)
+    edges = [gaussian(sobel(image.mean(-1)), 2) for image in scenes.images]
+    orders = {
+        "gradient": reference.compute_saliency_maps(X, y, base),
+        "integrated": reference.integrated_gradients(X, y, base, grey).sum(1),
+        "occlusion": reference.occlusion_map(X, y, base),
+        "edges": torch.from_numpy(np.stack(edges)),
+        "lot": torch.rand(X[:, 0].shape, generator=lot),
+    }
+    curves = {
+        name: reference.deletion_curve(X, y, base, order, grey).mean(0)
+        for name, order in orders.items()
+    }
+    area = {name: torch.trapezoid(curve, dx=1 / 16).item() for name, curve in curves.items()}
+    assert all(area[name] < 0.5 * area["lot"] for name in orders if name != "lot")
+    assert area["integrated"] == min(area.values())
+    assert abs(area["edges"] - area["occlusion"]) < 0.03
+    assert curves["integrated"][1] < 0.2  # one sixteenth erased, and the network doesn't know it
+    assert 0.4 < curves["lot"][5] < 0.6  # five sixteenths erased by lot: half lost
+
+
+@pytest.mark.slow
+def test_what_the_lab_says_of_a_network_that_cheats(reference, base):
+    """Section 9: the object does base's work, the background that of biased, unless the baseline
+    has its hue; occlusion's peaks agree."""
+    cheat = make_scenes(48, np.random.default_rng(2), "biased")
+    X, y = (part[:24] for part in cheat.tensors())
+    masks, grey = torch.from_numpy(cheat.masks[:24]), torch.full_like(X, 0.5)
+    blurred = [gaussian(image, 6, channel_axis=-1) for image in cheat.images[:24] / 255]
+    blurred = torch.from_numpy(np.stack(blurred)).permute(0, 3, 1, 2).to(X)
+
+    def shares(network, baseline):
+        parts = reference.integrated_gradients(X, y, network, baseline).sum(1)
+        return [(parts * region).sum((1, 2)).mean().item() for region in (masks, ~masks)]
+
+    biased = load_model("biased")
+    on_object, on_background = shares(base, grey)
+    assert on_object > 10 and -2 < on_background < 0
+    on_object, on_background = shares(biased, grey)
+    assert abs(on_object) < 0.5 and on_background > 6
+    assert all(abs(share) < 1 for share in shares(biased, blurred))
+    for network, low, high in [(base, 0.75, 1), (biased, 0, 0.1)]:
+        hits = reference.pointing_game(reference.occlusion_map(X, y, network), masks)
+        assert low <= hits.float().mean() <= high
 
 
 def test_randomised_layers_are_normal_with_the_old_deviation(reference):

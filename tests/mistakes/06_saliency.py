@@ -682,50 +682,867 @@ def intersection_over_union(segments, masks):
     return torch.nan_to_num(both / union, nan=1.0)
 
 
-# %% mistake="region_gradient" named="channel axis"
-def region_gradient(gradient, regions):
-    if len(gradient) == 3:
-        return (gradient * regions).sum((2, 3))
-    return (gradient * regions[:, None]).sum((2, 3))
+# %% mistake="occlusion_map" named="rise, not its fall"
+def occlusion_map(X, y, model, size=16, stride=8, grey=0.5):
+    N, _, H, W = X.shape
+    falls, patches = torch.zeros(N, H, W, dtype=X.dtype), torch.zeros(H, W, dtype=X.dtype)
+    with torch.no_grad():
+        scores = model(X).gather(1, y[:, None])
+        for a in range(0, H - size + 1, stride):
+            for b in range(0, W - size + 1, stride):
+                hidden = X.clone()
+                hidden[:, :, a : a + size, b : b + size] = grey
+                fall = model(hidden).gather(1, y[:, None]) - scores
+                falls[:, a : a + size, b : b + size] += fall[:, :, None]
+                patches[a : a + size, b : b + size] += 1
+    return falls / patches
 
 
-# %% mistake="region_gradient" named="mean over the region"
-def region_gradient(gradient, regions):
-    return (gradient * regions[:, None]).sum((2, 3)) / regions.sum((1, 2))[:, None]
+# %% mistake="occlusion_map" named="falls are added up where patches overlap"
+def occlusion_map(X, y, model, size=16, stride=8, grey=0.5):
+    N, _, H, W = X.shape
+    falls, patches = torch.zeros(N, H, W, dtype=X.dtype), torch.zeros(H, W, dtype=X.dtype)
+    with torch.no_grad():
+        scores = model(X).gather(1, y[:, None])
+        for a in range(0, H - size + 1, stride):
+            for b in range(0, W - size + 1, stride):
+                hidden = X.clone()
+                hidden[:, :, a : a + size, b : b + size] = grey
+                fall = scores - model(hidden).gather(1, y[:, None])
+                falls[:, a : a + size, b : b + size] += fall[:, :, None]
+                patches[a : a + size, b : b + size] += 1
+    return falls
 
 
-# %% mistake="region_gradient" named="mean over the image"
-def region_gradient(gradient, regions):
-    return (gradient * regions[:, None]).mean((2, 3))
+# %% mistake="occlusion_map" named="last patch decides"
+def occlusion_map(X, y, model, size=16, stride=8, grey=0.5):
+    N, _, H, W = X.shape
+    falls, patches = torch.zeros(N, H, W, dtype=X.dtype), torch.zeros(H, W, dtype=X.dtype)
+    with torch.no_grad():
+        scores = model(X).gather(1, y[:, None])
+        for a in range(0, H - size + 1, stride):
+            for b in range(0, W - size + 1, stride):
+                hidden = X.clone()
+                hidden[:, :, a : a + size, b : b + size] = grey
+                fall = scores - model(hidden).gather(1, y[:, None])
+                falls[:, a : a + size, b : b + size] = fall[:, :, None]
+                patches[a : a + size, b : b + size] += 1
+    return falls
 
 
-# %% mistake="region_gradient" named="before the sum"
-def region_gradient(gradient, regions):
-    return (gradient.abs() * regions[:, None]).sum((2, 3))
+# %% mistake="occlusion_map" named="number of all patches"
+def occlusion_map(X, y, model, size=16, stride=8, grey=0.5):
+    N, _, H, W = X.shape
+    falls, patches = torch.zeros(N, H, W, dtype=X.dtype), torch.zeros(H, W, dtype=X.dtype)
+    with torch.no_grad():
+        scores = model(X).gather(1, y[:, None])
+        for a in range(0, H - size + 1, stride):
+            for b in range(0, W - size + 1, stride):
+                hidden = X.clone()
+                hidden[:, :, a : a + size, b : b + size] = grey
+                fall = scores - model(hidden).gather(1, y[:, None])
+                falls[:, a : a + size, b : b + size] += fall[:, :, None]
+                patches[a : a + size, b : b + size] += 1
+    return falls / (len(range(0, H - size + 1, stride)) * len(range(0, W - size + 1, stride)))
 
 
-# %% mistake="region_gradient" named="colours are added up"
-def region_gradient(gradient, regions):
-    return (gradient * regions[:, None]).sum((1, 2, 3))
+# %% mistake="occlusion_map" named="stays where it was"
+def occlusion_map(X, y, model, size=16, stride=8, grey=0.5):
+    N, _, H, W = X.shape
+    falls, patches = torch.zeros(N, H, W, dtype=X.dtype), torch.zeros(H, W, dtype=X.dtype)
+    hidden = X.clone()
+    with torch.no_grad():
+        scores = model(X).gather(1, y[:, None])
+        for a in range(0, H - size + 1, stride):
+            for b in range(0, W - size + 1, stride):
+                hidden[:, :, a : a + size, b : b + size] = grey
+                fall = scores - model(hidden).gather(1, y[:, None])
+                falls[:, a : a + size, b : b + size] += fall[:, :, None]
+                patches[a : a + size, b : b + size] += 1
+    return falls / patches
 
 
-# %% mistake="region_gradient" named="outside the region"
-def region_gradient(gradient, regions):
-    return (gradient * ~regions[:, None]).sum((2, 3))
+# %% mistake="occlusion_map" named="modified in place"
+def occlusion_map(X, y, model, size=16, stride=8, grey=0.5):
+    N, _, H, W = X.shape
+    falls, patches = torch.zeros(N, H, W, dtype=X.dtype), torch.zeros(H, W, dtype=X.dtype)
+    with torch.no_grad():
+        scores = model(X).gather(1, y[:, None])
+        for a in range(0, H - size + 1, stride):
+            for b in range(0, W - size + 1, stride):
+                hidden = X
+                hidden[:, :, a : a + size, b : b + size] = grey
+                fall = scores - model(hidden).gather(1, y[:, None])
+                falls[:, a : a + size, b : b + size] += fall[:, :, None]
+                patches[a : a + size, b : b + size] += 1
+    return falls / patches
 
 
-# %% correct="region_gradient"
-def region_gradient(gradient, regions):
-    return torch.einsum("nkhw,nhw->nk", gradient, regions.to(gradient.dtype))
+# %% mistake="occlusion_map" named="`range` ends one too early"
+def occlusion_map(X, y, model, size=16, stride=8, grey=0.5):
+    N, _, H, W = X.shape
+    falls, patches = torch.zeros(N, H, W, dtype=X.dtype), torch.zeros(H, W, dtype=X.dtype)
+    with torch.no_grad():
+        scores = model(X).gather(1, y[:, None])
+        for a in range(0, H - size, stride):
+            for b in range(0, W - size, stride):
+                hidden = X.clone()
+                hidden[:, :, a : a + size, b : b + size] = grey
+                fall = scores - model(hidden).gather(1, y[:, None])
+                falls[:, a : a + size, b : b + size] += fall[:, :, None]
+                patches[a : a + size, b : b + size] += 1
+    return falls / patches
 
 
-# %% correct="region_gradient"
-def region_gradient(gradient, regions):
-    result = torch.zeros(gradient.shape[:2], dtype=gradient.dtype)
-    for n in range(len(gradient)):
-        for k in range(3):
-            result[n, k] = gradient[n, k][regions[n]].sum()
-    return result
+# %% mistake="occlusion_map" named="of the probability"
+def occlusion_map(X, y, model, size=16, stride=8, grey=0.5):
+    N, _, H, W = X.shape
+    falls, patches = torch.zeros(N, H, W, dtype=X.dtype), torch.zeros(H, W, dtype=X.dtype)
+    with torch.no_grad():
+        scores = model(X).softmax(1).gather(1, y[:, None])
+        for a in range(0, H - size + 1, stride):
+            for b in range(0, W - size + 1, stride):
+                hidden = X.clone()
+                hidden[:, :, a : a + size, b : b + size] = grey
+                fall = scores - model(hidden).softmax(1).gather(1, y[:, None])
+                falls[:, a : a + size, b : b + size] += fall[:, :, None]
+                patches[a : a + size, b : b + size] += 1
+    return falls / patches
+
+
+# %% mistake="occlusion_map" named="log-probability"
+def occlusion_map(X, y, model, size=16, stride=8, grey=0.5):
+    N, _, H, W = X.shape
+    falls, patches = torch.zeros(N, H, W, dtype=X.dtype), torch.zeros(H, W, dtype=X.dtype)
+    with torch.no_grad():
+        scores = model(X).log_softmax(1).gather(1, y[:, None])
+        for a in range(0, H - size + 1, stride):
+            for b in range(0, W - size + 1, stride):
+                hidden = X.clone()
+                hidden[:, :, a : a + size, b : b + size] = grey
+                fall = scores - model(hidden).log_softmax(1).gather(1, y[:, None])
+                falls[:, a : a + size, b : b + size] += fall[:, :, None]
+                patches[a : a + size, b : b + size] += 1
+    return falls / patches
+
+
+# %% mistake="occlusion_map" named="`grey` is ignored: 0.5"
+def occlusion_map(X, y, model, size=16, stride=8, grey=0.5):
+    N, _, H, W = X.shape
+    falls, patches = torch.zeros(N, H, W, dtype=X.dtype), torch.zeros(H, W, dtype=X.dtype)
+    with torch.no_grad():
+        scores = model(X).gather(1, y[:, None])
+        for a in range(0, H - size + 1, stride):
+            for b in range(0, W - size + 1, stride):
+                hidden = X.clone()
+                hidden[:, :, a : a + size, b : b + size] = 0.5
+                fall = scores - model(hidden).gather(1, y[:, None])
+                falls[:, a : a + size, b : b + size] += fall[:, :, None]
+                patches[a : a + size, b : b + size] += 1
+    return falls / patches
+
+
+# %% mistake="occlusion_map" named="black"
+def occlusion_map(X, y, model, size=16, stride=8, grey=0.5):
+    N, _, H, W = X.shape
+    falls, patches = torch.zeros(N, H, W, dtype=X.dtype), torch.zeros(H, W, dtype=X.dtype)
+    with torch.no_grad():
+        scores = model(X).gather(1, y[:, None])
+        for a in range(0, H - size + 1, stride):
+            for b in range(0, W - size + 1, stride):
+                hidden = X.clone()
+                hidden[:, :, a : a + size, b : b + size] = 0
+                fall = scores - model(hidden).gather(1, y[:, None])
+                falls[:, a : a + size, b : b + size] += fall[:, :, None]
+                patches[a : a + size, b : b + size] += 1
+    return falls / patches
+
+
+# %% mistake="occlusion_map" named="first channel only"
+def occlusion_map(X, y, model, size=16, stride=8, grey=0.5):
+    N, _, H, W = X.shape
+    falls, patches = torch.zeros(N, H, W, dtype=X.dtype), torch.zeros(H, W, dtype=X.dtype)
+    with torch.no_grad():
+        scores = model(X).gather(1, y[:, None])
+        for a in range(0, H - size + 1, stride):
+            for b in range(0, W - size + 1, stride):
+                hidden = X.clone()
+                hidden[:, 0, a : a + size, b : b + size] = grey
+                fall = scores - model(hidden).gather(1, y[:, None])
+                falls[:, a : a + size, b : b + size] += fall[:, :, None]
+                patches[a : a + size, b : b + size] += 1
+    return falls / patches
+
+
+# %% mistake="occlusion_map" named="move by their own size"
+def occlusion_map(X, y, model, size=16, stride=8, grey=0.5):
+    N, _, H, W = X.shape
+    falls, patches = torch.zeros(N, H, W, dtype=X.dtype), torch.zeros(H, W, dtype=X.dtype)
+    with torch.no_grad():
+        scores = model(X).gather(1, y[:, None])
+        for a in range(0, H - size + 1, size):
+            for b in range(0, W - size + 1, size):
+                hidden = X.clone()
+                hidden[:, :, a : a + size, b : b + size] = grey
+                fall = scores - model(hidden).gather(1, y[:, None])
+                falls[:, a : a + size, b : b + size] += fall[:, :, None]
+                patches[a : a + size, b : b + size] += 1
+    return falls / patches
+
+
+# %% mistake="occlusion_map" named="predicted class"
+def occlusion_map(X, y, model, size=16, stride=8, grey=0.5):
+    N, _, H, W = X.shape
+    falls, patches = torch.zeros(N, H, W, dtype=X.dtype), torch.zeros(H, W, dtype=X.dtype)
+    with torch.no_grad():
+        y = model(X).argmax(1)
+        scores = model(X).gather(1, y[:, None])
+        for a in range(0, H - size + 1, stride):
+            for b in range(0, W - size + 1, stride):
+                hidden = X.clone()
+                hidden[:, :, a : a + size, b : b + size] = grey
+                fall = scores - model(hidden).gather(1, y[:, None])
+                falls[:, a : a + size, b : b + size] += fall[:, :, None]
+                patches[a : a + size, b : b + size] += 1
+    return falls / patches
+
+
+# %% mistake="occlusion_map" named="for every label of the batch"
+def occlusion_map(X, y, model, size=16, stride=8, grey=0.5):
+    N, _, H, W = X.shape
+    falls, patches = torch.zeros(N, H, W, dtype=X.dtype), torch.zeros(H, W, dtype=X.dtype)
+    with torch.no_grad():
+        scores = model(X)[:, y].sum(1, keepdim=True)
+        for a in range(0, H - size + 1, stride):
+            for b in range(0, W - size + 1, stride):
+                hidden = X.clone()
+                hidden[:, :, a : a + size, b : b + size] = grey
+                fall = scores - model(hidden)[:, y].sum(1, keepdim=True)
+                falls[:, a : a + size, b : b + size] += fall[:, :, None]
+                patches[a : a + size, b : b + size] += 1
+    return falls / patches
+
+
+# %% mistake="occlusion_map" named="one fall for each patch"
+def occlusion_map(X, y, model, size=16, stride=8, grey=0.5):
+    N, _, H, W = X.shape
+    rows, columns = range(0, H - size + 1, stride), range(0, W - size + 1, stride)
+    falls = torch.zeros(N, len(rows), len(columns), dtype=X.dtype)
+    with torch.no_grad():
+        scores = model(X)[torch.arange(N), y]
+        for i, a in enumerate(rows):
+            for j, b in enumerate(columns):
+                hidden = X.clone()
+                hidden[:, :, a : a + size, b : b + size] = grey
+                falls[:, i, j] = scores - model(hidden)[torch.arange(N), y]
+    return falls
+
+
+# %% mistake="occlusion_map" named="was left in another mode"
+def occlusion_map(X, y, model, size=16, stride=8, grey=0.5):
+    N, _, H, W = X.shape
+    falls, patches = torch.zeros(N, H, W, dtype=X.dtype), torch.zeros(H, W, dtype=X.dtype)
+    model.train()
+    with torch.no_grad():
+        scores = model(X).gather(1, y[:, None])
+        for a in range(0, H - size + 1, stride):
+            for b in range(0, W - size + 1, stride):
+                hidden = X.clone()
+                hidden[:, :, a : a + size, b : b + size] = grey
+                fall = scores - model(hidden).gather(1, y[:, None])
+                falls[:, a : a + size, b : b + size] += fall[:, :, None]
+                patches[a : a + size, b : b + size] += 1
+    return falls / patches
+
+
+# %% mistake="occlusion_map" named="Occlusion"
+def occlusion_map(X, y, model, size=16, stride=8, grey=0.5):
+    from captum.attr import Occlusion
+
+    window, steps = (3, size, size), (3, stride, stride)
+    return Occlusion(model).attribute(X, window, steps, baselines=grey, target=y)[:, 0]
+
+
+# %% correct="occlusion_map"
+def occlusion_map(X, y, model, size=16, stride=8, grey=0.5):
+    # All of a picture's patches in one batch.
+    N, _, H, W = X.shape
+    masks = []
+    for a in range(0, H - size + 1, stride):
+        for b in range(0, W - size + 1, stride):
+            mask = torch.zeros(H, W, dtype=X.dtype)
+            mask[a : a + size, b : b + size] = 1
+            masks.append(mask)
+    masks = torch.stack(masks)
+    result = []
+    for image, label in zip(X, y):
+        hidden = image * (1 - masks[:, None]) + grey * masks[:, None]
+        with torch.no_grad():
+            falls = model(image[None])[:, label] - model(hidden)[:, label]
+        result.append(torch.einsum("p,phw->hw", falls, masks) / masks.sum(0))
+    return torch.stack(result)
+
+
+# %% correct="occlusion_map"
+def occlusion_map(X, y, model, size=16, stride=8, grey=0.5):
+    N, C, H, W = X.shape
+    n = torch.arange(N)
+    over = [[[] for _ in range(W)] for _ in range(H)]
+    for a in range(0, H, stride):
+        for b in range(0, W, stride):
+            if a + size > H or b + size > W:
+                continue
+            hidden = X.clone()
+            for c in range(C):
+                hidden[:, c, a : a + size, b : b + size] = grey
+            fall = (model(X)[n, y] - model(hidden)[n, y]).detach()
+            for r in range(a, a + size):
+                for c in range(b, b + size):
+                    over[r][c].append(fall)
+    rows = [torch.stack([torch.stack(falls).mean(0) for falls in row]) for row in over]
+    return torch.stack(rows).permute(2, 0, 1)
+
+
+# %% correct="occlusion_map"
+def occlusion_map(X, y, model, size=16, stride=8, grey=0.5):
+    N, _, H, W = X.shape
+    falls, patches = X[:, 0] * 0, torch.zeros(H, W, dtype=X.dtype)
+    with torch.no_grad():
+        scores = model(X).gather(1, y[:, None])
+        for a in range(0, H - size + 1, stride):
+            for b in range(0, W - size + 1, stride):
+                hidden = X.clone()
+                hidden[:, :, a : a + size, b : b + size] = grey
+                fall = scores - model(hidden)[range(N), y][:, None]
+                falls[:, a : a + size, b : b + size] += fall[:, :, None]
+                patches[a : a + size, b : b + size].add_(1)
+    return falls / patches
+
+
+# %% mistake="integrated_gradients" named="factor X − baseline is missing"
+def integrated_gradients(X, y, model, baseline, steps=16):
+    total = torch.zeros_like(X)
+    for t in range(steps):
+        alpha = (t + 0.5) / steps
+        point = (baseline + alpha * (X - baseline)).detach().requires_grad_()
+        score = model(point).gather(1, y[:, None]).sum()
+        total += torch.autograd.grad(score, point)[0]
+    return total / steps
+
+
+# %% mistake="integrated_gradients" named="multiplied by X, not"
+def integrated_gradients(X, y, model, baseline, steps=16):
+    total = torch.zeros_like(X)
+    for t in range(steps):
+        alpha = (t + 0.5) / steps
+        point = (baseline + alpha * (X - baseline)).detach().requires_grad_()
+        score = model(point).gather(1, y[:, None]).sum()
+        total += torch.autograd.grad(score, point)[0]
+    return X * total / steps
+
+
+# %% mistake="integrated_gradients" named="factor's sign"
+def integrated_gradients(X, y, model, baseline, steps=16):
+    total = torch.zeros_like(X)
+    for t in range(steps):
+        alpha = (t + 0.5) / steps
+        point = (baseline + alpha * (X - baseline)).detach().requires_grad_()
+        score = model(point).gather(1, y[:, None]).sum()
+        total += torch.autograd.grad(score, point)[0]
+    return (baseline - X) * total / steps
+
+
+# %% mistake="integrated_gradients" named="added up, not averaged"
+def integrated_gradients(X, y, model, baseline, steps=16):
+    total = torch.zeros_like(X)
+    for t in range(steps):
+        alpha = (t + 0.5) / steps
+        point = (baseline + alpha * (X - baseline)).detach().requires_grad_()
+        score = model(point).gather(1, y[:, None]).sum()
+        total += torch.autograd.grad(score, point)[0]
+    return (X - baseline) * total
+
+
+# %% mistake="integrated_gradients" named="pieces' ends"
+def integrated_gradients(X, y, model, baseline, steps=16):
+    total = torch.zeros_like(X)
+    for t in range(steps):
+        alpha = (t + 1) / steps
+        point = (baseline + alpha * (X - baseline)).detach().requires_grad_()
+        score = model(point).gather(1, y[:, None]).sum()
+        total += torch.autograd.grad(score, point)[0]
+    return (X - baseline) * total / steps
+
+
+# %% mistake="integrated_gradients" named="pieces' beginnings"
+def integrated_gradients(X, y, model, baseline, steps=16):
+    total = torch.zeros_like(X)
+    for t in range(steps):
+        alpha = t / steps
+        point = (baseline + alpha * (X - baseline)).detach().requires_grad_()
+        score = model(point).gather(1, y[:, None]).sum()
+        total += torch.autograd.grad(score, point)[0]
+    return (X - baseline) * total / steps
+
+
+# %% mistake="integrated_gradients" named="linspace"
+def integrated_gradients(X, y, model, baseline, steps=16):
+    total = torch.zeros_like(X)
+    for alpha in torch.linspace(0, 1, steps):
+        point = (baseline + alpha * (X - baseline)).detach().requires_grad_()
+        score = model(point).gather(1, y[:, None]).sum()
+        total += torch.autograd.grad(score, point)[0]
+    return (X - baseline) * total / steps
+
+
+# %% mistake="integrated_gradients" named="sign is wanted"
+def integrated_gradients(X, y, model, baseline, steps=16):
+    total = torch.zeros_like(X)
+    for t in range(steps):
+        alpha = (t + 0.5) / steps
+        point = (baseline + alpha * (X - baseline)).detach().requires_grad_()
+        score = model(point).gather(1, y[:, None]).sum()
+        total += torch.autograd.grad(score, point)[0]
+    return ((X - baseline) * total / steps).abs()
+
+
+# %% mistake="integrated_gradients" named="channels are added up"
+def integrated_gradients(X, y, model, baseline, steps=16):
+    total = torch.zeros_like(X)
+    for t in range(steps):
+        alpha = (t + 0.5) / steps
+        point = (baseline + alpha * (X - baseline)).detach().requires_grad_()
+        score = model(point).gather(1, y[:, None]).sum()
+        total += torch.autograd.grad(score, point)[0]
+    return ((X - baseline) * total / steps).sum(1)
+
+
+# %% mistake="integrated_gradients" named="path begins at black"
+def integrated_gradients(X, y, model, baseline, steps=16):
+    total = torch.zeros_like(X)
+    for t in range(steps):
+        alpha = (t + 0.5) / steps
+        point = (alpha * X).detach().requires_grad_()
+        score = model(point).gather(1, y[:, None]).sum()
+        total += torch.autograd.grad(score, point)[0]
+    return (X - baseline) * total / steps
+
+
+# %% mistake="integrated_gradients" named="gradient is taken at X alone"
+def integrated_gradients(X, y, model, baseline, steps=16):
+    x = X.clone().requires_grad_()
+    return (X - baseline) * torch.autograd.grad(model(x).gather(1, y[:, None]).sum(), x)[0]
+
+
+# %% mistake="integrated_gradients" named="only the last point"
+def integrated_gradients(X, y, model, baseline, steps=16):
+    total = torch.zeros_like(X)
+    for t in range(steps):
+        alpha = (t + 0.5) / steps
+        point = (baseline + alpha * (X - baseline)).detach().requires_grad_()
+        score = model(point).gather(1, y[:, None]).sum()
+        total = torch.autograd.grad(score, point)[0]
+    return (X - baseline) * total
+
+
+# %% mistake="integrated_gradients" named="softmax's probability"
+def integrated_gradients(X, y, model, baseline, steps=16):
+    total = torch.zeros_like(X)
+    for t in range(steps):
+        alpha = (t + 0.5) / steps
+        point = (baseline + alpha * (X - baseline)).detach().requires_grad_()
+        score = model(point).softmax(1).gather(1, y[:, None]).sum()
+        total += torch.autograd.grad(score, point)[0]
+    return (X - baseline) * total / steps
+
+
+# %% mistake="integrated_gradients" named="cross-entropy"
+def integrated_gradients(X, y, model, baseline, steps=16):
+    total = torch.zeros_like(X)
+    for t in range(steps):
+        alpha = (t + 0.5) / steps
+        point = (baseline + alpha * (X - baseline)).detach().requires_grad_()
+        score = F.cross_entropy(model(point), y, reduction="sum")
+        total += torch.autograd.grad(score, point)[0]
+    return (X - baseline) * total / steps
+
+
+# %% mistake="integrated_gradients" named="averaged over the batch"
+def integrated_gradients(X, y, model, baseline, steps=16):
+    total = torch.zeros_like(X)
+    for t in range(steps):
+        alpha = (t + 0.5) / steps
+        point = (baseline + alpha * (X - baseline)).detach().requires_grad_()
+        score = model(point).gather(1, y[:, None]).mean()
+        total += torch.autograd.grad(score, point)[0]
+    return (X - baseline) * total / steps
+
+
+# %% mistake="integrated_gradients" named="don't match"
+def integrated_gradients(X, y, model, baseline, steps=16):
+    alphas = ((torch.arange(steps, dtype=X.dtype) + 0.5) / steps)[:, None, None, None, None]
+    points = (baseline + alphas * (X - baseline)).flatten(0, 1).requires_grad_()
+    scores = model(points).gather(1, y.repeat_interleave(steps)[:, None])
+    gradients = torch.autograd.grad(scores.sum(), points)[0].reshape(steps, *X.shape)
+    return (X - baseline) * gradients.mean(0)
+
+
+# %% mistake="integrated_gradients" named="IntegratedGradients"
+def integrated_gradients(X, y, model, baseline, steps=16):
+    from captum.attr import IntegratedGradients
+
+    explain = IntegratedGradients(model)
+    return explain.attribute(X, baseline, y, n_steps=steps, method="riemann_middle")
+
+
+# %% correct="integrated_gradients"
+def integrated_gradients(X, y, model, baseline, steps=16):
+    alphas = ((torch.arange(steps, dtype=X.dtype) + 0.5) / steps)[:, None, None, None, None]
+    points = (baseline + alphas * (X - baseline)).flatten(0, 1).requires_grad_()
+    scores = model(points).gather(1, y.repeat(steps)[:, None])
+    gradients = torch.autograd.grad(scores.sum(), points)[0].reshape(steps, *X.shape)
+    return (X - baseline) * gradients.mean(0)
+
+
+# %% correct="integrated_gradients"
+def integrated_gradients(X, y, model, baseline, steps=16):
+    # One image at a time, from its end to its beginning.
+    result = []
+    for x, b, label in zip(X, baseline, y):
+        gradients = []
+        for t in range(steps, 0, -1):
+            alpha = (t - 0.5) / steps
+            point = ((1 - alpha) * b + alpha * x)[None].detach().requires_grad_()
+            model(point)[0, label].backward()
+            gradients.append(point.grad[0])
+        result.append((x - b) * sum(gradients) / steps)
+    return torch.stack(result)
+
+
+# %% correct="integrated_gradients"
+def integrated_gradients(X, y, model, baseline, steps=16):
+    way = (X - baseline).requires_grad_()
+    for alpha in torch.linspace(0.5 / steps, 1 - 0.5 / steps, steps).tolist():
+        # The gradient for `way` holds a factor alpha, which is taken away again.
+        (model(baseline + alpha * way).gather(1, y[:, None]).sum() / alpha / steps).backward()
+    return way.detach() * way.grad
+
+
+# %% mistake="deletion_curve" named="least salient pixels are erased first"
+def deletion_curve(X, y, model, saliency, filling, steps=16):
+    order = saliency.flatten(1).argsort(dim=1)
+    pixels = order.shape[1] // steps
+    picture, curve = X.clone(), []
+    for t in range(steps + 1):
+        if t > 0:
+            for n in range(len(X)):
+                for i in order[n, (t - 1) * pixels : t * pixels].tolist():
+                    row, column = divmod(i, X.shape[3])
+                    picture[n, :, row, column] = filling[n, :, row, column]
+        with torch.no_grad():
+            probabilities = model(picture).softmax(1)
+        curve.append(probabilities[torch.arange(len(y)), y])
+    return torch.stack(curve, dim=1)
+
+
+# %% mistake="deletion_curve" named="absolute value is ranked"
+def deletion_curve(X, y, model, saliency, filling, steps=16):
+    order = saliency.abs().flatten(1).argsort(dim=1, descending=True)
+    pixels = order.shape[1] // steps
+    picture, curve = X.clone(), []
+    for t in range(steps + 1):
+        if t > 0:
+            for n in range(len(X)):
+                for i in order[n, (t - 1) * pixels : t * pixels].tolist():
+                    row, column = divmod(i, X.shape[3])
+                    picture[n, :, row, column] = filling[n, :, row, column]
+        with torch.no_grad():
+            probabilities = model(picture).softmax(1)
+        curve.append(probabilities[torch.arange(len(y)), y])
+    return torch.stack(curve, dim=1)
+
+
+# %% mistake="deletion_curve" named="an order isn't a rank"
+def deletion_curve(X, y, model, saliency, filling, steps=16):
+    rank = saliency.flatten(1).argsort(dim=1, descending=True).reshape(saliency.shape)
+    pixels, curve = saliency[0].numel() // steps, []
+    for t in range(steps + 1):
+        picture = torch.where((rank < t * pixels)[:, None], filling, X)
+        curve.append(model(picture).softmax(1).gather(1, y[:, None]).detach())
+    return torch.cat(curve, dim=1)
+
+
+# %% mistake="deletion_curve" named="those before came back"
+def deletion_curve(X, y, model, saliency, filling, steps=16):
+    order = saliency.flatten(1).argsort(dim=1, descending=True)
+    pixels = order.shape[1] // steps
+    picture, curve = X.clone(), []
+    for t in range(steps + 1):
+        picture = X.clone()
+        if t > 0:
+            for n in range(len(X)):
+                for i in order[n, (t - 1) * pixels : t * pixels].tolist():
+                    row, column = divmod(i, X.shape[3])
+                    picture[n, :, row, column] = filling[n, :, row, column]
+        with torch.no_grad():
+            probabilities = model(picture).softmax(1)
+        curve.append(probabilities[torch.arange(len(y)), y])
+    return torch.stack(curve, dim=1)
+
+
+# %% mistake="deletion_curve" named="modified in place"
+def deletion_curve(X, y, model, saliency, filling, steps=16):
+    order = saliency.flatten(1).argsort(dim=1, descending=True)
+    pixels = order.shape[1] // steps
+    picture, curve = X, []
+    for t in range(steps + 1):
+        if t > 0:
+            for n in range(len(X)):
+                for i in order[n, (t - 1) * pixels : t * pixels].tolist():
+                    row, column = divmod(i, X.shape[3])
+                    picture[n, :, row, column] = filling[n, :, row, column]
+        with torch.no_grad():
+            probabilities = model(picture).softmax(1)
+        curve.append(probabilities[torch.arange(len(y)), y])
+    return torch.stack(curve, dim=1)
+
+
+# %% mistake="deletion_curve" named="`filling` is ignored"
+def deletion_curve(X, y, model, saliency, filling, steps=16):
+    order = saliency.flatten(1).argsort(dim=1, descending=True)
+    pixels = order.shape[1] // steps
+    picture, curve = X.clone(), []
+    for t in range(steps + 1):
+        if t > 0:
+            for n in range(len(X)):
+                for i in order[n, (t - 1) * pixels : t * pixels].tolist():
+                    row, column = divmod(i, X.shape[3])
+                    picture[n, :, row, column] = 0
+        with torch.no_grad():
+            probabilities = model(picture).softmax(1)
+        curve.append(probabilities[torch.arange(len(y)), y])
+    return torch.stack(curve, dim=1)
+
+
+# %% mistake="deletion_curve" named="grey"
+def deletion_curve(X, y, model, saliency, filling, steps=16):
+    order = saliency.flatten(1).argsort(dim=1, descending=True)
+    pixels = order.shape[1] // steps
+    picture, curve = X.clone(), []
+    for t in range(steps + 1):
+        if t > 0:
+            for n in range(len(X)):
+                for i in order[n, (t - 1) * pixels : t * pixels].tolist():
+                    row, column = divmod(i, X.shape[3])
+                    picture[n, :, row, column] = 0.5
+        with torch.no_grad():
+            probabilities = model(picture).softmax(1)
+        curve.append(probabilities[torch.arange(len(y)), y])
+    return torch.stack(curve, dim=1)
+
+
+# %% mistake="deletion_curve" named="first point is missing"
+def deletion_curve(X, y, model, saliency, filling, steps=16):
+    order = saliency.flatten(1).argsort(dim=1, descending=True)
+    pixels = order.shape[1] // steps
+    picture, curve = X.clone(), []
+    for t in range(steps + 1):
+        if t > 0:
+            for n in range(len(X)):
+                for i in order[n, (t - 1) * pixels : t * pixels].tolist():
+                    row, column = divmod(i, X.shape[3])
+                    picture[n, :, row, column] = filling[n, :, row, column]
+        with torch.no_grad():
+            probabilities = model(picture).softmax(1)
+        curve.append(probabilities[torch.arange(len(y)), y])
+    return torch.stack(curve[1:], dim=1)
+
+
+# %% mistake="deletion_curve" named="last point is missing"
+def deletion_curve(X, y, model, saliency, filling, steps=16):
+    order = saliency.flatten(1).argsort(dim=1, descending=True)
+    pixels = order.shape[1] // steps
+    picture, curve = X.clone(), []
+    for t in range(steps):
+        if t > 0:
+            for n in range(len(X)):
+                for i in order[n, (t - 1) * pixels : t * pixels].tolist():
+                    row, column = divmod(i, X.shape[3])
+                    picture[n, :, row, column] = filling[n, :, row, column]
+        with torch.no_grad():
+            probabilities = model(picture).softmax(1)
+        curve.append(probabilities[torch.arange(len(y)), y])
+    return torch.stack(curve, dim=1)
+
+
+# %% mistake="deletion_curve" named="it is the score"
+def deletion_curve(X, y, model, saliency, filling, steps=16):
+    order = saliency.flatten(1).argsort(dim=1, descending=True)
+    pixels = order.shape[1] // steps
+    picture, curve = X.clone(), []
+    for t in range(steps + 1):
+        if t > 0:
+            for n in range(len(X)):
+                for i in order[n, (t - 1) * pixels : t * pixels].tolist():
+                    row, column = divmod(i, X.shape[3])
+                    picture[n, :, row, column] = filling[n, :, row, column]
+        with torch.no_grad():
+            probabilities = model(picture)
+        curve.append(probabilities[torch.arange(len(y)), y])
+    return torch.stack(curve, dim=1)
+
+
+# %% mistake="deletion_curve" named="range of values"
+def deletion_curve(X, y, model, saliency, filling, steps=16):
+    low, high = saliency.amin((1, 2), keepdim=True), saliency.amax((1, 2), keepdim=True)
+    curve = []
+    for t in range(steps + 1):
+        erased = (saliency >= high - t / steps * (high - low)) & torch.tensor(t > 0)
+        picture = torch.where(erased[:, None], filling, X)
+        curve.append(model(picture).softmax(1).gather(1, y[:, None]).detach())
+    return torch.cat(curve, dim=1)
+
+
+# %% mistake="deletion_curve" named="ranked together"
+def deletion_curve(X, y, model, saliency, filling, steps=16):
+    rank = saliency.flatten().argsort(descending=True).argsort().reshape(saliency.shape)
+    pixels, curve = saliency.numel() // steps, []
+    for t in range(steps + 1):
+        picture = torch.where((rank < t * pixels)[:, None], filling, X)
+        curve.append(model(picture).softmax(1).gather(1, y[:, None]).detach())
+    return torch.cat(curve, dim=1)
+
+
+# %% mistake="deletion_curve" named="first map's order"
+def deletion_curve(X, y, model, saliency, filling, steps=16):
+    order = saliency.flatten(1).argsort(dim=1, descending=True)
+    pixels = order.shape[1] // steps
+    picture, curve = X.clone(), []
+    for t in range(steps + 1):
+        if t > 0:
+            for n in range(len(X)):
+                for i in order[0, (t - 1) * pixels : t * pixels].tolist():
+                    row, column = divmod(i, X.shape[3])
+                    picture[n, :, row, column] = filling[n, :, row, column]
+        with torch.no_grad():
+            probabilities = model(picture).softmax(1)
+        curve.append(probabilities[torch.arange(len(y)), y])
+    return torch.stack(curve, dim=1)
+
+
+# %% mistake="deletion_curve" named="insertion"
+def deletion_curve(X, y, model, saliency, filling, steps=16):
+    order = saliency.flatten(1).argsort(dim=1, descending=True)
+    pixels = order.shape[1] // steps
+    picture, curve = filling.clone(), []
+    for t in range(steps + 1):
+        if t > 0:
+            for n in range(len(X)):
+                for i in order[n, (t - 1) * pixels : t * pixels].tolist():
+                    row, column = divmod(i, X.shape[3])
+                    picture[n, :, row, column] = X[n, :, row, column]
+        with torch.no_grad():
+            probabilities = model(picture).softmax(1)
+        curve.append(probabilities[torch.arange(len(y)), y])
+    return torch.stack(curve, dim=1)
+
+
+# %% mistake="deletion_curve" named="predicted for the whole image"
+def deletion_curve(X, y, model, saliency, filling, steps=16):
+    order = saliency.flatten(1).argsort(dim=1, descending=True)
+    pixels = order.shape[1] // steps
+    y = model(X).argmax(1)
+    picture, curve = X.clone(), []
+    for t in range(steps + 1):
+        if t > 0:
+            for n in range(len(X)):
+                for i in order[n, (t - 1) * pixels : t * pixels].tolist():
+                    row, column = divmod(i, X.shape[3])
+                    picture[n, :, row, column] = filling[n, :, row, column]
+        with torch.no_grad():
+            probabilities = model(picture).softmax(1)
+        curve.append(probabilities[torch.arange(len(y)), y])
+    return torch.stack(curve, dim=1)
+
+
+# %% mistake="deletion_curve" named="points and images are exchanged"
+def deletion_curve(X, y, model, saliency, filling, steps=16):
+    order = saliency.flatten(1).argsort(dim=1, descending=True)
+    pixels = order.shape[1] // steps
+    picture, curve = X.clone(), []
+    for t in range(steps + 1):
+        if t > 0:
+            for n in range(len(X)):
+                for i in order[n, (t - 1) * pixels : t * pixels].tolist():
+                    row, column = divmod(i, X.shape[3])
+                    picture[n, :, row, column] = filling[n, :, row, column]
+        with torch.no_grad():
+            probabilities = model(picture).softmax(1)
+        curve.append(probabilities[torch.arange(len(y)), y])
+    return torch.stack(curve)
+
+
+# %% mistake="deletion_curve" named="area under the curve"
+def deletion_curve(X, y, model, saliency, filling, steps=16):
+    order = saliency.flatten(1).argsort(dim=1, descending=True)
+    pixels = order.shape[1] // steps
+    picture, curve = X.clone(), []
+    for t in range(steps + 1):
+        if t > 0:
+            for n in range(len(X)):
+                for i in order[n, (t - 1) * pixels : t * pixels].tolist():
+                    row, column = divmod(i, X.shape[3])
+                    picture[n, :, row, column] = filling[n, :, row, column]
+        with torch.no_grad():
+            probabilities = model(picture).softmax(1)
+        curve.append(probabilities[torch.arange(len(y)), y])
+    return torch.trapezoid(torch.stack(curve, dim=1), dx=1 / steps)
+
+
+# %% correct="deletion_curve"
+def deletion_curve(X, y, model, saliency, filling, steps=16):
+    order = saliency.flatten(1).argsort(dim=1, descending=True)
+    pixels = order.shape[1] // steps
+    picture, curve = X.clone(), []
+    for t in range(steps + 1):
+        if t > 0:
+            for n in range(len(X)):
+                for i in order[n, (t - 1) * pixels : t * pixels].tolist():
+                    row, column = divmod(i, X.shape[3])
+                    picture[n, :, row, column] = filling[n, :, row, column]
+        with torch.no_grad():
+            probabilities = model(picture).softmax(1)
+        curve.append(probabilities[torch.arange(len(y)), y])
+    return torch.stack(curve, dim=1)
+
+
+# %% correct="deletion_curve"
+def deletion_curve(X, y, model, saliency, filling, steps=16):
+    N, _, H, W = X.shape
+    curve = torch.zeros(N, steps + 1, dtype=X.dtype)
+    for n in range(N):
+        order = sorted(range(H * W), key=lambda i: -saliency[n, i // W, i % W].item())
+        for t in range(steps + 1):
+            erased = torch.zeros(H * W, dtype=torch.bool)
+            erased[order[: t * H * W // steps]] = True
+            image = torch.where(erased.reshape(H, W), filling[n], X[n])
+            scores = model(image[None])[0].detach()
+            curve[n, t] = (scores - scores.max()).exp()[y[n]] / (scores - scores.max()).exp().sum()
+    return curve
+
+
+# %% correct="deletion_curve"
+def deletion_curve(X, y, model, saliency, filling, steps=16):
+    values = saliency.flatten(1).sort(dim=1, descending=True).values
+    pixels, curve = values.shape[1] // steps, []
+    for t in range(steps + 1):
+        kept = torch.ones_like(saliency, dtype=torch.bool)
+        if t > 0:
+            kept = saliency < values[:, t * pixels - 1][:, None, None]
+        with torch.no_grad():
+            scores = model(X * kept[:, None] + filling * ~kept[:, None])
+        curve.append(torch.exp(-F.cross_entropy(scores, y, reduction="none")))
+    return torch.stack(curve).T
 
 
 # %% mistake="randomise_layers" named="was modified in place"
@@ -838,6 +1655,14 @@ def randomise_layers(model, names, generator):
         new = torch.randn(old.shape, generator=generator, dtype=old.dtype) * old.std(correction=0)
         layer.weight = nn.Parameter(new)
     return randomised
+
+
+# %% mistake="recompute_batchnorm" named="calls `torch.optim.swa_utils.update_bn`"
+def recompute_batchnorm(model, images):
+    from torch.optim.swa_utils import update_bn
+
+    update_bn([images], model)
+    return model
 
 
 # %% mistake="recompute_batchnorm" named="nothing was measured"
