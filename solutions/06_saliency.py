@@ -1553,7 +1553,7 @@ def deletion_curve(X, y, model, saliency, filling, steps=16):
 
 
 # %% test="deletion_curve" points=2 aspect="one image"
-X_test, y_test, network = random_images(50, 1, 3, 4, 6), torch.tensor([1]), tiny_network(50)
+X_test, y_test, network = random_images(50, 1, 3, 4, 6), torch.tensor([3]), tiny_network(50)
 map_test, filling_test = random_images(51, 1, 4, 6) - 0.5, random_images(52, 1, 3, 4, 6)
 ### BEGIN EXPECTED
 expected = reference.deletion_curve(X_test, y_test, network, map_test, filling_test, steps=4)
@@ -1568,7 +1568,7 @@ shares = (map_test.max() - map_test) / (map_test.max() - map_test.min())
 
 
 @torch.no_grad()
-def curve(erased, filling=filling_test, number=lambda scores: scores.softmax(1)[:, 1]):
+def curve(erased, filling=filling_test, number=lambda scores: scores.softmax(1)[:, 3]):
     """A number made of the scores, (1, points), with the pixels of each bool (4, 6) erased."""
     return number(network(torch.cat([torch.where(e, filling, X_test) for e in erased])))[None]
 
@@ -1604,7 +1604,7 @@ mistakes = {
     "one pixel too many is erased at each point": curve([rank <= 6 * t for t in range(5)]),
     "the first point is missing: the whole image counts too": expected[:, 1:],
     "the last point is missing: all filling counts too": expected[:, :-1],
-    "it is the score, not the probability": curve(so_far, number=lambda scores: scores[:, 1]),
+    "it is the score, not the probability": curve(so_far, number=lambda scores: scores[:, 3]),
     "it is the logarithm of the probability": expected.log(),
     "it is the fall of the probability, not the probability": expected[:, :1] - expected,
     "it is divided by the whole image's probability": expected / expected[:, :1],
@@ -1612,7 +1612,7 @@ mistakes = {
         curve(so_far, number=lambda scores: scores.softmax(1).amax(1))
     ),
     "the probability is a sigmoid's: the classes exclude each other": (
-        curve(so_far, number=lambda scores: scores[:, 1].sigmoid())
+        curve(so_far, number=lambda scores: scores[:, 3].sigmoid())
     ),
     "the area under the curve is returned: the curve itself is asked for": (
         torch.trapezoid(expected, dx=1 / 4)
