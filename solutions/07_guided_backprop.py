@@ -14,9 +14,10 @@
 # | 4. The deconvnet, by hand (optional) | `max_unpool`, `deconvnet` | 55 |
 # | 5. One neuron | `neuron_gradient`, `top_patches` | 45 |
 # | 6. What does the map know? | `similarity_by_depth`, a verdict in writing | 50 |
-# | 7. With an ImageNet network (optional) | nothing: you look | 10 |
+# | 7. The same with Captum (optional) | nothing: you look | 10 |
+# | 8. With an ImageNet network (optional) | nothing: you look | 10 |
 #
-# Sections 4 and 7 are optional. The others need nothing from them, and take three hours.
+# Sections 4, 7 and 8 are optional. The others need nothing from them, and take three hours.
 #
 # The cells beneath each exercise are its tests. Each answers **right so far**, or says in one
 # sentence what is wrong. When your work is graded, other networks, shapes and classes are tried as
@@ -145,6 +146,17 @@ def without_ticks(axes):
         ax.set_xticks([])
         ax.set_yticks([])
 
+
+# %% [markdown]
+# You can put in a picture of your own, of anything. It will appear beside the scenes, asked for the
+# class that the network takes it for. No exercise needs it.
+
+# %% fold=false
+from utils.own_image import OwnImage
+
+MY_IMAGE = None  # the name of an image file of yours, such as "mine.jpg"; or upload one below
+own = OwnImage(MY_IMAGE)
+own
 
 # %% [markdown]
 # ## 1. One ReLU, three ways back
@@ -488,17 +500,28 @@ def pixel_map(gradients):
     return maps / maps.amax((1, 2), keepdim=True)
 
 
+def with_own(X, y):
+    """Pictures and their classes, your own last, if there is one, with the network's answer."""
+    picture = own.load(64)
+    if picture is None:
+        return X, y
+    mine = torch.from_numpy(picture).to(device).permute(2, 0, 1)[None] / 255
+    with torch.no_grad():
+        answer = base(mine).argmax(1)
+    return torch.cat([X, mine]), torch.cat([y, answer])
+
+
 networks = {rule: replace_relus(base, function) for rule, function in rules.items()}
-shown = torch.tensor([0, 1, 2, 3, 4, 5], device=device)
+shown, shown_labels = with_own(images[:6], labels[:6])
 figure, axes = plt.subplots(4, len(shown), figsize=(11, 7.6), layout="constrained")
 figure.suptitle("Noise, clouds, a drawing: one network, three ways back from the same score")
-for ax, image, label in zip(axes[0], scenes.images[shown.cpu()], labels[shown], strict=True):
+for ax, image, label in zip(axes[0], shown.permute(0, 2, 3, 1).cpu(), shown_labels, strict=True):
     ax.imshow(image)
     ax.set_title(CLASS_NAMES[label])
 for row, (rule, network) in zip(axes[1:], networks.items(), strict=True):
     row[0].set_ylabel(rule)
     for ax, heat in zip(
-        row, pixel_map(gradient_of_score(images[shown], labels[shown], network)), strict=True
+        row, pixel_map(gradient_of_score(shown, shown_labels, network)), strict=True
     ):
         picture = ax.imshow(heat.cpu(), cmap="viridis", vmin=0, vmax=1)
 without_ticks(axes)
@@ -799,8 +822,8 @@ for name, network in {
 # colour, and what darker?
 
 # %%
-plain = gradient_of_score(images[shown], labels[shown], base)
-guided = guided_backprop(images[shown], labels[shown], base)
+plain = gradient_of_score(shown, shown_labels, base)
+guided = guided_backprop(shown, shown_labels, base)
 figure, axes = plt.subplots(2, len(shown), figsize=(11, 4.2), layout="constrained")
 figure.suptitle("The same in colour: grey is no change, and each picture has a scale of its own")
 for row, name, gradients in zip(axes, ("backprop", "guided"), (plain, guided), strict=True):
@@ -1762,6 +1785,95 @@ for channel in (3, 9):
 # they are the top of 300 scenes, all from one world, and most of what a channel does is to answer a
 # little to very many things.
 #
+# So look at neurons from the other side, too: choose a place in a picture, and see which channels
+# answer there, the strongest first, and to what. Where your notebook can show menus, move the place
+# over an edge, from the object to the background, and up through the layers.
+
+# %%
+from ipywidgets import Dropdown, IntSlider
+from matplotlib.patches import Rectangle
+
+from utils.figures import explore
+
+pictures = {f"scene {number}: {CLASS_NAMES[labels[number]]}": images[number] for number in range(8)}
+if len(shown) > 6:
+    pictures["your own"] = shown[-1]
+
+
+def ask_neuron(layer, picture, row, column, rank):
+    """Draw what excites the channel that is the rank-th strongest at a pixel's place."""
+    image = pictures[picture][None]
+    size, stride, offset = RECEPTIVE_FIELDS[layer]
+    r, c = row // stride, column // stride
+    with torch.no_grad():
+        depth = 1 + list(base.features).index(base.features.get_submodule(layer))
+        values, channels = base.features[:depth](image)[0, :, r, c].sort(descending=True)
+    value, channel = values[rank - 1].item(), channels[rank - 1].item()
+    top, left = offset + stride * r, offset + stride * c
+    # No constrained layout, which would take half of the time that a drawing has.
+    places = {"left": 0.01, "right": 0.89, "bottom": 0.03, "top": 0.82, "wspace": 0.04}
+    figure, axes = plt.subplots(1, 3, figsize=(9, 3.5), gridspec_kw=places)
+    figure.suptitle(
+        f"Channel {channel} of {layer} fires here with {value:.2f}, number {rank} of {len(values)}"
+    )
+    axes[0].imshow(image[0].permute(1, 2, 0).cpu())
+    axes[0].add_patch(Rectangle((left - 0.5, top - 0.5), size, size, fill=False, edgecolor="white"))
+    axes[0].plot(column, row, "+", color="white")
+    axes[0].set(title="what the neuron sees", xlim=(-0.5, 63.5), ylim=(63.5, -0.5))
+    for ax, rule in zip(axes[1:], ("backprop", "guided"), strict=True):
+        network = networks[rule]
+        at = network.features.get_submodule(layer)
+        gradient = neuron_gradient(image, network, at, channel, r, c)[0].sum(0).cpu()
+        largest = gradient.abs().max().item() or 1  # a neuron that doesn't fire has no gradient
+        shown_map = ax.imshow(gradient / largest, cmap="RdBu_r", vmin=-1, vmax=1)
+        ax.set(xlim=(left - 0.5, left + size - 0.5), ylim=(top + size - 0.5, top - 0.5))
+        ax.set(title=rule, facecolor="0.85")
+    without_ticks(axes)
+    bar = figure.add_axes([0.905, 0.1, 0.012, 0.65])
+    figure.colorbar(shown_map, cax=bar, label="part of the largest value")
+
+
+explore(
+    ask_neuron,
+    layer=Dropdown(options=list(RECEPTIVE_FIELDS), value="relu4"),
+    picture=Dropdown(options=list(pictures)),
+    row=IntSlider(value=34, min=0, max=63),
+    column=IntSlider(value=30, min=0, max=63),
+    rank=IntSlider(value=1, min=1, max=16),
+)
+
+# %% [markdown]
+# In `relu1` a channel's gradient is its own 3 × 3 kernel, summed over the colours, whatever the
+# picture. Further up, the windows grow and the guided gradient begins to draw; in `relu6` the
+# window covers nearly the whole scene, and whether the object is drawn depends on how near the
+# place is to it. But go through the ranks at one place of `relu4` and watch the right-hand picture:
+# it hardly changes. How alike are the guided gradients of *different* channels at one place?
+
+# %%
+inside = [(image[None], r, c) for image in images[:8] for r, c in ((5, 10), (8, 8), (10, 5))]
+for rule in ("backprop", "guided"):
+    layer = networks[rule].features.relu4
+    alike_at = []
+    for image, r, c in inside:
+        with torch.no_grad():
+            strongest = base.features[:15](image)[0, :, r, c].topk(8).indices.tolist()
+        gradients = [
+            neuron_gradient(image, networks[rule], layer, channel, r, c).flatten().cpu()
+            for channel in strongest
+        ]
+        correlations = torch.corrcoef(torch.stack(gradients))
+        alike_at.append(correlations[~torch.eye(8, dtype=torch.bool)].mean().item())
+    print(
+        f"{rule}: the gradients of the eight strongest channels at one place correlate by"
+        f" {np.mean(alike_at):.2f}, on average over {len(inside)} places"
+    )
+
+# %% [markdown]
+# By the guided rule, eight different channels draw nearly the same picture; their plain gradients
+# have little in common. The channels' weights differ, but whatever is positive passes, and goes
+# where the image has its edges. The drawing shows *where* the neuron looks more than *what for*. Is
+# that so for a class's score as well?
+#
 # ## 6. What does the map know?
 #
 # A drawing this crisp is convincing. That is the problem: we like it *because* it looks like the
@@ -1826,7 +1938,7 @@ methods = {
     for rule, network in networks.items()
 }
 methods["Grad-CAM"] = grad_cam
-own, other = torch.from_numpy(pairs.masks), torch.from_numpy(pairs.second.masks)
+one_mask, other_mask = (torch.from_numpy(truth.masks) for truth in (pairs, pairs.second))
 alike = {}
 print(
     "            asked for one object:      absent class:  correlation of the maps for one object"
@@ -1834,7 +1946,11 @@ print(
 print("            on it   on the other       on the two     and the other    and an absent class")
 for name, method in methods.items():
     one, two, none = (method(pair_images, asked) for asked in questions.values())
-    shares = [share_inside(one, own), share_inside(one, other), share_inside(none, own | other)]
+    shares = [
+        share_inside(one, one_mask),
+        share_inside(one, other_mask),
+        share_inside(none, one_mask | other_mask),
+    ]
     on_it, on_other, on_two = (share.nanmean().item() for share in shares)  # a map can be all zeros
     alike[name] = correlation(one, two), correlation(one, none)
     print(
@@ -2176,13 +2292,14 @@ for count in range(8):
             answers = forgetful(count, seed)(images[140:]).argmax(1)
         accuracy[count] += (answers == labels[140:]).float().mean().item() / len(seeds)
 
+one_picture, one_class = (one[-1:] for one in with_own(images[1:2], labels[1:2]))
 figure, axes = plt.subplots(3, 9, figsize=(13, 4.9), layout="constrained")
 figure.suptitle("Guided backprop draws the object for a network that knows nothing")
 for row, (rule, function) in zip(axes, rules.items(), strict=True):
-    row[0].imshow(scenes.images[1])
+    row[0].imshow(one_picture[0].permute(1, 2, 0).cpu())
     row[0].set_ylabel(rule)
     for count, ax in enumerate(row[1:]):
-        heat = maps_by(function)(images[1:2], labels[1:2], forgetful(count, 0))[0]
+        heat = maps_by(function)(one_picture, one_class, forgetful(count, 0))[0]
         picture = ax.imshow(heat, cmap="viridis", vmin=0, vmax=1)
         if rule == "backprop":
             ax.set_title(names[count])
@@ -2273,10 +2390,88 @@ print(
 # ### END SOLUTION
 
 # %% [markdown]
-# ## 7. With an ImageNet network (optional)
+# ## 7. The same with Captum (optional)
+#
+# In practice you will call a library. **Captum** is PyTorch's own for explanations (Kokhlikyan et
+# al., 2020). Its `GuidedBackprop` and `Deconvolution` set hooks on the ReLU modules, as you have
+# done, and warn at every call that they do (we keep that quiet here).
+
+# %%
+import warnings
+
+from captum.attr import Deconvolution, GuidedBackprop, NeuronGuidedBackprop
+
+
+def quietly(attribute, *arguments, **keywords):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return attribute(*arguments, **keywords)
+
+
+X, y = images[:6], labels[:6]
+neuron = (9, 5, 7)  # channel, row and column in ReLU 4
+guided_network = networks["guided"]
+pairs_of_maps = {
+    "guided": (guided_backprop(X, y, base), quietly(GuidedBackprop(base).attribute, X, target=y)),
+    "deconvnet": (
+        gradient_of_score(X, y, networks["deconvnet"]),
+        quietly(Deconvolution(base).attribute, X, target=y),
+    ),
+    "one neuron, guided": (
+        neuron_gradient(X, guided_network, guided_network.features.relu4, *neuron),
+        quietly(NeuronGuidedBackprop(base, base.features.relu4).attribute, X, neuron),
+    ),
+}
+
+
+def apart(some, others):
+    """The largest difference of two maps, as a part of the largest value."""
+    return ((some - others).abs().max() / others.abs().max()).item()
+
+
+for name, (ours, theirs) in pairs_of_maps.items():
+    print(f"{name}: yours and Captum's differ by {apart(ours, theirs):.0e} of the largest value")
+calls_relu = replace_relus(base, CallsRelu)
+silent = quietly(GuidedBackprop(calls_relu).attribute, X, target=y)
+print(
+    "a network that calls F.relu: Captum's guided backprop differs by"
+    f" {apart(silent, pairs_of_maps['guided'][0]):.0%} from the guided gradient, by"
+    f" {apart(silent, gradient_of_score(X, y, base)):.0e} from the plain one"
+)
+
+figure, axes = plt.subplots(4, len(X), figsize=(11, 7.4), layout="constrained")
+figure.suptitle("Your maps and Captum's are the same pictures")
+rows = [
+    (f"{rule}, {whose}", maps)
+    for rule in ("guided", "deconvnet")
+    for whose, maps in zip(("yours", "Captum's"), pairs_of_maps[rule], strict=True)
+]
+for row, (name, maps) in zip(axes, rows, strict=True):
+    row[0].set_ylabel(name)
+    for ax, heat in zip(row, pixel_map(maps).cpu(), strict=True):
+        picture = ax.imshow(heat, cmap="viridis", vmin=0, vmax=1)
+for ax, label in zip(axes[0], y, strict=True):
+    ax.set_title(CLASS_NAMES[label])
+without_ticks(axes)
+figure.colorbar(picture, ax=axes, shrink=0.5, label="part of the largest value")
+plt.show()
+
+# %% [markdown]
+# The same numbers, to rounding. What differs is around them:
+#
+# - A network that calls `F.relu` gets the *plain* gradient from Captum under the name of the guided
+#   one, without a word (the last line printed). Your function raises a `ValueError`.
+# - `target` may be one class for all pictures, or one for each; without it a network with several
+#   scores is refused. What comes back is signed and has three colours, as yours: whether to take
+#   absolute values, and how to draw, is left to you, and papers differ in it.
+# - Captum starts a neuron's map at any layer that you name, by the same gates.
+#
+# A library saves you the hooks. It doesn't run the two tests of section 6 for you.
+#
+# ## 8. With an ImageNet network (optional)
 #
 # The same functions, on a network that has learned a thousand classes from 1.2 million photographs.
-# Put in a photograph of your own with `utils.images.load_image`.
+# If you have put in a picture of your own, it is the last one.
 
 # %%
 from utils.images import load_photograph, preprocess
@@ -2287,14 +2482,18 @@ try:
 except WeightsUnavailable as reason:
     print(reason)
 else:
-    photographs = torch.cat([preprocess(load_photograph(name)) for name in ("flower", "china")])
+    photographs = [load_photograph(name) for name in ("flower", "china")]
+    if (picture := own.load((427, 640))) is not None:
+        photographs.append(picture)
+    photographs = torch.cat([preprocess(photograph) for photograph in photographs])
     photographs = F.interpolate(photographs, (224, 336), mode="bilinear", antialias=True)
     photographs = photographs.clamp(0, 1).to(device)  # rounding may have left the range
     with torch.no_grad():
         best = squeezenet(photographs).topk(2).indices
-    figure, axes = plt.subplots(4, 4, figsize=(13, 8.6), layout="constrained")
-    figure.suptitle("SqueezeNet's two best answers for two photographs, by each rule")
-    asked = [(number, best[number, rank].item()) for number in (0, 1) for rank in (0, 1)]
+    asked = [(number, answer) for number, two in enumerate(best.tolist()) for answer in two]
+    size = (13, 2.15 * len(asked))
+    figure, axes = plt.subplots(len(asked), 4, figsize=size, layout="constrained")
+    figure.suptitle("SqueezeNet's two best answers for each photograph, by each rule")
     for row, (number, answer) in zip(axes, asked, strict=True):
         row[0].imshow(photographs[number].permute(1, 2, 0).cpu())
         row[0].set_title(squeezenet.class_names[answer])
@@ -2317,6 +2516,5 @@ else:
 #
 # Three rules for one layer, four ways to bring them into a network (a copy, hooks, a walk by hand,
 # one neuron at a time), the patches that excite a neuron, and two tests that any map should pass
-# before it is believed. Guided
-# backprop remains useful as a drawing of *what a network can see*. Lab 08 multiplies it with
-# Grad-CAM, which knows which object was asked for.
+# before it is believed. Guided backprop remains useful as a drawing of *what a network can see*.
+# Lab 08 multiplies it with Grad-CAM, which knows which object was asked for.

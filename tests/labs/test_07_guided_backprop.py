@@ -261,6 +261,39 @@ def test_what_the_lab_says_of_random_weights(base):
     assert curves["backprop", 7][0] < 0.4
 
 
+def test_different_channels_draw_the_same_by_the_guided_rule(base):
+    """What the lab says of the eight strongest channels at a place of ReLU 4."""
+    images, _ = make_scenes(200, np.random.default_rng(7)).tensors()
+    alike = {"backprop": [], "guided": []}
+    for rule, function in zip(alike, (reference.BackpropReLU, reference.GuidedReLU), strict=True):
+        network = replace_relus(base, function)
+        for image in images[:8]:
+            with torch.no_grad():
+                strongest = base.features[:15](image[None])[0, :, 8, 8].topk(8).indices.tolist()
+            gradients = [
+                reference.neuron_gradient(
+                    image[None], network, network.features.relu4, channel, 8, 8
+                ).flatten()
+                for channel in strongest
+            ]
+            correlations = torch.corrcoef(torch.stack(gradients))
+            alike[rule].append(correlations[~torch.eye(8, dtype=torch.bool)].mean().item())
+    assert np.mean(alike["guided"]) > 0.8
+    assert np.mean(alike["backprop"]) < 0.35
+
+
+def test_captum_gives_the_plain_gradient_where_relus_are_calls(base, images, labels):
+    class CallsRelu:
+        apply = F.relu
+
+    X = images.clone().requires_grad_()
+    (plain,) = torch.autograd.grad(base(X).gather(1, labels[:, None]).sum(), X)
+    calls_relu = replace_relus(base, CallsRelu)
+    assert_agrees(captum.attr.GuidedBackprop(calls_relu).attribute(images, target=labels), plain)
+    with pytest.raises(ValueError, match=r"nn\.ReLU"):
+        reference.guided_backprop(images, labels, calls_relu)
+
+
 def test_everything_is_left_as_it_was(base, images, labels):
     hooks = count_hooks(base)
     before = OrderedDict((name, value.clone()) for name, value in base.state_dict().items())
