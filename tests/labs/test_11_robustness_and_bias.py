@@ -8,6 +8,7 @@ import scipy.stats
 import torch
 import torch.nn.functional as F
 from skimage import color
+from sklearn.calibration import calibration_curve
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score
 from sklearn.preprocessing import StandardScaler
@@ -126,6 +127,51 @@ def test_disaggregate_against_scipys_binned_statistic():
         theirs = scipy.stats.binned_statistic_2d(first, second, right, statistic, edges).statistic
         assert ours == pytest.approx(theirs, abs=1e-12)
     assert counts.dtype == np.int64
+
+
+@pytest.mark.parametrize("bins", [8, 15])
+def test_expected_calibration_error_against_scikit_learns_calibration_curve(bins):
+    confidence, right = reference.random_confidences(11, 300)
+    error, accuracy, mean_confidence, counts = reference.expected_calibration_error(
+        confidence, right, bins
+    )
+    expected, expected_confidence = calibration_curve(right, confidence, n_bins=bins)
+    filled = counts > 0  # scikit-learn leaves out empty bins
+    assert accuracy[filled] == pytest.approx(expected, abs=1e-12)
+    assert mean_confidence[filled] == pytest.approx(expected_confidence, abs=1e-12)
+    assert not accuracy[~filled].any()
+    assert counts.sum() == 300
+    gaps = np.abs(expected - expected_confidence)
+    assert error == pytest.approx(np.average(gaps, weights=counts[filled]), abs=1e-12)
+
+
+def test_expected_calibration_error_is_small_for_a_calibrated_network():
+    rng = np.random.default_rng(12)
+    confidence = rng.uniform(0.1, 1, 40_000)
+    error, *_ = reference.expected_calibration_error(confidence, rng.random(40_000) < confidence)
+    assert error < 0.02
+
+
+def test_what_the_lab_says_of_calibration():
+    """On other scenes: base is calibrated on clean ones, too sure at severity 5, and a temperature
+    below 1, which is what clean scenes ask for, makes it worse."""
+    model, scenes = load_model("base"), make_scenes(40, np.random.default_rng(13))
+    names = ("gaussian_noise", "defocus_blur", "fog", "contrast", "pixelate")
+    spoilt = [corrupt(scenes.images, name, 5, np.random.default_rng(14)) for name in names]
+    clean, labels = scenes.tensors()
+    images = torch.from_numpy(np.concatenate(spoilt)).permute(0, 3, 1, 2) / 255
+    errors = {}
+    for what, X, y in (("clean", clean, labels), ("spoilt", images, labels.repeat(5))):
+        with torch.no_grad():
+            scores = model(X).double()
+        for temperature in (1.0, 0.71):
+            confidence, answers = (scores / temperature).softmax(1).max(1)
+            errors[what, temperature], *_ = reference.expected_calibration_error(
+                confidence.numpy(), (answers == y).numpy()
+            )
+    assert errors["clean", 1.0] < 0.05
+    assert errors["spoilt", 1.0] > errors["clean", 1.0] + 0.05
+    assert errors["spoilt", 0.71] > errors["spoilt", 1.0] + 0.03
 
 
 @pytest.mark.parametrize("per_group", [4, 9])

@@ -1252,3 +1252,228 @@ def retrain_head(
     weight = W[:, :-1] / sigma
     bias = W[:, -1] - weight @ mu
     return torch.tensor(weight).to(dtype), torch.tensor(bias).to(dtype), torch.tensor(picked)
+
+
+# %% mistake="expected_calibration_error" named="lower edge and not its upper"
+def expected_calibration_error(confidence, right, bins=10):
+    accuracy, mean_confidence, counts = np.zeros(bins), np.zeros(bins), np.zeros(bins, dtype=int)
+    for m in range(bins):
+        inside = (confidence >= m / bins) & (confidence < (m + 1) / bins + (m == bins - 1))
+        counts[m] = inside.sum()
+        if counts[m] > 0:
+            accuracy[m] = right[inside].mean()
+            mean_confidence[m] = confidence[inside].mean()
+    error = (counts / len(right) * np.abs(accuracy - mean_confidence)).sum()
+    return error, accuracy, mean_confidence, counts
+
+
+# %% mistake="expected_calibration_error" named="always ten bins"
+def expected_calibration_error(confidence, right, bins=10):
+    bins = 10
+    accuracy, mean_confidence, counts = np.zeros(bins), np.zeros(bins), np.zeros(bins, dtype=int)
+    for m in range(bins):
+        inside = (confidence > m / bins) & (confidence <= (m + 1) / bins)
+        counts[m] = inside.sum()
+        if counts[m] > 0:
+            accuracy[m] = right[inside].mean()
+            mean_confidence[m] = confidence[inside].mean()
+    error = (counts / len(right) * np.abs(accuracy - mean_confidence)).sum()
+    return error, accuracy, mean_confidence, counts
+
+
+# %% mistake="expected_calibration_error" named="aren't weighted: each counts"
+def expected_calibration_error(confidence, right, bins=10):
+    accuracy, mean_confidence, counts = np.zeros(bins), np.zeros(bins), np.zeros(bins, dtype=int)
+    for m in range(bins):
+        inside = (confidence > m / bins) & (confidence <= (m + 1) / bins)
+        counts[m] = inside.sum()
+        if counts[m] > 0:
+            accuracy[m] = right[inside].mean()
+            mean_confidence[m] = confidence[inside].mean()
+    error = np.abs(accuracy - mean_confidence)[counts > 0].mean()
+    return error, accuracy, mean_confidence, counts
+
+
+# %% mistake="expected_calibration_error" named="aren't weighted, and empty ones count"
+def expected_calibration_error(confidence, right, bins=10):
+    accuracy, mean_confidence, counts = np.zeros(bins), np.zeros(bins), np.zeros(bins, dtype=int)
+    for m in range(bins):
+        inside = (confidence > m / bins) & (confidence <= (m + 1) / bins)
+        counts[m] = inside.sum()
+        if counts[m] > 0:
+            accuracy[m] = right[inside].mean()
+            mean_confidence[m] = confidence[inside].mean()
+    error = np.abs(accuracy - mean_confidence).mean()
+    return error, accuracy, mean_confidence, counts
+
+
+# %% mistake="expected_calibration_error" named="the largest gap"
+def expected_calibration_error(confidence, right, bins=10):
+    accuracy, mean_confidence, counts = np.zeros(bins), np.zeros(bins), np.zeros(bins, dtype=int)
+    for m in range(bins):
+        inside = (confidence > m / bins) & (confidence <= (m + 1) / bins)
+        counts[m] = inside.sum()
+        if counts[m] > 0:
+            accuracy[m] = right[inside].mean()
+            mean_confidence[m] = confidence[inside].mean()
+    error = np.abs(accuracy - mean_confidence).max()
+    return error, accuracy, mean_confidence, counts
+
+
+# %% mistake="expected_calibration_error" named="the gaps cancel"
+def expected_calibration_error(confidence, right, bins=10):
+    accuracy, mean_confidence, counts = np.zeros(bins), np.zeros(bins), np.zeros(bins, dtype=int)
+    for m in range(bins):
+        inside = (confidence > m / bins) & (confidence <= (m + 1) / bins)
+        counts[m] = inside.sum()
+        if counts[m] > 0:
+            accuracy[m] = right[inside].mean()
+            mean_confidence[m] = confidence[inside].mean()
+    error = (counts / len(right) * (accuracy - mean_confidence)).sum()
+    return error, accuracy, mean_confidence, counts
+
+
+# %% mistake="expected_calibration_error" named="the gaps cancel"
+def expected_calibration_error(confidence, right, bins=10):
+    accuracy, mean_confidence, counts = np.zeros(bins), np.zeros(bins), np.zeros(bins, dtype=int)
+    for m in range(bins):
+        inside = (confidence > m / bins) & (confidence <= (m + 1) / bins)
+        counts[m] = inside.sum()
+        if counts[m] > 0:
+            accuracy[m] = right[inside].mean()
+            mean_confidence[m] = confidence[inside].mean()
+    error = abs((counts / len(right) * (accuracy - mean_confidence)).sum())
+    return error, accuracy, mean_confidence, counts
+
+
+# %% mistake="expected_calibration_error" named="squared"
+def expected_calibration_error(confidence, right, bins=10):
+    accuracy, mean_confidence, counts = np.zeros(bins), np.zeros(bins), np.zeros(bins, dtype=int)
+    for m in range(bins):
+        inside = (confidence > m / bins) & (confidence <= (m + 1) / bins)
+        counts[m] = inside.sum()
+        if counts[m] > 0:
+            accuracy[m] = right[inside].mean()
+            mean_confidence[m] = confidence[inside].mean()
+    error = (counts / len(right) * (accuracy - mean_confidence) ** 2).sum()
+    return error, accuracy, mean_confidence, counts
+
+
+# %% mistake="expected_calibration_error" named="isn't divided by N"
+def expected_calibration_error(confidence, right, bins=10):
+    accuracy, mean_confidence, counts = np.zeros(bins), np.zeros(bins), np.zeros(bins, dtype=int)
+    for m in range(bins):
+        inside = (confidence > m / bins) & (confidence <= (m + 1) / bins)
+        counts[m] = inside.sum()
+        if counts[m] > 0:
+            accuracy[m] = right[inside].mean()
+            mean_confidence[m] = confidence[inside].mean()
+    error = (counts * np.abs(accuracy - mean_confidence)).sum()
+    return error, accuracy, mean_confidence, counts
+
+
+# %% mistake="expected_calibration_error" named="NaN"
+def expected_calibration_error(confidence, right, bins=10):
+    accuracy, mean_confidence, counts = np.zeros(bins), np.zeros(bins), np.zeros(bins, dtype=int)
+    for m in range(bins):
+        inside = (confidence > m / bins) & (confidence <= (m + 1) / bins)
+        counts[m] = inside.sum()
+        with np.errstate(all="ignore"):
+            accuracy[m] = right[inside].sum() / counts[m]
+            mean_confidence[m] = confidence[inside].sum() / counts[m]
+    error = (counts / len(right) * np.abs(accuracy - mean_confidence)).sum()
+    return error, accuracy, mean_confidence, counts
+
+
+# %% mistake="expected_calibration_error" named="the bin's middle"
+def expected_calibration_error(confidence, right, bins=10):
+    accuracy, mean_confidence, counts = np.zeros(bins), np.zeros(bins), np.zeros(bins, dtype=int)
+    for m in range(bins):
+        inside = (confidence > m / bins) & (confidence <= (m + 1) / bins)
+        counts[m] = inside.sum()
+        if counts[m] > 0:
+            accuracy[m] = right[inside].mean()
+            mean_confidence[m] = (m + 0.5) / bins
+    error = (counts / len(right) * np.abs(accuracy - mean_confidence)).sum()
+    return error, accuracy, mean_confidence, counts
+
+
+# %% mistake="expected_calibration_error" named="are exchanged"
+def expected_calibration_error(confidence, right, bins=10):
+    accuracy, mean_confidence, counts = np.zeros(bins), np.zeros(bins), np.zeros(bins, dtype=int)
+    for m in range(bins):
+        inside = (confidence > m / bins) & (confidence <= (m + 1) / bins)
+        counts[m] = inside.sum()
+        if counts[m] > 0:
+            accuracy[m] = right[inside].mean()
+            mean_confidence[m] = confidence[inside].mean()
+    error = (counts / len(right) * np.abs(accuracy - mean_confidence)).sum()
+    return error, mean_confidence, accuracy, counts
+
+
+# %% mistake="expected_calibration_error" named="divided by all answers"
+def expected_calibration_error(confidence, right, bins=10):
+    accuracy, mean_confidence, counts = np.zeros(bins), np.zeros(bins), np.zeros(bins, dtype=int)
+    for m in range(bins):
+        inside = (confidence > m / bins) & (confidence <= (m + 1) / bins)
+        counts[m] = inside.sum()
+        if counts[m] > 0:
+            accuracy[m] = right[inside].sum() / len(right)
+            mean_confidence[m] = confidence[inside].mean()
+    error = (counts / len(right) * np.abs(accuracy - mean_confidence)).sum()
+    return error, accuracy, mean_confidence, counts
+
+
+# %% mistake="expected_calibration_error" named="got a number"
+def expected_calibration_error(confidence, right, bins=10):
+    accuracy, mean_confidence, counts = np.zeros(bins), np.zeros(bins), np.zeros(bins, dtype=int)
+    for m in range(bins):
+        inside = (confidence > m / bins) & (confidence <= (m + 1) / bins)
+        counts[m] = inside.sum()
+        if counts[m] > 0:
+            accuracy[m] = right[inside].mean()
+            mean_confidence[m] = confidence[inside].mean()
+    error = (counts / len(right) * np.abs(accuracy - mean_confidence)).sum()
+    return error
+
+
+# %% correct="expected_calibration_error"
+def expected_calibration_error(confidence, right, bins=10):
+    accuracy, mean_confidence, counts = np.zeros(bins), np.zeros(bins), np.zeros(bins, dtype=int)
+    for m in range(bins):
+        inside = (confidence > m / bins) & (confidence <= (m + 1) / bins)
+        counts[m] = inside.sum()
+        if counts[m] > 0:
+            accuracy[m] = right[inside].mean()
+            mean_confidence[m] = confidence[inside].mean()
+    error = (counts / len(right) * np.abs(accuracy - mean_confidence)).sum()
+    return error, accuracy, mean_confidence, counts
+
+
+# %% correct="expected_calibration_error"
+def expected_calibration_error(confidence, right, bins=10):
+    """From the upper edges down."""
+    totals = [[0, 0.0, 0] for _ in range(bins)]
+    for c, r in zip(confidence.tolist(), right.tolist()):
+        m = 0
+        while c > (m + 1) / bins:
+            m += 1
+        totals[m][0] += r
+        totals[m][1] += c
+        totals[m][2] += 1
+    hits, sums, counts = np.array(totals).T
+    error = np.abs(hits - sums).sum() / counts.sum()
+    accuracy = np.divide(hits, counts, out=np.zeros(bins), where=counts > 0)
+    mean_confidence = np.divide(sums, counts, out=np.zeros(bins), where=counts > 0)
+    return error, accuracy, mean_confidence, counts.astype(int)
+
+
+# %% correct="expected_calibration_error"
+def expected_calibration_error(confidence, right, bins=10):
+    number = np.digitize(confidence, np.arange(bins + 1) / bins, right=True) - 1
+    of_bin = number == np.arange(bins)[:, None]
+    counts = of_bin.sum(1)
+    accuracy = of_bin @ right.astype(float) / np.where(counts, counts, 1)
+    mean_confidence = of_bin @ confidence / np.where(counts, counts, 1)
+    error = np.average(np.abs(accuracy - mean_confidence), weights=counts)
+    return error, accuracy, mean_confidence, counts
