@@ -174,6 +174,68 @@ without_ticks(axes)
 plt.show()
 
 # %% [markdown]
+# And what do the networks say? Move it yourself: every change asks all four anew. Your own picture
+# joins the menu if you name one in the first cell, or upload it, and run the two cells again. The
+# networks see its centre at 64 × 64 pixels.
+
+# %% fold=false
+from utils.own_image import OwnImage
+
+MY_IMAGE = None  # the name of an image file of yours, such as "mine.jpg"; or upload one below
+own = OwnImage(MY_IMAGE)
+own
+
+# %% fold="Four networks, one spoilt picture"
+from ipywidgets import Dropdown, IntSlider
+
+from utils.figures import explore
+
+scene_of = {int(label): n for n, label in enumerate(scenes.shape_class[:30])}
+menu = {f"a {CLASS_NAMES[label]}": scenes.images[n] for label, n in sorted(scene_of.items())}
+if (mine := own.load(64)) is not None:
+    menu = {"your picture": mine} | menu
+
+
+def ask_all(picture, corruption, severity):
+    """A picture, the same spoilt, and what each of the networks gives for its ten classes."""
+    spoilt = menu[picture]
+    if severity:
+        spoilt = corrupt(spoilt[None], corruption, severity, np.random.default_rng(13))[0]
+    X = torch.from_numpy(spoilt).permute(2, 0, 1)[None].to(device) / 255
+    with torch.no_grad():
+        said = np.array([networks[name](X).softmax(1)[0].tolist() for name in all_four])
+    _, (left, middle, right) = plt.subplots(
+        1, 3, figsize=(10.5, 2.9), width_ratios=(1, 1, 2.6), layout="constrained"
+    )
+    left.imshow(menu[picture])
+    left.set_title(picture)
+    middle.imshow(spoilt)
+    middle.set_title(
+        f"{corruption.replace('_', ' ')}, severity {severity}" if severity else "as it is"
+    )
+    without_ticks((left, middle))
+    right.imshow(said, cmap="cividis", vmin=0, vmax=1, aspect="auto")
+    for row, column in enumerate(said.argmax(1)):
+        colour = "white" if said[row, column] < 0.5 else "black"
+        right.text(column, row, f"{said[row, column]:.2f}", ha="center", va="center", color=colour)
+    right.set_xticks(range(10), CLASS_NAMES, rotation=45, ha="right")
+    right.set_yticks(range(4), all_four)
+    right.set_title("what they say, and with which probability")
+
+
+explore(
+    ask_all,
+    picture=Dropdown(options=list(menu)),
+    corruption=Dropdown(options=list(SEVERITIES), value="fog"),
+    severity=IntSlider(value=3, max=5),
+)
+
+
+# %% [markdown]
+# Every network has to name one of its ten classes: for a picture of your own, too, there is no
+# "none of these". Look out for a severity at which an answer changes while you still see what it
+# is, and for a wrong answer with a high probability.
+#
 # Severity is the authors' scale, set for each corruption on its own: severity 3 of one is no more
 # equal to severity 3 of another than a mile is to an hour. Elastic even changes its kind on the
 # way: from a tilt of the whole image to ripples in it.
@@ -2349,8 +2411,11 @@ except WeightsUnavailable as reason:
     print(reason)
 else:
     rng = np.random.default_rng(0)
+    photographs = [load_photograph("china"), load_photograph("flower")]
+    if (mine := own.load(photographs[0].shape[:2])) is not None:
+        photographs.append(mine)
     crops = []
-    for photograph in (load_photograph("china"), load_photograph("flower")):
+    for photograph in photographs:
         for _ in range(6):
             top, left = rng.integers(photograph.shape[0] - 256), rng.integers(384)
             crops.append(photograph[top : top + 256, left : left + 256])
@@ -2359,13 +2424,14 @@ else:
     spoilt = {kind: [corrupt(crops, kind, s, rng) for s in (1, 3, 5)] for kind in kinds}
     for name, network in imagenet.items():
         kept = correct_answers(network, spoilt, answers_of(network, crops)).mean(2)
-        print(f"{name}: share of 12 crops whose answer stays, at severities 1, 3 and 5")
+        print(f"{name}: share of {len(crops)} crops whose answer stays, at severities 1, 3 and 5")
         for kind, row in zip(kinds, kept, strict=True):
             print(f"    {kind:17}", *(f"{share:.2f}" for share in row))
 
-    figure, axes = plt.subplots(2, 4, figsize=(12, 7.2), layout="constrained")
-    figure.suptitle("Two photographs, whole and in patches, and ResNet-18's answers")
-    for row, photograph in zip(axes, (crops[0], crops[6]), strict=True):
+    rows = len(photographs)
+    figure, axes = plt.subplots(rows, 4, figsize=(12, 3.6 * rows), layout="constrained")
+    figure.suptitle("Photographs, whole and in patches, and ResNet-18's answers")
+    for row, photograph in zip(axes, crops[::6], strict=True):
         X = torch.from_numpy(photograph).permute(2, 0, 1)[None].float()
         for ax, size in zip(row, (256, 64, 32, 16), strict=True):
             orders = random_orders(size, 1, (256 // size) ** 2)
