@@ -25,10 +25,10 @@
 #
 # Sections 4, 10, 11 and 12 are optional. The others need nothing from them, and take three hours.
 #
-# The cell beneath each exercise is its test: **if it says nothing, your function is right so far**;
-# otherwise it says in one sentence what is wrong. When your work is graded, other shapes and
-# numbers are tried as well. No exercise calls one that you wrote before, so a slip costs you only
-# once.
+# The cells beneath each exercise are its tests, one for each thing that can go wrong. Each answers
+# **right so far**, or says in one sentence what is wrong. When your work is graded, other shapes
+# and numbers are tried as well. No exercise calls one that you wrote before, so a slip costs you
+# only once.
 #
 # Two kinds of data go round. What goes through a network is a torch tensor (N, 3, H, W) with values
 # in [0, 1]. What is analysed afterwards is a NumPy array with one row for each image.
@@ -117,6 +117,18 @@ with torch.no_grad():
 print(f"base is right on {accuracy:.1%} of these scenes")
 
 # %% [markdown]
+# If you like, bring a picture of your own: a mug, a leaf, your cat. From here on it goes through
+# the network beside the scenes. `base` knows ten shapes and nothing else, and sees 64 × 64 pixels,
+# so don't expect it to know what it sees: look at *how* it sees. Nothing here needs it.
+
+# %% fold=false
+from utils.own_image import OwnImage
+
+MY_IMAGE = None  # the name of an image file of yours, such as "mine.jpg"; or upload one below
+own = OwnImage(MY_IMAGE)
+own
+
+# %% [markdown]
 # ## 1. Weights as images
 #
 # A node's weights have the shape of what it looks at. If that is an image, they *are* an image: the
@@ -166,8 +178,10 @@ def weights_as_images(weight, shape):
     ### END SOLUTION
 
 
-# %% test="weights_as_images" points=4
+# %% test="weights_as_images" points=2 aspect="kernels of a convolution"
 kernels = np.random.default_rng(0).normal([[[[1.0]], [[0.0]], [[-0.5]]]], 1, (2, 3, 4, 5))
+### BEGIN EXPECTED
+expected = reference.weights_as_images(kernels, (3, 4, 5))
 
 
 def stretched(weight, lowest, highest):
@@ -179,68 +193,94 @@ def extremes(weight, *axes):
     return weight.min(axes, keepdims=True), weight.max(axes, keepdims=True)
 
 
-exact = stretched(kernels, *extremes(kernels, 1, 2, 3))
+lowest, highest = extremes(kernels, 1, 2, 3)
 largest = np.abs(kernels).max((1, 2, 3), keepdims=True)
-as_rows = kernels.reshape(2, 60)
-row_extent = [end[:, 0] for end in extremes(kernels, 1, 2, 3)]
-flat = 255 * (as_rows - row_extent[0][:, 0]) / (row_extent[1] - row_extent[0])[:, 0]
-for weight, form in (as_rows, "a fully connected layer"), (kernels, "a convolution"):
-    images = weights_as_images(weight, (3, 4, 5))
-    if isinstance(images, np.ndarray) and images.dtype != np.uint8:
-        hint = "; it looks as if pixels run from 0 to 1, not to 255" if images.max() <= 1 else ""
-        raise AssertionError(
-            f"weights_as_images for {form}: expected uint8, got {images.dtype}{hint}"
-        )
-    check_close(
-        images,
-        np.round(exact).astype(np.uint8),
-        f"weights_as_images for {form}",
-        mistakes={
-            "pixels are cut off, not rounded": np.floor(exact + 1e-9),
-            "all nodes are stretched together: each has a minimum and a maximum of its own": (
-                stretched(kernels, *extremes(kernels, 0, 1, 2, 3)).round()
-            ),
-            "all nodes are stretched together, and cut off instead of rounded": (
-                stretched(kernels, *extremes(kernels, 0, 1, 2, 3)) // 1
-            ),
-            "each colour is stretched by itself: a node has one minimum and one maximum": (
-                stretched(kernels, *extremes(kernels, 2, 3)).round()
-            ),
-            "the minimum isn't subtracted, and negative weights wrap around": (
-                stretched(kernels, 0, extremes(kernels, 1, 2, 3)[1]).round() % 256
-            ),
-            "the absolute value is taken: signs are lost": (
-                stretched(np.abs(kernels), 0, largest).round()
-            ),
-            "0 is put at the middle grey: the smallest weight should be 0": (
-                stretched(kernels, -largest, largest).round()
-            ),
-            "the row is reshaped to (H, W, 3) at once: it holds red first, then green, then blue": (
-                flat.reshape(2, 4, 5, 3).round()
-            ),
-            "height and width are exchanged": (
-                flat.reshape(2, 3, 5, 4).transpose(0, 3, 2, 1).round()
-            ),
-            "height and width are exchanged in the row": (
-                flat.reshape(2, 3, 5, 4).transpose(0, 2, 3, 1).round()
-            ),
-            "the colours come first: matplotlib wants them last": (
-                flat.reshape(2, 3, 4, 5).round()
-            ),
-        },
-    )
-flat_node = weights_as_images(np.full((1, 12), 0.7), (3, 2, 2))
+mistakes = {
+    "pixels are cut off, not rounded": np.floor(stretched(kernels, lowest, highest) + 1e-9),
+    "all nodes are stretched together: each has a minimum and a maximum of its own": (
+        stretched(kernels, *extremes(kernels, 0, 1, 2, 3)).round()
+    ),
+    "all nodes are stretched together, and cut off instead of rounded": (
+        stretched(kernels, *extremes(kernels, 0, 1, 2, 3)) // 1
+    ),
+    "each colour is stretched by itself: a node has one minimum and one maximum": (
+        stretched(kernels, *extremes(kernels, 2, 3)).round()
+    ),
+    "the minimum isn't subtracted, and negative weights wrap around": (
+        stretched(kernels, 0, highest).round() % 256
+    ),
+    "the absolute value is taken: signs are lost": (stretched(np.abs(kernels), 0, largest).round()),
+    "0 is put at the middle grey: the smallest weight should be 0": (
+        stretched(kernels, -largest, largest).round()
+    ),
+    "height and width are exchanged": (
+        reference.weights_as_images(kernels.reshape(2, 3, 5, 4).swapaxes(2, 3), (3, 4, 5))
+    ),
+    "the colours come first: matplotlib wants them last": expected.transpose(0, 3, 1, 2),
+}
+### END EXPECTED
+images = weights_as_images(kernels, (3, 4, 5))
+if isinstance(images, np.ndarray) and images.dtype != np.uint8:
+    hint = "; it looks as if pixels run from 0 to 1, not to 255" if images.max() <= 1 else ""
+    raise AssertionError(f"weights_as_images: expected uint8, got {images.dtype}{hint}")
+check_close(images, expected, "weights_as_images for a convolution", mistakes=mistakes)
+
+# %% test="weights_as_images" points=1 aspect="rows of a fully connected layer"
+rows = np.random.default_rng(1).normal(0, 1, (2, 60))
+### BEGIN EXPECTED
+expected = reference.weights_as_images(rows, (3, 4, 5))
+as_pixels = rows.reshape(2, 4, 5, 3).transpose(0, 3, 1, 2)
+turned = rows.reshape(2, 3, 5, 4)
+mistakes = {
+    "the row is reshaped to (H, W, 3) at once: it holds red first, then green, then blue": (
+        reference.weights_as_images(as_pixels, (3, 4, 5))
+    ),
+    "height and width are exchanged in the row": (
+        reference.weights_as_images(turned.swapaxes(2, 3), (3, 4, 5))
+    ),
+    "the colours come first: matplotlib wants them last": expected.transpose(0, 3, 1, 2),
+}
+### END EXPECTED
 check_close(
-    flat_node, np.zeros((1, 2, 2, 3), np.uint8), "weights_as_images where all weights are 0.7"
+    weights_as_images(rows, (3, 4, 5)),
+    expected,
+    "weights_as_images for a fully connected layer",
+    mistakes=mistakes,
 )
+
+# %% test="weights_as_images" points=1 aspect="large and tiny weights, and no difference at all"
+weight = np.random.default_rng(2).normal(0, 1, (3, 3, 2, 2)) * [[[[1e-9]]], [[[1.0]]], [[[1e6]]]]
+weight = np.concatenate([weight, np.full((1, 3, 2, 2), 0.7)])
+### BEGIN EXPECTED
+expected = reference.weights_as_images(weight, (3, 2, 2))
+whole = expected.copy()
+whole[3] = 255
+mistakes = {"a node whose weights are all the same is white: it should be black": whole}
+above = weight - weight.min((1, 2, 3), keepdims=True)
+extent = above.max((1, 2, 3), keepdims=True)
+for epsilon in (1e-5, 1e-6, 1e-8):
+    mistakes[f"a node of tiny weights is too dark: {epsilon:g} was added to its extent"] = (
+        (255 * above / (extent + epsilon)).round().transpose(0, 2, 3, 1)
+    )
+### END EXPECTED
+check_close(
+    weights_as_images(weight, (3, 2, 2)),
+    expected,
+    "weights_as_images for nodes of tiny, usual and large weights, and one where all are 0.7",
+    mistakes=mistakes,
+)
+
+# %% test="weights_as_images" points=1 aspect="general shapes"
+# Other shapes and numbers are tried here.
 ### BEGIN HIDDEN TESTS
 rng = np.random.default_rng(reference.seed)
 for F, H, W in [(1, 2, 7), (5, 3, 3), (3, 6, 1)]:
     for weight_shape in [(F, 3 * H * W), (F, 3, H, W)]:
         weight = rng.normal(rng.normal(), rng.uniform(0.01, 100), weight_shape)
+        expected = reference.weights_as_images(weight, (3, H, W))
         check_close(
-            weights_as_images(weight.copy(), (3, H, W)),
-            reference.weights_as_images(weight, (3, H, W)),
+            weights_as_images(weight, (3, H, W)),
+            expected,
             f"weights_as_images for weights {weight_shape}",
         )
 ### END HIDDEN TESTS
@@ -468,27 +508,35 @@ for parts in (False, True):
 visible = scenes.masks.sum(axis=(1, 2)) * (labels == CLASS_NAMES.index("fish"))
 shown = int(visible.argmax())  # the largest fish
 layers = ["features.relu1", "features.relu2", "features.relu4", "features.relu6"]
-maps = record_activations(X[shown : shown + 1].clone(), base, layers)
+on_their_way = {
+    "Early maps are pictures of the picture; late ones say where, and hardly what": X[shown]
+}
+mine = own.load(64)
+if mine is not None:
+    mine_as_input = torch.from_numpy(mine).permute(2, 0, 1).to(device) / 255
+    on_their_way["Your picture on the same way"] = mine_as_input
 
-figure, axes = plt.subplots(4, 9, figsize=(11.5, 5.6), layout="constrained")
-figure.suptitle("Early maps are pictures of the picture; late ones say where, and hardly what")
-for row, name in zip(axes, layers, strict=True):
-    stack = to_numpy(maps[name][0])
-    strongest = stack.max(axis=(1, 2)).argsort()[::-1][:8]
-    scene = nn.functional.adaptive_avg_pool2d(X[shown], stack.shape[1:])
-    row[0].imshow(to_numpy(scene.permute(1, 2, 0)))
-    row[0].set_title(f"scene in {' × '.join(map(str, stack.shape[1:]))}", fontsize=8, pad=2)
-    row[0].set_ylabel(f"{name.removeprefix('features.')}\n{' × '.join(map(str, stack.shape))}")
-    for ax, channel in zip(row[1:], strongest, strict=True):
-        image = ax.imshow(stack[channel], cmap="magma", vmin=0, vmax=stack.max())
-        ax.set_title(f"channel {channel}", fontsize=8, pad=2)
-    figure.colorbar(image, ax=row, fraction=0.02, pad=0.005, label="activation")
-for ax in axes.flat:
-    ax.set_xticks([])
-    ax.set_yticks([])
-plt.show()
-for name, stack in maps.items():
-    print(f"{name}: {stack.numel():7,} values, {(stack == 0).float().mean():.0%} of them zero")
+for heading, picture in on_their_way.items():
+    maps = record_activations(picture[None], base, layers)
+    figure, axes = plt.subplots(4, 9, figsize=(11.5, 5.6), layout="constrained")
+    figure.suptitle(heading)
+    for row, name in zip(axes, layers, strict=True):
+        stack = to_numpy(maps[name][0])
+        strongest = stack.max(axis=(1, 2)).argsort()[::-1][:8]
+        coarse = nn.functional.adaptive_avg_pool2d(picture, stack.shape[1:])
+        row[0].imshow(to_numpy(coarse.permute(1, 2, 0)))
+        row[0].set_title(f"picture in {' × '.join(map(str, stack.shape[1:]))}", fontsize=8, pad=2)
+        row[0].set_ylabel(f"{name.removeprefix('features.')}\n{' × '.join(map(str, stack.shape))}")
+        for ax, channel in zip(row[1:], strongest, strict=True):
+            image = ax.imshow(stack[channel], cmap="magma", vmin=0, vmax=stack.max())
+            ax.set_title(f"channel {channel}", fontsize=8, pad=2)
+        figure.colorbar(image, ax=row, fraction=0.02, pad=0.005, label="activation")
+    for ax in axes.flat:
+        ax.set_xticks([])
+        ax.set_yticks([])
+    plt.show()
+    for name, stack in maps.items():
+        print(f"{name}: {stack.numel():7,} values, {(stack == 0).float().mean():.0%} of them zero")
 
 # %% [markdown]
 # The first rows are large and easy to read: the seams between the scales, the fish's outline, and
@@ -627,6 +675,9 @@ def crop(image, rows, columns):
 
 
 pictures = {name: scenes.images[labels == c][0] for c, name in enumerate(CLASS_NAMES)}
+mine = own.load(64)
+if mine is not None:
+    pictures["your picture"] = mine
 batch = torch.from_numpy(np.stack(list(pictures.values()))).permute(0, 3, 1, 2).to(device) / 255
 walked = [name for name, _ in base.features.named_children() if name != "normalize"]
 outputs = record_activations(batch, base, [f"features.{name}" for name in walked] + ["classifier"])
@@ -676,11 +727,11 @@ def walk(picture, layer, channel, row, column):
         ax.set_yticks([])
 
 
-strongest = outputs["relu4"][CLASS_NAMES.index("fish")]
+strongest = outputs["relu4"][CLASS_NAMES.index("fish") if mine is None else -1]
 channel, r, c = np.unravel_index(strongest.argmax(), strongest.shape)
 explore(
     walk,
-    picture=Dropdown(options=list(pictures), value="fish"),
+    picture=Dropdown(options=list(pictures), value="fish" if mine is None else "your picture"),
     layer=Dropdown(options=walked, value="relu4"),
     channel=IntSlider(value=channel, min=0, max=127),
     row=IntSlider(value=4 * r, min=0, max=63),
@@ -1066,9 +1117,11 @@ plt.show()
 # </details>
 
 
-# %% exercise="pca"
+# %% exercise="pca" without="sklearn, torch.pca_lowrank"
 def pca(features, count):
     """Principal component analysis by the singular value decomposition of the centred features.
+
+    Calling scikit-learn's, or torch's pca_lowrank, costs a point.
 
     Args:
         features: float array (N, D), one row for each image; its values stay as they are.
@@ -1090,116 +1143,146 @@ def pca(features, count):
     ### END SOLUTION
 
 
-# %% test="pca" points=5
-def check_pca(result, features, count, expected, name, mistakes=({}, {}, {})):
-    """Compare what pca returned with what was expected, each component up to its sign."""
-    projected, components, explained = check_tuple(
-        result, ("projected", "components", "explained"), name
-    )
+# %% given=true
+def spread_points(N, D, lengths):
+    """N points in D dimensions, off the origin, spread along axes at right angles.
 
-    def signs_of(rows):
-        """-1 for each row that is closer to the opposite of the expected component."""
-        if np.shape(rows) != expected[1].shape:
-            return np.ones((count, 1))
-        return np.where((rows * expected[1]).sum(axis=1, keepdims=True) < 0, -1.0, 1.0)
-
-    signs = signs_of(components)
-    check_close(
-        components * signs if np.shape(components) == expected[1].shape else components,
-        expected[1],
-        f"components from {name}",
-        mistakes={mistake: rows * signs_of(rows) for mistake, rows in mistakes[1].items()},
-        tolerance=1e-6,
-    )
-    if np.shape(projected) == (len(features), count):
-        projected = projected * signs[:, 0]
-    check_close(
-        projected, expected[0], f"projected from {name}", mistakes=mistakes[0], tolerance=1e-6
-    )
-    check_close(
-        explained, expected[2], f"explained from {name}", mistakes=mistakes[2], tolerance=1e-6
-    )
-
-
-rng = np.random.default_rng(3)
-for N, D in [(9, 5), (4, 7)]:
-    # Points spread along axes at right angles, by lengths that are known beforehand.
-    lengths = np.array([5.0, 3.0, 1.5, 1.0, 0.5])[: min(N - 1, D)]
-    axes_test, _ = np.linalg.qr(rng.normal(size=(D, D)))
+    Along axis i their squared distances from the centre add up to lengths[i] squared. The axes,
+    (len(lengths), D), are returned too.
+    """
+    rng = np.random.default_rng(N)
+    axes, _ = np.linalg.qr(rng.normal(size=(D, len(lengths))))
     spread, _ = np.linalg.qr(np.column_stack([np.ones(N), rng.normal(size=(N, len(lengths)))]))
-    centred = (spread[:, 1:] * lengths) @ axes_test[:, : len(lengths)].T
-    features_test = centred + 4 * rng.normal(size=D)
-    variances = lengths**2
-    expected = spread[:, 1:3] * lengths[:2], axes_test[:, :2].T, variances[:2] / variances.sum()
-    raw = np.linalg.svd(features_test, full_matrices=False)
-    rows = np.linalg.svd(features_test - features_test.mean(1, keepdims=True), full_matrices=False)
-    scaled = np.linalg.svd(centred / features_test.std(axis=0), full_matrices=False)
-    result = pca(features_test, 2)
-    check_pca(
-        result,
-        features_test,
-        2,
-        expected,
-        f"pca(features, 2) for features ({N}, {D})",
-        mistakes=(
-            {
-                "the features aren't centred before they are projected": (
-                    features_test @ expected[1].T
-                ),
-                "the singular values are missing: U alone has all spreads alike": spread[:, 1:3],
-                "the spreads are made alike: U has been scaled to unit variance": (
-                    spread[:, 1:3] * np.sqrt(N - 1)
-                ),
-                "the projections are in the original space again": (expected[0] @ expected[1]),
-            },
-            {
-                "the features aren't centred": raw[2][:2],
-                "each image's features are centred: each feature should be, over the images": (
-                    rows[2][:2]
-                ),
-                "each feature is divided by its standard deviation": scaled[2][:2],
-                "the smallest variance comes first": (axes_test[:, : len(lengths)].T[:-3:-1]),
-                "columns of Vᵀ are taken for the components: they are its rows": (
-                    np.linalg.svd(centred, full_matrices=False)[2][:, :2].T
-                ),
-                "the components are multiplied by their singular values": (
-                    expected[1] * lengths[:2, None]
-                ),
-            },
-            {
-                "the singular values aren't squared": lengths[:2] / lengths.sum(),
-                "the shares are those of the components wanted: they are of the whole variance": (
-                    variances[:2] / variances[:2].sum()
-                ),
-                "the shares aren't squared, and of the components wanted only": (
-                    lengths[:2] / lengths[:2].sum()
-                ),
-                "the variances themselves are returned, not their shares": (
-                    variances[:2] / (N - 1)
-                ),
-                "the variances themselves are returned, not their shares, over N": (
-                    variances[:2] / N
-                ),
-                "squared singular values are returned, not their shares": variances[:2],
-                "singular values are returned, not shares of the variance": lengths[:2],
-                "the shares are added up from the first on": (
-                    np.cumsum(variances[:2]) / variances.sum()
-                ),
-                "the shares are in percent": 100 * expected[2],
-                "the shares are taken from features that aren't centred": (
-                    raw[1][:2] ** 2 / (raw[1] ** 2).sum()
-                ),
-            },
-        ),
-    )
+    return (spread[:, 1:] * lengths) @ axes.T + 4 * rng.normal(size=D), axes.T
+
+
+def signs_of(rows, target):
+    """(rows, 1): -1 for each row that is closer to the opposite of the target's, and 1 else."""
+    if np.shape(rows) != target.shape:
+        return np.ones((len(target), 1))
+    return np.where((rows * target).sum(axis=1, keepdims=True) < 0, -1.0, 1.0)
+
+
+def check_up_to_sign(result, expected, name):
+    """Compare all that pca returned; a component and its projections may both turn round."""
+    parts = ("projected", "components", "explained")
+    projected, components, explained = check_tuple(result, parts, name)
+    signs = signs_of(components, expected[1])
+    if np.shape(components) == expected[1].shape:
+        components = components * signs
+    if np.shape(projected) == expected[0].shape:
+        projected = projected * signs[:, 0]
+    for part, value, target in zip(
+        parts, (projected, components, explained), expected, strict=True
+    ):
+        check_close(value, target, f"{part} from {name}", tolerance=1e-6)
+
+
+# %% test="pca" points=2 aspect="the components"
+features_test, _ = spread_points(9, 5, [5.0, 3.0, 1.5, 1.0, 0.5])
+### BEGIN EXPECTED
+_, expected, _ = reference.pca(features_test, 2)
+centred = features_test - features_test.mean(0)
+
+
+def directions(features):
+    return np.linalg.svd(features, full_matrices=False)[2]
+
+
+mistakes = {
+    "the features aren't centred": directions(features_test)[:2],
+    "each image's features are centred: each feature should be, over the images": (
+        directions(features_test - features_test.mean(1, keepdims=True))[:2]
+    ),
+    "each feature is divided by its standard deviation": (
+        directions(centred / features_test.std(0))[:2]
+    ),
+    "the smallest variance comes first": directions(centred)[:2:-1],
+    "columns of Vᵀ are taken for the components: they are its rows": directions(centred)[:, :2].T,
+    "the components are multiplied by their singular values": expected * [[5.0], [3.0]],
+}
+mistakes = {name: rows * signs_of(rows, expected) for name, rows in mistakes.items()}
+### END EXPECTED
+result = pca(features_test, 2)
+name = "pca(features, 2) for features (9, 5)"
+_, components, _ = check_tuple(result, ("projected", "components", "explained"), name)
+if np.shape(components) == expected.shape:
+    components = components * signs_of(components, expected)
+check_close(components, expected, f"components from {name}", mistakes=mistakes, tolerance=1e-6)
+
+# %% test="pca" points=1 aspect="the projections"
+features_test, _ = spread_points(9, 5, [5.0, 3.0, 1.5, 1.0, 0.5])
+### BEGIN EXPECTED
+expected, axes_test, _ = reference.pca(features_test, 2)
+mistakes = {
+    "the features aren't centred before they are projected": features_test @ axes_test.T,
+    "the singular values are missing: U alone has all spreads alike": expected / [5.0, 3.0],
+    "the spreads are made alike: U has been scaled to unit variance": (
+        expected / [5.0, 3.0] * np.sqrt(8)
+    ),
+    "the projections are in the original space again": expected @ axes_test,
+}
+### END EXPECTED
+name = "pca(features, 2) for features (9, 5)"
+parts = ("projected", "components", "explained")
+projected, components, _ = check_tuple(pca(features_test, 2), parts, name)
+if np.shape(projected) == expected.shape:
+    projected = projected * signs_of(components, axes_test)[:, 0]  # both turn, or none
+check_close(projected, expected, f"projected from {name}", mistakes=mistakes, tolerance=1e-6)
+
+# %% test="pca" points=1 aspect="the shares of the variance"
+features_test, _ = spread_points(9, 5, [5.0, 3.0, 1.5, 1.0, 0.5])
+### BEGIN EXPECTED
+_, _, expected = reference.pca(features_test, 2)
+lengths = np.array([5.0, 3.0, 1.5, 1.0, 0.5])
+raw = np.linalg.svd(features_test, full_matrices=False)[1]
+mistakes = {
+    "the singular values aren't squared": lengths[:2] / lengths.sum(),
+    "the shares are those of the components wanted: they are of the whole variance": (
+        expected / expected.sum()
+    ),
+    "the shares aren't squared, and of the components wanted only": lengths[:2] / 8,
+    "the variances themselves are returned, not their shares": lengths[:2] ** 2 / 8,
+    "the variances themselves are returned, not their shares, over N": lengths[:2] ** 2 / 9,
+    "squared singular values are returned, not their shares": lengths[:2] ** 2,
+    "singular values are returned, not shares of the variance": lengths[:2],
+    "the shares are added up from the first on": expected.cumsum(),
+    "the shares are in percent": 100 * expected,
+    "the shares are taken from features that aren't centred": raw[:2] ** 2 / (raw**2).sum(),
+}
+### END EXPECTED
+name = "pca(features, 2) for features (9, 5)"
+parts = ("projected", "components", "explained")
+_, _, explained = check_tuple(pca(features_test, 2), parts, name)
+check_close(explained, expected, f"explained from {name}", mistakes=mistakes, tolerance=1e-6)
+
+# %% test="pca" points=1 aspect="more features than images"
+features_test, _ = spread_points(4, 7, [4.0, 2.0, 1.0])
+### BEGIN EXPECTED
+expected = reference.pca(features_test, 2)
+### END EXPECTED
+check_up_to_sign(pca(features_test, 2), expected, "pca(features, 2) for features (4, 7)")
+
+# %% test="pca" points=1 aspect="general shapes"
+# Other shapes and numbers of components are tried here.
 ### BEGIN HIDDEN TESTS
 rng = np.random.default_rng(reference.seed)
 for N, D, count in [(20, 6, 3), (5, 12, 2), (8, 8, 1), (30, 4, 4)]:
     features_test = rng.normal(size=(N, D)) * 1.5 ** -np.arange(D) + 3
     expected = reference.pca(features_test, count)
-    name = f"pca for features ({N}, {D}), {count} components"
-    check_pca(pca(features_test.copy(), count), features_test, count, expected, name)
+    name = f"pca(features, {count}) for features ({N}, {D})"
+    check_up_to_sign(pca(features_test, count), expected, name)
 ### END HIDDEN TESTS
+
+# %% test="pca" points=1 aspect="written by hand"
+features_test, _ = spread_points(6, 4, [3.0, 2.0, 1.0])
+### BEGIN EXPECTED
+_, _, expected = reference.pca(features_test, 2)
+### END EXPECTED
+parts = ("projected", "components", "explained")
+_, _, explained = check_tuple(pca(features_test, 2), parts, "pca(features, 2)")
+check_close(explained, expected, "explained from pca(features, 2)", tolerance=1e-6)
+check_without(pca)
 
 # %% [markdown]
 # Features of 300 scenes, from `base` and from the untrained network, and the pixels themselves. In
@@ -1590,8 +1673,8 @@ figure.suptitle("A view as wide as the neighbourhood; ask for too many, and stra
 squared = cdist(toy, toy, "sqeuclidean")
 for ax, wanted in zip(axes, (5, 30), strict=False):
     p = conditional_probabilities(squared, wanted)
-    near = ax.inset_axes([0.55, 0.04, 0.42, 0.42], xlim=(-1.2, 1.2), ylim=(-1.2, 1.2))
-    near.set(xticks=[], yticks=[], aspect="equal", title="the tight one, × 7")
+    near = ax.inset_axes([0.52, 0.03, 0.45, 0.4], xlim=(-1.2, 1.2), ylim=(-1.2, 1.2))
+    near.set(xticks=[], yticks=[], aspect="equal", title="the tight one, × 3")
     near.title.set_fontsize(8)
     for axis, group, (mark, colour) in zip((near, ax), range(2), GROUPS, strict=False):
         members = range(50 * group, 50 * (group + 1))
@@ -1600,7 +1683,7 @@ for ax, wanted in zip(axes, (5, 30), strict=False):
         for i in members[::8]:
             circle = plt.Circle(toy[i], np.sqrt(p[i] @ squared[i]), fill=False, edgecolor=colour)
             axis.add_patch(circle)
-    ax.set(xlim=(-3, 14), ylim=(-3, 14), aspect="equal", title=f"perplexity {wanted}")
+    ax.set(xlim=(-3, 14), ylim=(-5.5, 14), aspect="equal", title=f"perplexity {wanted}")
 
 perplexities = np.array([2, 5, 15, 29, 60, 100, 200])
 same_class = (labels[:, None] == labels) & ~np.eye(len(labels), dtype=bool)
@@ -2142,78 +2225,91 @@ def selectivity(activations, labels):
     ### END SOLUTION
 
 
-# %% test="selectivity" points=4
+# %% test="selectivity" points=2 aspect="classes of any size"
 rng = np.random.default_rng(7)
 labels_test = np.array([2, 0, 1, 0, 2, 3, 0, 0, 3, 0, 1, 0])  # class 0 is half of them
 activations_test = rng.gamma(1, 1, (12, 5)) * (1 + rng.integers(0, 3, (4, 5))[labels_test])
+### BEGIN EXPECTED
+expected = reference.selectivity(activations_test, labels_test)
 means = np.stack([activations_test[labels_test == c].mean(0) for c in range(4)])
 ordered = np.sort(means, axis=0)
+largest, others = ordered[-1], ordered[:-1].mean(0)
+maxima = np.stack([activations_test[labels_test == c].max(0) for c in range(4)])
+maxima.sort(axis=0)
+outside = np.array(
+    [activations_test[labels_test != means[:, m].argmax(), m].mean() for m in range(5)]
+)
 
 
 def index(largest, others):
     return (largest - others) / (largest + others)
 
 
-def over_images(part):
-    """A statistic over the images outside of each channel's favourite class."""
-    favourite = means.argmax(0)
-    return np.array([part(activations_test[labels_test != favourite[m], m]) for m in range(5)])
-
-
-maxima = np.stack([activations_test[labels_test == c].max(0) for c in range(4)])
-maxima.sort(axis=0)
-largest, others = ordered[-1], ordered[:-1].mean(0)
-result = selectivity(activations_test, labels_test)
-check_close(
-    result,
-    index(largest, others),
-    "selectivity(activations, labels)",
-    tolerance=1e-6,
-    mistakes={
-        "all other images are averaged together: each class should count alike": (
-            index(largest, over_images(np.mean))
-        ),
-        "the mean over all classes is used: the favourite should be left out of it": (
-            index(largest, means.mean(0))
-        ),
-        "the mean over all images is used: the favourite should be left out of it": (
-            index(largest, activations_test.mean(0))
-        ),
-        "the second largest mean is used, not the mean of all others": index(largest, ordered[-2]),
-        "the smallest mean is used, not the mean of all others": index(largest, ordered[0]),
-        "the other classes' means are added up, not averaged": (
-            index(largest, ordered[:-1].sum(0))
-        ),
-        "the median of the others is used, not the mean": (
-            index(largest, np.median(ordered[:-1], 0))
-        ),
-        "largest activations are compared: they should be means over a class": (
-            index(maxima[-1], maxima[:-1].mean(0))
-        ),
-        "only the difference is returned: divide it by the sum": largest - others,
-        "the difference is divided by the largest mean, not by the sum": (
-            (largest - others) / largest
-        ),
-        "the ratio of the two is returned": others / largest,
-        "the favourite class is returned, not the selectivity": means.argmax(0),
-    },
-)
-activations_test[:, 3] = 0
+mistakes = {
+    "all other images are averaged together: each class should count alike": (
+        index(largest, outside)
+    ),
+    "the mean over all classes is used: the favourite should be left out of it": (
+        index(largest, means.mean(0))
+    ),
+    "the mean over all images is used: the favourite should be left out of it": (
+        index(largest, activations_test.mean(0))
+    ),
+    "the second largest mean is used, not the mean of all others": index(largest, ordered[-2]),
+    "the smallest mean is used, not the mean of all others": index(largest, ordered[0]),
+    "the other classes' means are added up, not averaged": index(largest, ordered[:-1].sum(0)),
+    "the median of the others is used, not the mean": (index(largest, np.median(ordered[:-1], 0))),
+    "largest activations are compared: they should be means over a class": (
+        index(maxima[-1], maxima[:-1].mean(0))
+    ),
+    "only the difference is returned: divide it by the sum": largest - others,
+    "the difference is divided by the largest mean, not by the sum": (largest - others) / largest,
+    "the ratio of the two is returned": others / largest,
+    "the favourite class is returned, not the selectivity": means.argmax(0),
+}
+### END EXPECTED
 check_close(
     selectivity(activations_test, labels_test),
-    np.where(np.arange(5) == 3, 0, index(largest, others)),
+    expected,
+    "selectivity(activations, labels)",
+    tolerance=1e-6,
+    mistakes=mistakes,
+)
+
+# %% test="selectivity" points=1 aspect="a channel that is zero for all images"
+activations_test = np.random.default_rng(8).gamma(1, 1, (9, 4))
+activations_test[:, 2] = 0
+labels_test = np.array([0, 1, 2, 1, 0, 2, 2, 1, 1])
+### BEGIN EXPECTED
+expected = reference.selectivity(activations_test, labels_test)
+channel = np.arange(4) == 2
+mistakes = {
+    "a channel that is zero for all images gives 0/0: it should be 0": (
+        np.where(channel, np.nan, expected)
+    ),
+    "a channel that is zero for all images gets 1: it should be 0": np.where(channel, 1, expected),
+}
+### END EXPECTED
+check_close(
+    selectivity(activations_test, labels_test),
+    expected,
     "selectivity where a channel is zero for all images",
     tolerance=1e-6,
+    mistakes=mistakes,
 )
+
+# %% test="selectivity" points=1 aspect="general shapes"
+# Other numbers of images, channels and classes, and tiny activations, are tried here.
 ### BEGIN HIDDEN TESTS
 rng = np.random.default_rng(reference.seed)
-for N, C, K in [(20, 3, 2), (30, 6, 7), (9, 1, 9)]:
+for N, C, K, size in [(20, 3, 2, 1), (30, 6, 7, 1e-9), (9, 1, 9, 1e6)]:
     labels_test = np.concatenate([np.arange(K), rng.integers(K, size=N - K)])
     rng.shuffle(labels_test)
-    activations_test = np.maximum(rng.normal(0.3, 1, (N, C)), 0)
+    activations_test = size * np.maximum(rng.normal(0.3, 1, (N, C)), 0)
+    expected = reference.selectivity(activations_test, labels_test)
     check_close(
-        selectivity(activations_test.copy(), labels_test.copy()),
-        reference.selectivity(activations_test, labels_test),
+        selectivity(activations_test, labels_test),
+        expected,
         f"selectivity for {N} images, {C} channels, {K} classes",
         tolerance=1e-6,
     )
@@ -2431,14 +2527,15 @@ print(f"each class is preferred by {prefer.min()} to {prefer.max()} of the 128 c
 # </details>
 
 
-# %% exercise="trustworthiness"
+# %% exercise="trustworthiness" without="sklearn"
 def trustworthiness(features, points, k):
     """Venna and Kaski's trustworthiness of a map: whether neighbours on it are neighbours.
 
         T = 1 − 2 / (N k (2N − 3k − 1)) · Σ_i Σ_{j in M_k(i)} max(0, r(i, j) − k)
 
     M_k(i): the k points nearest to i on the map, without i. r(i, j): the rank of j by its distance
-    from i in the original space, 1 for the nearest. Distances are Euclidean.
+    from i in the original space, 1 for the nearest. Distances are Euclidean. Calling scikit-learn
+    costs a point.
 
     Args:
         features: the original space, float array (N, D).
@@ -2459,13 +2556,15 @@ def trustworthiness(features, points, k):
     ### END SOLUTION
 
 
-# %% test="trustworthiness" points=5
+# %% test="trustworthiness" points=3 aspect="the formula"
 rng = np.random.default_rng(5)
+space, flat_map = rng.normal(size=(11, 4)), rng.normal(size=(11, 2))
+### BEGIN EXPECTED
 N, k = 11, 3
-space, flat_map = rng.normal(size=(N, 4)), rng.normal(size=(N, 2))
+expected = reference.trustworthiness(space, flat_map, k)
 
 
-def cost(space, flat_map, k, first=1, penalty=lambda rank, k: max(0, rank - k)):
+def cost(space, flat_map, first=1, penalty=lambda rank, k: max(0, rank - k)):
     """The double sum, where lists of neighbours begin `first` places from the point itself."""
     total = 0
     for i in range(N):
@@ -2477,54 +2576,69 @@ def cost(space, flat_map, k, first=1, penalty=lambda rank, k: max(0, rank - k)):
     return total
 
 
+def scaled(penalty):
+    return 1 - factor * cost(space, flat_map, penalty=penalty)
+
+
 factor = 2 / (N * k * (2 * N - 3 * k - 1))
-result = trustworthiness(space, flat_map, k)
-expected = 1 - factor * cost(space, flat_map, k)
+right = cost(space, flat_map)
+mistakes = {
+    "the two spaces are exchanged, which measures continuity": (1 - factor * cost(flat_map, space)),
+    "each point counts as its own neighbour on the map": (
+        1 - factor * cost(space, flat_map, first=0)
+    ),
+    "ranks begin with 0: the nearest has rank 1": scaled(lambda rank, k: max(0, rank - 1 - k)),
+    "ranks begin with 2 for the nearest: the point itself should have 0": (
+        scaled(lambda rank, k: max(0, rank + 1 - k))
+    ),
+    "ranks beyond k cost their whole rank: they cost r − k": (
+        scaled(lambda rank, k: rank if rank > k else 0)
+    ),
+    "false neighbours are counted, each as 1: they cost r − k": (scaled(lambda rank, k: rank > k)),
+    "the share of true neighbours is returned: false ones should cost r − k": (
+        1 - cost(space, flat_map, penalty=lambda rank, k: rank > k) / (N * k)
+    ),
+    "the max(0, …) is missing: true neighbours earn nothing": scaled(lambda rank, k: rank - k),
+    "it isn't subtracted from 1": factor * right,
+    "the 2 of the factor is missing": 1 - factor / 2 * right,
+    "the cost is averaged over the N·k neighbours: the factor differs": 1 - right / (N * k),
+    "the factor is missing": 1.0 - right,
+    "the neighbours in the original space are looked up: those on the map should be": 1.0,
+}
+### END EXPECTED
 check_close(
-    result,
+    trustworthiness(space, flat_map, 3),
     expected,
     "trustworthiness(features, points, 3)",
     tolerance=1e-6,
-    mistakes={
-        "the two spaces are exchanged, which measures continuity": (
-            1 - factor * cost(flat_map, space, k)
-        ),
-        "each point counts as its own neighbour on the map": (
-            1 - factor * cost(space, flat_map, k, first=0)
-        ),
-        "ranks begin with 0: the nearest has rank 1": 1
-        - factor * cost(space, flat_map, k, penalty=lambda rank, k: max(0, rank - 1 - k)),
-        "ranks begin with 2 for the nearest: the point itself should have 0": 1
-        - factor * cost(space, flat_map, k, penalty=lambda rank, k: max(0, rank + 1 - k)),
-        "ranks beyond k cost their whole rank: they cost r − k": 1
-        - factor * cost(space, flat_map, k, penalty=lambda rank, k: rank if rank > k else 0),
-        "false neighbours are counted, each as 1: they cost r − k": 1
-        - factor * cost(space, flat_map, k, penalty=lambda rank, k: rank > k),
-        "the share of true neighbours is returned: false ones should cost r − k": 1
-        - cost(space, flat_map, k, penalty=lambda rank, k: rank > k) / (N * k),
-        "the max(0, …) is missing: true neighbours earn nothing": 1
-        - factor * cost(space, flat_map, k, penalty=lambda rank, k: rank - k),
-        "it isn't subtracted from 1": factor * cost(space, flat_map, k),
-        "the 2 of the factor is missing": 1 - factor / 2 * cost(space, flat_map, k),
-        "the cost is averaged over the N·k neighbours: the factor differs": (
-            1 - cost(space, flat_map, k) / (N * k)
-        ),
-        "the factor is missing": 1 - cost(space, flat_map, k),
-        "the neighbours in the original space are looked up: those on the map should be": 1.0,
-    },
+    mistakes=mistakes,
 )
-check_close(trustworthiness(space, 7 * space - 1, k), 1.0, "trustworthiness of a perfect map")
+
+# %% test="trustworthiness" points=1 aspect="general shapes"
+# Other numbers of points and neighbours, and a perfect map, are tried here.
 ### BEGIN HIDDEN TESTS
 rng = np.random.default_rng(reference.seed)
 for N, D, k in [(5, 3, 2), (12, 2, 1), (20, 6, 9), (9, 1, 4)]:
     space, flat_map = rng.normal(size=(N, D)), rng.normal(size=(N, 2))
+    expected = reference.trustworthiness(space, flat_map, k)
     check_close(
-        trustworthiness(space.copy(), flat_map.copy(), k),
-        reference.trustworthiness(space, flat_map, k),
+        trustworthiness(space, flat_map, k),
+        expected,
         f"trustworthiness for {N} points and k = {k}",
         tolerance=1e-6,
     )
+check_close(trustworthiness(space, 7 * space - 1, 3), 1.0, "trustworthiness of a perfect map")
 ### END HIDDEN TESTS
+
+# %% test="trustworthiness" points=1 aspect="written by hand"
+rng = np.random.default_rng(7)
+space, flat_map = rng.normal(size=(8, 3)), rng.normal(size=(8, 2))
+### BEGIN EXPECTED
+expected = reference.trustworthiness(space, flat_map, 2)
+### END EXPECTED
+name = "trustworthiness(features, points, 2)"
+check_close(trustworthiness(space, flat_map, 2), expected, name, tolerance=1e-6)
+check_without(trustworthiness)
 
 # %% [markdown]
 # The maps of section 7 once more, by how many neighbours are looked at.
@@ -2567,9 +2681,11 @@ plt.show()
 # ★☆☆ · 10 minutes · optional
 
 
-# %% exercise="nearest_neighbours"
+# %% exercise="nearest_neighbours" without="sklearn"
 def nearest_neighbours(queries, gallery, count):
     """The rows of a gallery that are nearest to each query, by Euclidean distance.
+
+    Calling scikit-learn costs a point.
 
     Args:
         queries: float array (Q, D).
@@ -2584,50 +2700,66 @@ def nearest_neighbours(queries, gallery, count):
     ### END SOLUTION
 
 
-# %% test="nearest_neighbours" points=3
+# %% test="nearest_neighbours" points=1 aspect="several queries"
 rng = np.random.default_rng(6)
 gallery = rng.normal(1, 1, (9, 3)) * rng.uniform(0.5, 2, (9, 1))
 queries = rng.normal(1, 1, (4, 3))
-indices = nearest_neighbours(queries, gallery, 3)
+### BEGIN EXPECTED
+expected = reference.nearest_neighbours(queries, gallery, 3)
 differences = queries[:, None] - gallery
 distances = np.sqrt((differences**2).sum(-1))
-expected = distances.argsort(1)[:, :3]
 product = queries @ gallery.T
-cosine = product / np.linalg.norm(gallery, axis=1)
+mistakes = {
+    "the farthest come first": distances.argsort(1)[:, ::-1][:, :3],
+    "the neighbours are right but not in order: the nearest comes first": expected[:, ::-1],
+    "the nearest is left out, as if each query were in the gallery": distances.argsort(1)[:, 1:4],
+    "absolute differences are added up: the Euclidean distance squares them": (
+        np.abs(differences).sum(-1).argsort(1)[:, :3]
+    ),
+    "the largest difference is compared: the Euclidean distance sums all squares": (
+        np.abs(differences).max(-1).argsort(1)[:, :3]
+    ),
+    "inner products are compared, the largest first": (-product).argsort(1)[:, :3],
+    "angles (cosine similarity) are compared": (
+        (-product / np.linalg.norm(gallery, axis=1)).argsort(1)[:, :3]
+    ),
+    "signed differences are added up": differences.sum(-1).argsort(1)[:, :3],
+    "queries and gallery are exchanged": distances.T.argsort(1)[:, :3],
+    "the distances are returned, not the rows": np.sort(distances, 1)[:, :3],
+    "squared distances are returned, not the rows": np.sort(distances**2, 1)[:, :3],
+}
+### END EXPECTED
 check_close(
-    indices,
+    nearest_neighbours(queries, gallery, 3),
     expected,
     "nearest_neighbours(queries, gallery, 3)",
-    mistakes={
-        "the farthest come first": distances.argsort(1)[:, ::-1][:, :3],
-        "the neighbours are right but not in order: the nearest comes first": expected[:, ::-1],
-        "the nearest is left out, as if each query were in the gallery": (
-            distances.argsort(1)[:, 1:4]
-        ),
-        "absolute differences are added up: the Euclidean distance squares them": (
-            np.abs(differences).sum(-1).argsort(1)[:, :3]
-        ),
-        "the largest difference is compared: the Euclidean distance sums all squares": (
-            np.abs(differences).max(-1).argsort(1)[:, :3]
-        ),
-        "inner products are compared, the largest first": (-product).argsort(1)[:, :3],
-        "angles (cosine similarity) are compared": (-cosine).argsort(1)[:, :3],
-        "signed differences are added up": differences.sum(-1).argsort(1)[:, :3],
-        "queries and gallery are exchanged": distances.T.argsort(1)[:, :3],
-        "the distances are returned, not the rows": np.sort(distances, 1)[:, :3],
-        "squared distances are returned, not the rows": np.sort(distances**2, 1)[:, :3],
-    },
+    mistakes=mistakes,
 )
+
+# %% test="nearest_neighbours" points=1 aspect="general shapes"
+# Other numbers of queries, rows and neighbours are tried here.
 ### BEGIN HIDDEN TESTS
 rng = np.random.default_rng(reference.seed)
 for Q, N, D, count in [(1, 12, 5, 4), (6, 3, 2, 3), (5, 20, 9, 1)]:
     queries, gallery = rng.normal(size=(Q, D)), rng.normal(size=(N, D))
+    expected = reference.nearest_neighbours(queries, gallery, count)
     check_close(
-        nearest_neighbours(queries.copy(), gallery.copy(), count),
-        reference.nearest_neighbours(queries, gallery, count),
+        nearest_neighbours(queries, gallery, count),
+        expected,
         f"nearest_neighbours for {Q} queries in a gallery of {N}",
     )
 ### END HIDDEN TESTS
+
+# %% test="nearest_neighbours" points=1 aspect="written by hand"
+rng = np.random.default_rng(10)
+queries, gallery = rng.normal(size=(3, 4)), rng.normal(size=(6, 4))
+### BEGIN EXPECTED
+expected = reference.nearest_neighbours(queries, gallery, 2)
+### END EXPECTED
+check_close(
+    nearest_neighbours(queries, gallery, 2), expected, "nearest_neighbours(queries, gallery, 2)"
+)
+check_without(nearest_neighbours)
 
 # %% [markdown]
 # Each query is a scene among the 300, so its nearest neighbour is itself and is skipped. For a
@@ -2642,21 +2774,38 @@ new_representations = {
     for name, model in {"features of base": base, "features, untrained": untrained}.items()
 } | {"pixels": to_numpy(X_new.flatten(1))}
 
-figure, axes = plt.subplots(4, 12, figsize=(12.5, 4.9))
+chosen = [int(np.flatnonzero(labels == c)[1]) for c in (1, 3, 5, 8)]
+queries = {name: representations[name][chosen] for name in ("pixels", "features of base")}
+asked = [(scenes.images[query], CLASS_NAMES[labels[query]]) for query in chosen]
+mine = own.load(64)
+if mine is not None:
+    asked.append((mine, "yours"))
+    batch = torch.from_numpy(mine[None]).permute(0, 3, 1, 2).to(device) / 255
+    its_features = to_numpy(record_activations(batch, base, [pooled])[pooled])
+    for name, row in {
+        "pixels": to_numpy(batch.flatten(1)),
+        "features of base": its_features,
+    }.items():
+        queries[name] = np.concatenate([queries[name], row])
+neighbours = {
+    name: nearest_neighbours(rows, representations[name], 6) for name, rows in queries.items()
+}
+
+figure, axes = plt.subplots(len(asked), 12, figsize=(12.5, 1.22 * len(asked)))
 figure.subplots_adjust(left=0.01, right=0.99, bottom=0.01, top=0.84, wspace=0.06, hspace=0.22)
 figure.suptitle("Neighbours in pixels share a background, neighbours in features share a class")
-chosen = [int(np.flatnonzero(labels == c)[1]) for c in (1, 3, 5, 8)]
-neighbours = {
-    name: nearest_neighbours(representations[name][chosen], representations[name], 6)[:, 1:]
-    for name in ("pixels", "features of base")
-}
-for row, query, in_pixels, in_features in zip(axes, chosen, *neighbours.values(), strict=True):
-    for ax, image in zip(row, [query, *in_pixels, None, *in_features], strict=True):
-        ax.axis("off")
+for row, (picture, own_name), *found in zip(axes, asked, *neighbours.values(), strict=True):
+    # A scene's nearest neighbour is the scene itself; a picture of yours isn't in the gallery.
+    in_pixels, in_features = (rows[:5] if own_name == "yours" else rows[1:] for rows in found)
+    row[0].imshow(picture)
+    row[0].set_title(own_name, fontsize=9, pad=2)
+    for ax, image in zip(row[1:], [*in_pixels, None, *in_features], strict=True):
         if image is not None:
-            ax.imshow(scenes.images[image])
             name = CLASS_NAMES[labels[image]]
-            ax.set_title(name if labels[image] == labels[query] else f"({name})", fontsize=9, pad=2)
+            ax.imshow(scenes.images[image])
+            ax.set_title(name if own_name in (name, "yours") else f"({name})", fontsize=9, pad=2)
+    for ax in row:
+        ax.axis("off")
 axes[0, 0].annotate("query", (0.5, 1.3), xycoords="axes fraction", ha="center")
 axes[0, 3].annotate("nearest in pixels", (0.5, 1.3), xycoords="axes fraction", ha="center")
 axes[0, 9].annotate("nearest in features", (0.5, 1.3), xycoords="axes fraction", ha="center")
@@ -2683,7 +2832,8 @@ print(f"{'by chance':38} {'10%':>8} {'20%':>18}")
 # reused, which is lab 04.
 #
 # Where it misleads: "nearest" is relative. Something is always nearest, even to a picture unlike
-# any other, and the figure doesn't show how far away it is.
+# any other, and the figure doesn't show how far away it is. (A picture of your own is such a
+# stranger: its row, the last one, shows which scenes `base` finds least unlike it.)
 
 # %% [markdown]
 # ## 12. With an ImageNet network (optional)

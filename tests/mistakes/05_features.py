@@ -82,7 +82,7 @@ def weights_as_images(weight, shape):
     return np.round(weight).astype(np.uint8).reshape(-1, *shape).transpose(0, 2, 3, 1)
 
 
-# %% mistake="weights_as_images" named="where all weights are 0.7: "
+# %% mistake="weights_as_images" named="it should be black"
 def weights_as_images(weight, shape):
     with np.errstate(invalid="ignore"):
         weight = weight.reshape(-1, *shape).transpose(0, 2, 3, 1)
@@ -985,7 +985,7 @@ def selectivity(activations, labels):
     return (largest - others) / np.maximum(largest + others, 1e-12)
 
 
-# %% mistake="selectivity" named="zero for all images"
+# %% mistake="selectivity" named="zero for all images gives 0/0"
 def selectivity(activations, labels):
     K = labels.max() + 1
     means = np.stack([activations[labels == c].mean(axis=0) for c in range(K)])
@@ -1222,7 +1222,7 @@ def conditional_probabilities(squared_distances, perplexity):
     return result
 
 
-# %% mistake="conditional_probabilities" named="sklearn"
+# %% mistake="conditional_probabilities" named="calls `sklearn"
 def conditional_probabilities(squared_distances, perplexity):
     from sklearn.manifold import _utils
 
@@ -1453,7 +1453,7 @@ def linear_probe(activations, labels, new_activations, penalty):
     return Z_new @ W + E.mean(axis=0)
 
 
-# %% mistake="linear_probe" named="sklearn"
+# %% mistake="linear_probe" named="calls `sklearn"
 def linear_probe(activations, labels, new_activations, penalty):
     from sklearn.linear_model import Ridge
 
@@ -1511,3 +1511,98 @@ def linear_probe(activations, labels, new_activations, penalty):
         truth = (labels == c) * 1.0
         columns.append(z_new @ (Vt.T @ (shrunk * (U.T @ truth))) + truth.mean())
     return np.stack(columns, axis=1)
+
+
+# %% mistake="weights_as_images" named="tiny weights is too dark"
+def weights_as_images(weight, shape):
+    weight = weight.reshape(-1, *shape)
+    low = weight.min(axis=(1, 2, 3), keepdims=True)
+    extent = weight.max(axis=(1, 2, 3), keepdims=True) - low
+    scaled = 255 * (weight - low) / (extent + 1e-6)
+    return scaled.round().astype(np.uint8).transpose(0, 2, 3, 1)
+
+
+# %% mistake="pca" named="line 4 calls `sklearn"
+def pca(features, count):
+    from sklearn.decomposition import PCA
+
+    fitted = PCA(count, svd_solver="full").fit(features)
+    return fitted.transform(features), fitted.components_, fitted.explained_variance_ratio_
+
+
+# %% correct="pca"
+def pca(features, count):
+    # By deflation, one component after the other, from the covariance's largest eigenvector.
+    centred = features - features.mean(axis=0)
+    total = (centred**2).sum()
+    rest, projected, components, explained = centred, [], [], []
+    for _ in range(count):
+        direction = np.linalg.svd(rest)[2][0]
+        along = rest @ direction
+        rest = rest - np.outer(along, direction)
+        projected.append(along)
+        components.append(direction)
+        explained.append(along @ along / total)
+    return np.array(projected).T, np.array(components), np.array(explained)
+
+
+# %% mistake="trustworthiness" named="line 4 calls `sklearn"
+def trustworthiness(features, points, k):
+    from sklearn import manifold
+
+    return manifold.trustworthiness(features, points, n_neighbors=k)
+
+
+# %% correct="trustworthiness"
+def trustworthiness(features, points, k):
+    N = len(features)
+    rank = np.empty((N, N), int)
+    for i in range(N):
+        rank[i, np.argsort(np.linalg.norm(features - features[i], axis=1))] = np.arange(N)
+    worst = N * k * (2 * N - 3 * k - 1) / 2
+    cost = 0
+    for i in range(N):
+        order = np.argsort(np.linalg.norm(points - points[i], axis=1))
+        cost += np.clip(rank[i, order[1 : k + 1]] - k, 0, None).sum()
+    return 1 - cost / worst
+
+
+# %% mistake="nearest_neighbours" named="line 4 calls `sklearn"
+def nearest_neighbours(queries, gallery, count):
+    from sklearn.neighbors import NearestNeighbors
+
+    return NearestNeighbors(n_neighbors=count).fit(gallery).kneighbors(queries)[1]
+
+
+# %% correct="nearest_neighbours"
+def nearest_neighbours(queries, gallery, count):
+    squared = (queries**2).sum(1)[:, None] - 2 * queries @ gallery.T + (gallery**2).sum(1)
+    nearest = np.argpartition(squared, count - 1, axis=1)[:, :count]
+    order = np.take_along_axis(squared, nearest, axis=1).argsort(axis=1)
+    return np.take_along_axis(nearest, order, axis=1)
+
+
+# %% correct="selectivity"
+def selectivity(activations, labels):
+    K, C = labels.max() + 1, activations.shape[1]
+    sums, numbers = np.zeros((K, C)), np.bincount(labels)
+    np.add.at(sums, labels, activations)
+    means = sums / numbers[:, None]
+    out = np.zeros(C)
+    for m in range(C):
+        favourite = means[:, m].argmax()
+        rest = np.delete(means[:, m], favourite).mean()
+        if means[favourite, m] > 0:
+            out[m] = (means[favourite, m] - rest) / (means[favourite, m] + rest)
+    return out
+
+
+# %% correct="weights_as_images"
+def weights_as_images(weight, shape):
+    nodes = weight.reshape(len(weight), -1)
+    low, high = nodes.min(1)[:, None], nodes.max(1)[:, None]
+    flat = (high == low)[:, 0]
+    pixels = np.zeros(nodes.shape)
+    pixels[~flat] = (nodes[~flat] - low[~flat]) / (high - low)[~flat] * 255
+    pixels = np.around(pixels).astype("uint8").reshape(len(nodes), *shape)
+    return np.moveaxis(pixels, 1, -1)
