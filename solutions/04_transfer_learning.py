@@ -115,6 +115,11 @@ def is_norm(module):
     return isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)
 
 
+def which_require_gradients(network):
+    """One number for each parameter, in their order: 1 where it requires a gradient."""
+    return np.array([int(parameter.requires_grad) for parameter in network.parameters()])
+
+
 @run_beside
 def at_work(network, X, weight, bias, upstream):
     """The scores of a network with this weight and bias put into its head, and the gradients of
@@ -353,10 +358,8 @@ def replace_head(model, classes):
     ### END SOLUTION
 
 
-# %% test="replace_head" points=5
+# %% test="replace_head" points=2 aspect="a head of zeros"
 X, model = random_images(0, 3, 3, 6, 9), tiny_network(0)
-with torch.no_grad():
-    inner = model.classifier[:-1](model.features(X))
 changed = replace_head(model, 7)
 assert callable(changed), "replace_head returns no network; is a `return` missing?"
 scores = changed(X).detach()
@@ -369,8 +372,25 @@ check_close(
         "the new head's weight is not zero": scores,
     },
 )
+
+# %% test="replace_head" points=1 aspect="it can be trained"
+X, model = random_images(1, 3, 3, 6, 9), tiny_network(1)
+### BEGIN EXPECTED
+inner = model.classifier[:-1](model.features(X)).detach()
+### END EXPECTED
+changed = replace_head(model, 7)
+assert callable(changed), "replace_head returns no network; is a `return` missing?"
 check_trainable_head(changed, 7, inner, X, 1, "replace_head(model, 7)")
+
+# %% test="replace_head" points=1 aspect="the model stays as it is"
+X, model = random_images(2, 2, 3, 6, 9), tiny_network(2)
+changed = replace_head(model, 7)
+assert callable(changed), "replace_head returns no network; is a `return` missing?"
+check_close(changed(X).detach(), torch.zeros(2, 7), "the scores of replace_head(model, 7)")
 check_shares_nothing(replace_head, model, 7, "replace_head(model, 7)")
+
+# %% test="replace_head" points=1 aspect="other networks"
+# Other networks and numbers of classes are tried here.
 ### BEGIN HIDDEN TESTS
 for seed, classes, hidden in [(0, 2, False), (1, 4, True), (2, 9, False)]:
     seed += reference.seed
@@ -427,7 +447,7 @@ for (row, column), value in np.ndenumerate(answers.numpy()):
             color="black" if value > 0.5 else "white",
         )
 figure.colorbar(picture, ax=ax, shrink=0.8, label="share of the scenes")
-ax.set_title(
+figure.suptitle(
     f"Five unknown classes, ten known words: {(sure > 0.9).mean(dtype=float):.0%} of the answers"
     " are given with more than 90%"
 )
@@ -476,50 +496,72 @@ def freeze(model):
     ### END SOLUTION
 
 
-# %% test="freeze" points=4
+# %% test="freeze" points=2 aspect="all but the head"
 model = tiny_network(3)
 names = [name for name, _ in model.named_parameters()]
-model.classifier.linear.weight.requires_grad_(False)
-_, model = call_on_copies(freeze, model)
 
 
+### BEGIN EXPECTED
 def trainable_if(condition):
     """One number for each parameter: 1 where the condition holds for its name."""
     return np.array([int(condition(name)) for name in names])
 
 
-flags = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+expected = trainable_if(lambda name: name.startswith("classifier.linear."))
+mistakes = {
+    "nothing is frozen: it is each parameter, not a module, that has a requires_grad": (
+        np.ones_like(expected)
+    ),
+    "the head is frozen as well": np.zeros_like(expected),
+    "the head is frozen, and the rest is not: it should be the other way round": 1 - expected,
+    "only model.features is frozen: there are hidden layers in model.classifier": (
+        trainable_if(lambda name: name.startswith("classifier."))
+    ),
+    "only weights are frozen: biases are parameters, too": (
+        trainable_if(lambda name: name.endswith("bias") or name.startswith("classifier.linear"))
+    ),
+    "BatchNorm's parameters are left out: its weight and bias have to be frozen, too": (
+        trainable_if(lambda name: "norm" in name or name.startswith("classifier.linear."))
+    ),
+    "only the head's weight can be trained, not its bias": (
+        trainable_if(lambda name: name == "classifier.linear.weight")
+    ),
+}
+### END EXPECTED
+for training in (False, True):
+    _, frozen = call_on_copies(freeze, model.train(training))
+    check_close(
+        which_require_gradients(frozen),
+        expected,
+        "which parameters require a gradient after freeze(model)",
+        mistakes=mistakes,
+    )
+
+# %% test="freeze" points=1 aspect="whatever they were before"
+model = tiny_network(4)
+model.classifier.linear.weight.requires_grad_(False)
+model.features.conv1.weight.requires_grad_(False)
+names = [name for name, _ in model.named_parameters()]
+### BEGIN EXPECTED
+expected = np.array([int(name.startswith("classifier.linear.")) for name in names])
+mistakes = {
+    "nothing has changed": which_require_gradients(model),
+    "the head stays frozen where it was before": (
+        np.array([int(name == "classifier.linear.bias") for name in names])
+    ),
+    "what was frozen is trained now, and the other way round": 1 - which_require_gradients(model),
+}
+### END EXPECTED
+_, frozen = call_on_copies(freeze, model)
 check_close(
-    trainable_if(lambda name: flags[name]),
-    trainable_if(lambda name: name.startswith("classifier.linear.")),
-    "which parameters require a gradient after freeze(model)",
-    mistakes={
-        "nothing is frozen: it is each parameter, not a module, that has a requires_grad": (
-            trainable_if(lambda name: name != "classifier.linear.weight")
-        ),
-        "nothing is frozen": trainable_if(lambda name: True),
-        "the head is frozen as well": trainable_if(lambda name: False),
-        "the head stays frozen where it was before": (
-            trainable_if(lambda name: name == "classifier.linear.bias")
-        ),
-        "the head is frozen, and the rest is not: it should be the other way round": (
-            trainable_if(lambda name: not name.startswith("classifier.linear."))
-        ),
-        "only model.features is frozen: there are hidden layers in model.classifier": (
-            trainable_if(lambda name: name.startswith("classifier."))
-        ),
-        "only weights are frozen: biases are parameters, too": (
-            trainable_if(lambda name: name.endswith("bias") or name.startswith("classifier.linear"))
-        ),
-        "BatchNorm's parameters are left out: its weight and bias have to be frozen, too": (
-            trainable_if(lambda name: "norm" in name or name.startswith("classifier.linear."))
-        ),
-        "only the head's weight can be trained, not its bias": (
-            trainable_if(lambda name: name == "classifier.linear.weight")
-        ),
-    },
+    which_require_gradients(frozen),
+    expected,
+    "which parameters require a gradient after freeze(model), where the head's weight didn't",
+    mistakes=mistakes,
 )
-call_on_copies(freeze, tiny_network(3).train())  # modes stay as they are
+
+# %% test="freeze" points=1 aspect="other networks"
+# Other networks are tried here.
 ### BEGIN HIDDEN TESTS
 for seed, hidden in [(0, False), (1, True)]:
     model, expected = (tiny_network(reference.seed + seed, hidden=hidden) for _ in range(2))
@@ -529,8 +571,8 @@ for seed, hidden in [(0, False), (1, True)]:
     _, model = call_on_copies(freeze, model)
     reference.freeze(expected)
     check_close(
-        np.array([int(parameter.requires_grad) for parameter in model.parameters()]),
-        np.array([int(parameter.requires_grad) for parameter in expected.parameters()]),
+        which_require_gradients(model),
+        which_require_gradients(expected),
         f"which parameters require a gradient (hidden layers in the classifier: {hidden})",
     )
 model = awkward_network(reference.seed, parts=True, hooks=True, mixed=True, gradients=True)
@@ -538,12 +580,12 @@ names = [name for name, _ in model.named_parameters()]
 model.classifier[-1].requires_grad_(False)
 _, model = call_on_copies(freeze, model)
 check_close(
-    np.array([int(parameter.requires_grad) for parameter in model.parameters()]),
-    trainable_if(lambda name: name.startswith("classifier.6.")),
+    which_require_gradients(model),
+    np.array([int(name.startswith("classifier.6.")) for name in names]),
     "which parameters of another network require a gradient after freeze(model)",
     mistakes={
         "the last nn.Linear of model.modules() is taken for the head": (
-            trainable_if(lambda name: name.startswith("features.across."))
+            np.array([int(name.startswith("features.across.")) for name in names])
         ),
     },
 )
@@ -2187,107 +2229,122 @@ def pseudo_label_loss(scores, labels, unlabelled_scores, alpha, threshold):
     ### END SOLUTION
 
 
-# %% test="pseudo_label_loss" points=6
+# %% test="pseudo_label_loss" points=2 aspect="some answers are confident"
 s, y, u = random_tensor(10, 5, 4), random_labels(11, 5, 4), 2 * random_tensor(12, 7, 4)
 alpha, tau = 0.75, 0.7
-
-
-def loss_as_if(s, u, labels=y, alpha=alpha, pick=None, share=None, soft=None, reduce="mean"):
-    """The loss, or what becomes of it with another choice, other weights or other targets."""
-    probability, answer = u.detach().softmax(1).max(1)
-    pick = probability >= tau if pick is None else pick
-    target = answer if soft is None else soft
-    each = F.cross_entropy(u, target, reduction="none") * pick
-    share = len(u) if share is None else share
-    return F.cross_entropy(s, labels, reduction=reduce) + alpha * each.sum() / share
-
-
-probabilities, confident = u.softmax(1), u.softmax(1).amax(1) >= tau
-nothing_sure = torch.full((7,), False)
-alternatives = {
-    "unconfident answers count, too: the threshold isn't used": (
-        lambda s, u: loss_as_if(s, u, pick=~nothing_sure)
-    ),
-    "only answers that are NOT confident count": lambda s, u: loss_as_if(s, u, pick=~confident),
+### BEGIN EXPECTED
+expected = reference.pseudo_label_loss(s, y, u, alpha, tau)
+probability, answer = u.softmax(1).max(1)
+confident = probability >= tau
+labelled = F.cross_entropy(s, y)
+of_each = F.cross_entropy(u, answer, reduction="none")
+soft = (F.cross_entropy(u, u.softmax(1), reduction="none") * confident).mean()
+squashed = (F.cross_entropy(u.softmax(1), answer, reduction="none") * confident).mean()
+second = (of_each * confident).mean()
+mistakes = {
+    "unconfident answers count, too: the threshold isn't used": labelled + alpha * of_each.mean(),
+    "only answers that are NOT confident count": labelled + alpha * (of_each * ~confident).mean(),
     "the threshold is compared with scores: it is one for probabilities": (
-        lambda s, u: loss_as_if(s, u, pick=u.detach().amax(1) >= tau)
+        labelled + alpha * (of_each * (u.amax(1) >= tau)).mean()
     ),
     "the second sum is divided by the number of confident answers: M counts all": (
-        lambda s, u: loss_as_if(s, u, share=confident.sum())
+        labelled + alpha * of_each[confident].mean()
     ),
-    "the second sum isn't divided by M": lambda s, u: loss_as_if(s, u, share=1),
+    "the second sum isn't divided by M": labelled + alpha * of_each[confident].sum(),
     "the second sum is divided by N, the number of labelled images": (
-        lambda s, u: loss_as_if(s, u, share=len(s))
+        labelled + alpha * of_each[confident].sum() / len(s)
     ),
     "the losses of the labelled images are summed: it is their mean": (
-        lambda s, u: loss_as_if(s, u, reduce="sum")
+        F.cross_entropy(s, y, reduction="sum") + alpha * second
     ),
-    "alpha isn't used": lambda s, u: loss_as_if(s, u, alpha=1),
-    "alpha is the weight of the first term": (
-        lambda s, u: (
-            alpha * F.cross_entropy(s, y) + loss_as_if(s, u, alpha=1) - F.cross_entropy(s, y)
-        )
-    ),
-    "alpha is the weight of both terms": lambda s, u: alpha * loss_as_if(s, u, alpha=1),
-    "the first term is left out": lambda s, u: loss_as_if(s, u) - F.cross_entropy(s, y),
-    "the second term is left out": lambda s, u: F.cross_entropy(s, y),
-    "the softmax is taken twice: cross-entropy takes scores": (
-        lambda s, u: (
-            F.cross_entropy(s, y)
-            + alpha
-            * (F.cross_entropy(u.softmax(1), u.argmax(1), reduction="none") * confident).mean()
-        )
-    ),
+    "alpha isn't used": labelled + second,
+    "alpha is the weight of the first term": alpha * labelled + second,
+    "alpha is the weight of both terms": alpha * (labelled + second),
+    "the first term is left out": alpha * second,
+    "the second term is left out": labelled,
+    "the softmax is taken twice: cross-entropy takes scores": labelled + alpha * squashed,
     "the softmax runs over the images, not over the classes": (
-        lambda s, u: loss_as_if(s, u, pick=u.detach().softmax(0).amax(1) >= tau)
+        labelled + alpha * (of_each * (u.softmax(0).amax(1) >= tau)).mean()
     ),
     "the probabilities themselves are the targets: the answer is one class": (
-        lambda s, u: loss_as_if(s, u, soft=u.detach().softmax(1))
-    ),
-    "the probabilities themselves are the targets, and learn as well": (
-        lambda s, u: loss_as_if(s, u, soft=u.softmax(1))
+        labelled + alpha * soft
     ),
 }
-loss = pseudo_label_loss(s, y, u, alpha, tau)
+### END EXPECTED
 check_close(
-    loss,
-    loss_as_if(s, u),
+    pseudo_label_loss(s, y, u, alpha, tau),
+    expected,
     "pseudo_label_loss(scores, labels, unlabelled_scores, 0.75, 0.7)",
-    mistakes={mistake: lambda wrong=wrong: wrong(s, u) for mistake, wrong in alternatives.items()},
+    mistakes=mistakes,
 )
-check_close(
-    pseudo_label_loss(s, y, u, alpha, 1.0),
-    F.cross_entropy(s, y),
-    "pseudo_label_loss where no answer is confident",
-)
+
+# %% test="pseudo_label_loss" points=1 aspect="none, or all, or just so"
+s, y, u = random_tensor(13, 3, 2), random_labels(14, 3, 2), random_tensor(15, 5, 2)
+u[2] = 0  # two answers alike: a probability of exactly 1/2, which meets the threshold 1/2
+for tau, what in [(1.0, "no answer is confident"), (0.0, "all are"), (0.5, "one just meets τ")]:
+    ### BEGIN EXPECTED
+    expected = reference.pseudo_label_loss(s, y, u, 2.0, tau)
+    of_each = F.cross_entropy(u, u.argmax(1), reduction="none")
+    above = of_each * (u.softmax(1).amax(1) > tau)
+    mistakes = {
+        "a probability of exactly τ doesn't count": F.cross_entropy(s, y) + 2 * above.mean()
+    }
+    ### END EXPECTED
+    name = f"pseudo_label_loss where {what} (threshold {tau})"
+    check_close(pseudo_label_loss(s, y, u, 2.0, tau), expected, name, mistakes=mistakes)
+
+# %% test="pseudo_label_loss" points=2 aspect="the gradient"
+s, y, u = random_tensor(16, 4, 3), random_labels(17, 4, 3), 2 * random_tensor(18, 6, 3)
 one = torch.ones((), dtype=torch.float64)
-for what, gradient, expected, detached in zip(
-    ("scores", "unlabelled scores"),
-    vector_jacobian_product(pseudo_label_loss, [s, y, u, alpha, tau], one),
-    vector_jacobian_product(loss_as_if, [s, u], one),
-    (s, u),
-    strict=True,
-):
+### BEGIN EXPECTED
+value = reference.pseudo_label_loss(s, y, u, 0.75, 0.7)
+expected = vector_jacobian_product(reference.pseudo_label_loss, [s, y, u, 0.75, 0.7], one)
+
+
+def trained_towards_probabilities(u):
+    confident = u.softmax(1).amax(1) >= 0.7
+    return 0.75 * (F.cross_entropy(u, u.softmax(1), reduction="none") * confident).mean()
+
+
+mistakes = [
+    {"nothing flows back through them": torch.zeros_like(s)},
+    {
+        "nothing flows back through them": torch.zeros_like(u),
+        "the targets are probabilities, and learn as well": (
+            vector_jacobian_product(trained_towards_probabilities, [u], one)[0]
+        ),
+    },
+]
+### END EXPECTED
+check_close(pseudo_label_loss(s, y, u, 0.75, 0.7), value, "pseudo_label_loss")
+gradients = vector_jacobian_product(pseudo_label_loss, [s, y, u, 0.75, 0.7], one)
+for number, what in enumerate(["scores", "unlabelled scores"]):
     check_close(
-        gradient,
-        expected,
+        gradients[number],
+        expected[number],
         f"the gradient of pseudo_label_loss for the {what}",
-        mistakes={"nothing flows back through them": torch.zeros_like(detached)},
+        mistakes=mistakes[number],
     )
+
+# %% test="pseudo_label_loss" points=1 aspect="other numbers"
+# Other numbers of images and classes, thresholds, and scores as large as 1000 are tried here.
 ### BEGIN HIDDEN TESTS
-for seed, count, more, classes, alpha, tau in [
-    (0, 3, 20, 5, 2.0, 0.6),
-    (1, 6, 2, 3, 0.5, 0.0),
-    (2, 2, 9, 2, 0.0, 0.9),
+one = torch.ones((), dtype=torch.float64)
+for seed, count, more, classes, alpha, tau, scale in [
+    (0, 3, 20, 5, 2.0, 0.6, 2),
+    (1, 6, 2, 3, 0.5, 0.0, 2),
+    (2, 2, 9, 2, 0.0, 0.9, 2),
+    (3, 4, 8, 3, 1.0, 0.5, 1000),
+    (4, 1, 1, 4, 1.0, 0.3, 1),
 ]:
     seed += reference.seed
-    s, y = random_tensor(seed, count, classes), random_labels(seed, count, classes)
-    u = 2 * random_tensor(seed + 9, more, classes)
+    s, y = scale * random_tensor(seed, count, classes), random_labels(seed, count, classes)
+    u = scale * random_tensor(seed + 9, more, classes)
     name = (
         f"pseudo_label_loss for {count} labelled and {more} unlabelled images, α {alpha}, τ {tau}"
     )
     check_close(
-        pseudo_label_loss(s.clone(), y.clone(), u.clone(), alpha, tau),
+        pseudo_label_loss(s, y, u, alpha, tau),
         reference.pseudo_label_loss(s, y, u, alpha, tau),
         name,
     )
