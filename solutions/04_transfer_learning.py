@@ -110,6 +110,17 @@ def tiny_network(seed, classes=4, hidden=True, most=1000):
     return network
 
 
+def require_gradients(model, names):
+    """Freeze all parameters but those whose names are given."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in names)
+
+
+def modes_of(model):
+    """One number for each module, in their order: 1 where it is in training mode."""
+    return np.array([int(module.training) for module in model.modules()])
+
+
 def is_norm(module):
     """Whether a module is a BatchNorm layer, for vectors or for maps."""
     return isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)
@@ -220,6 +231,27 @@ def rates_by_parameter(parameter_groups, model, head_lr, features_lr):
         rates.append(float((step * gradient).sum() / gradient.square().sum()))
         check_close(step, rates[-1] * gradient, f"the step of {name}", tolerance=1e-6)
     return np.array(rates)
+
+
+def check_rates(parameter_groups, model, expected, mistakes):
+    """Fail unless the groups for the rates 1/2 and 1/16 give each parameter the rate expected."""
+    parameter_groups(model, 0.5, 0.0625)
+    try:
+        rates = rates_by_parameter(parameter_groups, model, 0.5, 0.0625)
+    except ValueError as error:
+        if "more than one parameter group" in str(error):
+            raise AssertionError(
+                "parameter_groups: a parameter is in two groups; model.parameters() has the head's,"
+                " too"
+            ) from error
+        raise
+    check_close(
+        rates,
+        expected,
+        "by what multiple of its gradient a step of SGD lowers each parameter",
+        mistakes=mistakes,
+        tolerance=1e-6,
+    )
 
 
 # %% [markdown]
@@ -681,62 +713,81 @@ def training_mode(model):
     ### END SOLUTION
 
 
-# %% test="training_mode" points=5
-def modes_if(model, condition):
-    """One number for each module: 1 where the condition holds for its name and for itself."""
-    return np.array([int(condition(name, module)) for name, module in model.named_modules()])
-
-
-def require_gradients(model, names):
-    """Freeze all parameters but those whose names are given."""
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name in names)
-
-
-some = [
-    *("features.norm2.weight", "features.norm2.bias", "features.conv2.weight"),
-    *("classifier.linear.weight", "classifier.linear.bias"),
-]
+# %% test="training_mode" points=2 aspect="which modules"
 model = tiny_network(4)
+require_gradients(
+    model,
+    [
+        *("features.norm2.weight", "features.norm2.bias", "features.conv2.weight"),
+        *("classifier.linear.weight", "classifier.linear.bias"),
+    ],
+)
+### BEGIN EXPECTED
+names = [name for name, _ in model.named_modules()]
+
+
+def modes_if(condition):
+    """One number for each module: 1 where the condition holds for its name."""
+    return np.array([int(condition(name)) for name in names])
+
+
 norms = {"features.norm1", "features.norm2", "classifier.norm"}
 still = {"features.norm1", "classifier.norm"}
-expected = modes_if(model, lambda name, module: name not in still)
+expected = modes_if(lambda name: name not in still)
 mistakes = {
     "all modules are in training mode, frozen BatchNorm included": np.ones_like(expected),
-    "all modules are in eval mode": np.zeros_like(expected),
+    "the other modules keep their mode, or are in eval mode: call model.train() first": (
+        np.zeros_like(expected)
+    ),
     "all BatchNorm is in eval mode: norm2 isn't frozen and should learn": (
-        modes_if(model, lambda name, module: name not in norms)
+        modes_if(lambda name: name not in norms)
     ),
     "BatchNorm1d, in the classifier, is forgotten": (
-        modes_if(model, lambda name, module: name != "features.norm1")
+        modes_if(lambda name: name != "features.norm1")
     ),
     "BatchNorm that isn't frozen is in eval mode, and frozen BatchNorm isn't": (
-        modes_if(model, lambda name, module: name != "features.norm2")
+        modes_if(lambda name: name != "features.norm2")
     ),
-    "dropout is in eval mode": (
-        modes_if(model, lambda name, module: name not in still and "drop" not in name)
-    ),
+    "dropout is in eval mode": (modes_if(lambda name: name not in still and "drop" not in name)),
     "the whole of model.features is in eval mode, dropout included": (
-        modes_if(model, lambda name, module: name.split(".")[0] != "features" and name not in still)
+        modes_if(lambda name: name.split(".")[0] != "features" and name not in still)
     ),
     "model.features is in eval mode, and BatchNorm in the classifier is forgotten": (
-        modes_if(model, lambda name, module: name.split(".")[0] != "features")
+        modes_if(lambda name: name.split(".")[0] != "features")
     ),
     "other frozen layers are in eval mode, not BatchNorm alone": (
-        modes_if(model, lambda name, _: name not in {*still, "features.conv1", "classifier.hidden"})
+        modes_if(lambda name: name not in {*still, "features.conv1", "classifier.hidden"})
     ),
 }
+### END EXPECTED
 for start in (False, True):
-    model = tiny_network(4).train(start)
-    require_gradients(model, some)
-    _, model = call_on_copies(training_mode, model)
+    _, changed = call_on_copies(training_mode, model.train(start))
     check_close(
-        modes_if(model, lambda name, module: module.training),
+        modes_of(changed),
         expected,
         f"which modules are in training mode (all were in {'training' if start else 'eval'} mode)",
-        mistakes={"the other modules keep their mode: call model.train() first": expected * start}
-        | mistakes,
+        mistakes=mistakes,
     )
+
+# %% test="training_mode" points=1 aspect="half frozen"
+for kept in ("weight", "bias"):
+    model = tiny_network(5)
+    require_gradients(model, [f"features.norm1.{kept}"])
+    ### BEGIN EXPECTED
+    names = [name for name, _ in model.named_modules()]
+    expected = np.array([int(n not in ("features.norm2", "classifier.norm")) for n in names])
+    all_still = expected * np.array([int(name != "features.norm1") for name in names])
+    mistakes = {
+        f"a BatchNorm layer is taken for frozen though its {kept} requires a gradient": all_still,
+        "all modules are in training mode, frozen BatchNorm included": np.ones_like(expected),
+    }
+    ### END EXPECTED
+    _, changed = call_on_copies(training_mode, model)
+    name = f"which modules are in training mode where of norm1 the {kept} alone learns"
+    check_close(modes_of(changed), expected, name, mistakes=mistakes)
+
+# %% test="training_mode" points=2 aspect="other networks"
+# Other networks are tried here, and whether their running statistics stay where they should.
 ### BEGIN HIDDEN TESTS
 for seed, chosen in [
     (0, ["features.norm1.weight", "classifier.linear.weight"]),
@@ -751,8 +802,8 @@ for seed, chosen in [
     _, model = call_on_copies(training_mode, model)
     reference.training_mode(expected)
     check_close(
-        modes_if(model, lambda name, module: module.training),
-        modes_if(expected, lambda name, module: module.training),
+        modes_of(model),
+        modes_of(expected),
         f"which modules are in training mode where {len(chosen)} parameters require a gradient",
     )
     model(random_images(reference.seed, 4, 3, 5, 6))
@@ -764,13 +815,14 @@ model = awkward_network(reference.seed, parts=True, hooks=True, mixed=True, grad
 learning = {"features.blocks.b.bn3", "features.entry.1"}
 require_gradients(model, ["features.blocks.b.bn3.bias", "features.entry.1.weight"])
 _, changed = call_on_copies(training_mode, model)
+modules = dict(model.named_modules())
 check_close(
-    modes_if(changed, lambda name, module: module.training),
-    modes_if(model, lambda name, module: name in learning or not is_norm(module)),
+    modes_of(changed),
+    np.array([int(name in learning or not is_norm(m)) for name, m in modules.items()]),
     "which modules of another network are in training mode",
     mistakes={
         "BatchNorm deeper than in the first level of features and classifier isn't found": (
-            modes_if(model, lambda name, module: name != "classifier.3")
+            np.array([int(name != "classifier.3") for name in modules])
         ),
     },
 )
@@ -895,35 +947,52 @@ def extract_features(model, images, batch_size=100):
     ### END SOLUTION
 
 
-# %% test="extract_features" points=5
-X, model = random_images(5, 8, 3, 5, 8), tiny_network(5, most=3)
+# %% test="extract_features" points=2 aspect="what the head sees"
+X, model = random_images(5, 3, 3, 5, 8), tiny_network(5)
+### BEGIN EXPECTED
+expected = reference.extract_features(model, X)
 with torch.no_grad():
-    maps = torch.cat([model.features(part) for part in X.split(3)])
-    expected = model.classifier[:-1](maps)
-for start in (False, True):
-    model.train(start)
-    features = extract_features(model, X, 3)
-    check_close(
-        features,
-        expected,
-        f"extract_features(model, images, 3) for 8 images ({'training' if start else 'eval'} mode)",
-        mistakes={
-            "the last, shorter batch is left out": expected[:6],
-            "only the first batch is kept": expected[:3],
-            "only the last batch is kept": expected[6:],
-            "the head is not left out: these are scores": lambda: model.eval().classifier(maps),
-            "these are the maps of model.features: there is more before the head": maps,
-            "these are the flattened maps of model.features: pooling is left out": maps.flatten(1),
-            "these are the pooled maps: there is a hidden layer before the head": (
-                model.eval().classifier[:2](maps)
-            ),
-            "the ReLU before the head is left out": lambda: model.eval().classifier[:4](maps),
-        },
-    )
-assert not carries_graph(extract_features, tiny_network(5), X, 3), (
+    maps = model.features(X)
+    mistakes = {
+        "the head is not left out: these are scores": model.classifier(maps),
+        "these are the maps of model.features: there is more before the head": maps,
+        "these are the flattened maps of model.features: pooling is left out": maps.flatten(1),
+        "these are the pooled maps: there is a hidden layer before the head": (
+            model.classifier[:2](maps)
+        ),
+        "the ReLU before the head is left out": model.classifier[:4](maps),
+    }
+### END EXPECTED
+name = "extract_features(model, images)"
+check_close(extract_features(model, X), expected, name, mistakes=mistakes)
+
+# %% test="extract_features" points=1 aspect="a few at a time"
+X, model = random_images(6, 8, 3, 5, 8), tiny_network(6, most=3)
+### BEGIN EXPECTED
+expected = reference.extract_features(model, X, 3)
+mistakes = {
+    "the last, shorter batch is left out": expected[:6],
+    "only the first batch is kept": expected[:3],
+    "only the last batch is kept": expected[6:],
+}
+### END EXPECTED
+name = "extract_features(model, images, 3) for 8 images"
+check_close(extract_features(model, X, 3), expected, name, mistakes=mistakes)
+
+# %% test="extract_features" points=1 aspect="eval mode, and no graph"
+X, model = random_images(7, 4, 3, 5, 8), tiny_network(7)
+### BEGIN EXPECTED
+expected = reference.extract_features(copy.deepcopy(model), X)
+### END EXPECTED
+name = "extract_features of a model in training mode"
+check_close(extract_features(model.train(), X), expected, name)
+assert not carries_graph(extract_features, tiny_network(7), X, 3), (
     "the features carry autograd's graph with them, and with it every map of every image:"
     " compute them under torch.no_grad()."
 )
+
+# %% test="extract_features" points=1 aspect="other networks"
+# Other networks, numbers of images and sizes are tried here.
 ### BEGIN HIDDEN TESTS
 for seed, count, size, most, hidden in [
     (0, 4, (4, 6), 4, False),
@@ -1327,17 +1396,15 @@ def parameter_groups(model, head_lr, features_lr):
     ### END SOLUTION
 
 
-# %% test="parameter_groups" points=5
+# %% test="parameter_groups" points=2 aspect="two rates"
 model = tiny_network(9)
 names = [name for name, _ in model.named_parameters()]
-fixed = {"features.conv1.weight", "features.norm1.weight", "classifier.hidden.bias"}
-for name, parameter in model.named_parameters():
-    parameter.requires_grad_(name not in fixed)
 
 
+### BEGIN EXPECTED
 def rates_if(rate):
-    """The rate of each parameter, 0 for what is frozen, from a function of its name."""
-    return np.array([0.0 if name in fixed else rate(name) for name in names])
+    """The rate of each parameter, from a function of its name."""
+    return np.array([rate(name) for name in names])
 
 
 def head_or(other):
@@ -1345,55 +1412,56 @@ def head_or(other):
     return lambda name: 0.5 if name.startswith("classifier.linear.") else other(name)
 
 
-parameter_groups(model, 0.5, 0.0625)
-try:
-    rates = rates_by_parameter(parameter_groups, model, 0.5, 0.0625)
-except ValueError as error:
-    if "more than one parameter group" in str(error):
-        raise AssertionError(
-            "parameter_groups: a parameter is in two groups; model.parameters() has the head's, too"
-        ) from error
-    raise
-is_fixed = np.array([name in fixed for name in names])
-check_close(
-    np.where(is_fixed, 0, rates),
-    rates_if(head_or(lambda name: 0.0625)),
-    "by what multiple of its gradient a step of SGD lowers each parameter",
-    mistakes={
-        "the two rates are exchanged": (
-            rates_if(lambda name: 0.5625 - head_or(lambda name: 0.0625)(name))
-        ),
-        "all parameters have the head's rate": rates_if(lambda name: 0.5),
-        "all parameters have the features' rate": rates_if(lambda name: 0.0625),
-        "only the head is in a group": rates_if(head_or(lambda name: 0)),
-        "the head is in no group": rates_if(
-            lambda name: 0 if name.startswith("classifier.linear.") else 0.0625
-        ),
-        "the whole classifier has the head's rate: its hidden layers aren't the head": (
-            rates_if(head_or(lambda name: 0.5 if name.startswith("classifier") else 0.0625))
-        ),
-        "hidden layers of the classifier are in no group": (
-            rates_if(head_or(lambda name: 0 if name.startswith("classifier") else 0.0625))
-        ),
-        "biases are in no group": (
-            rates_if(
-                lambda name: 0 if name.endswith("bias") else head_or(lambda name: 0.0625)(name)
-            )
-        ),
-        "the head's bias has the features' rate": (
-            rates_if(lambda name: 0.5 if name == "classifier.linear.weight" else 0.0625)
-        ),
-        "the rates aren't in the groups: the optimiser's own is used; the key is \"lr\"": (
-            rates_if(lambda name: 0.123)
-        ),
-        'the groups\' rates of the features are missing: the key is "lr"': (
-            rates_if(head_or(lambda name: 0.123))
-        ),
-    },
-    tolerance=1e-6,
+expected = rates_if(head_or(lambda name: 0.0625))
+mistakes = {
+    "the two rates are exchanged": 0.5625 - expected,
+    "all parameters have the head's rate": rates_if(lambda name: 0.5),
+    "all parameters have the features' rate": rates_if(lambda name: 0.0625),
+    "only the head is in a group": rates_if(head_or(lambda name: 0)),
+    "the head is in no group": (
+        rates_if(lambda name: 0 if name.startswith("classifier.linear.") else 0.0625)
+    ),
+    "the whole classifier has the head's rate: its hidden layers aren't the head": (
+        rates_if(lambda name: 0.5 if name.startswith("classifier") else 0.0625)
+    ),
+    "hidden layers of the classifier are in no group": (
+        rates_if(head_or(lambda name: 0 if name.startswith("classifier") else 0.0625))
+    ),
+    "biases are in no group": (
+        rates_if(lambda name: 0 if name.endswith("bias") else head_or(lambda _: 0.0625)(name))
+    ),
+    "the head's bias has the features' rate": (
+        rates_if(lambda name: 0.5 if name == "classifier.linear.weight" else 0.0625)
+    ),
+    "the rates aren't in the groups: the optimiser's own is used; the key is \"lr\"": (
+        rates_if(lambda name: 0.123)
+    ),
+    'the groups\' rates of the features are missing: the key is "lr"': (
+        rates_if(head_or(lambda name: 0.123))
+    ),
+}
+### END EXPECTED
+check_rates(parameter_groups, model, expected, mistakes)
+
+# %% test="parameter_groups" points=1 aspect="frozen parameters"
+model = tiny_network(10)
+fixed = {"features.conv1.weight", "features.norm1.weight", "classifier.hidden.bias"}
+for name, parameter in model.named_parameters():
+    parameter.requires_grad_(name not in fixed)
+### BEGIN EXPECTED
+unfrozen = np.array(
+    [0.5 if n.startswith("classifier.linear.") else 0.0625 for n, _ in model.named_parameters()]
 )
-frozen_ones = np.count_nonzero(rates[is_fixed])
-assert frozen_ones == 0, f"{frozen_ones} frozen parameters are in the groups; leave them out."
+expected = unfrozen * which_require_gradients(model)
+mistakes = {
+    f"{len(fixed)} frozen parameters are in the groups; leave them out": unfrozen,
+    "only the head is in a group": np.where(expected == 0.5, expected, 0),
+}
+### END EXPECTED
+check_rates(parameter_groups, model, expected, mistakes)
+
+# %% test="parameter_groups" points=2 aspect="other networks"
+# Other networks are tried here.
 ### BEGIN HIDDEN TESTS
 for seed, hidden, (head_lr, features_lr) in [(0, False, (0.25, 0.75)), (1, True, (0.5, 0.125))]:
     model = tiny_network(reference.seed + seed, hidden=hidden)
