@@ -11,7 +11,7 @@ def replace_head(model, classes):
     return model
 
 
-# %% mistake="replace_head" named="the new head's weight is not zero"
+# %% mistake="replace_head" named="the weight of replace_head(model, 7)'s new head: expected 0"
 def replace_head(model, classes):
     changed = copy.deepcopy(model)
     old = changed.classifier[-1]
@@ -19,7 +19,7 @@ def replace_head(model, classes):
     return changed
 
 
-# %% mistake="replace_head" named="the new head's bias is not zero"
+# %% mistake="replace_head" named="the bias of replace_head(model, 7)'s new head"
 def replace_head(model, classes):
     changed = copy.deepcopy(model)
     old = changed.classifier[-1]
@@ -59,7 +59,7 @@ def replace_head(model, classes):
         nn.init.zeros_(parameter)
 
 
-# %% mistake="replace_head" named="expected shape (3, 7)"
+# %% mistake="replace_head" named="expected shape (7, 9), got shape (4, 9)"
 def replace_head(model, classes):
     changed = copy.deepcopy(model)
     head = changed.classifier[-1]
@@ -123,6 +123,17 @@ def replace_head(model, classes):
     head.out_features = classes
     head.weight = nn.Parameter(head.weight.new_zeros(classes, head.in_features))
     head.bias = nn.Parameter(head.weight.new_zeros(classes))
+    return changed
+
+
+# %% correct="replace_head"
+def replace_head(model, classes):
+    changed = copy.deepcopy(model)
+    old = changed.classifier[-1]
+    head = old.weight.new_zeros(classes, old.in_features + 1)
+    changed.classifier[-1] = nn.Linear(old.in_features, classes)
+    changed.classifier[-1].weight = nn.Parameter(head[:, :-1].clone())
+    changed.classifier[-1].bias = nn.Parameter(head[:, -1].clone())
     return changed
 
 
@@ -1037,7 +1048,7 @@ def pseudo_label_loss(scores, labels, unlabelled_scores, alpha, threshold):
     return F.cross_entropy(scores, labels) + alpha * extra
 
 
-# %% mistake="pseudo_label_loss" named="where no answer is confident"
+# %% mistake="pseudo_label_loss" named="got nan"
 def pseudo_label_loss(scores, labels, unlabelled_scores, alpha, threshold):
     confidence, answers = unlabelled_scores.softmax(1).max(1)
     sure = confidence >= threshold
