@@ -144,6 +144,7 @@ def numbers_of_head(network):
 def at_work(network, X, weight, bias, upstream):
     """The scores of a network with this weight and bias put into its head, and the gradients of
     sum(scores · upstream) for both, or None where they don't require any."""
+    numbers_of_head(network)  # says so if the bias is missing
     network.eval()
     head = network.classifier[-1]
     with torch.no_grad():

@@ -345,6 +345,17 @@ def training_mode(model):
     return model
 
 
+# %% correct="training_mode"
+def training_mode(model):
+    frozen = []
+    for name, module in model.named_modules():
+        module.training = True
+        if is_norm(module) and sum(p.requires_grad for p in (module.weight, module.bias)) == 0:
+            frozen.append(name)
+    for name in frozen:
+        model.get_submodule(name).eval()
+
+
 # %% mistake="extract_features" named="the last, shorter batch is left out"
 def extract_features(model, images, batch_size=100):
     model.eval()
@@ -450,6 +461,16 @@ def extract_features(model, images, batch_size=100):
     finally:
         handle.remove()
     return torch.cat(seen, dim=0)
+
+
+# %% correct="extract_features"
+def extract_features(model, images, batch_size=100):
+    body = nn.Sequential(model.features, *list(model.classifier.children())[:-1]).eval()
+    with torch.inference_mode():
+        parts = [
+            body(images[start : start + batch_size]) for start in range(0, len(images), batch_size)
+        ]
+    return torch.vstack(parts).clone()
 
 
 # %% mistake="train_head" named="the bias is penalised, too"
@@ -733,6 +754,18 @@ def parameter_groups(model, head_lr, features_lr):
         {"params": trainable(model.features), "lr": features_lr},
         {"params": trainable(model.classifier[:-1]), "lr": features_lr},
         dict(params=trainable(model.classifier[-1]), lr=head_lr),
+    ]
+
+
+# %% correct="parameter_groups"
+def parameter_groups(model, head_lr, features_lr):
+    head = model.classifier[-1]
+    places = {id(p): n for n, p in enumerate(model.parameters()) if p.requires_grad}
+    own = {places.pop(id(p)) for p in (head.weight, head.bias) if id(p) in places}
+    every = list(model.parameters())
+    return [
+        {"lr": features_lr, "params": [every[n] for n in places.values()]},
+        {"lr": head_lr, "params": [every[n] for n in sorted(own)]},
     ]
 
 
