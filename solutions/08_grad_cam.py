@@ -1513,7 +1513,8 @@ print(f"mean IoU: at best {max(iou):.2f}, at threshold {thresholds[np.argmax(iou
 #
 # `argsort` says which pixel comes first, which second, and so on. What you need is the reverse: at
 # which position does each pixel come? That is its *rank*, and the `argsort` of the `argsort`. A
-# pixel is chosen where its rank is smaller than the number of pixels to choose.
+# pixel is chosen where its rank is smaller than the number of pixels to choose. Equal values keep
+# their order with `stable=True` only.
 #
 # </details>
 # <details><summary>Hint 2: mixing two images</summary>
@@ -1737,6 +1738,8 @@ for number, curve in enumerate(("insertion", "deletion")):
 X, y, model = random_images(41, 2, 3, 6, 9), torch.tensor([3, 0]), tiny_network(41)
 maps, baseline = (4 * random_images(42, 2, 6, 9)).floor(), random_images(43, 2, 3, 6, 9) / 2
 fractions = torch.tensor([0.2, 0.6], dtype=torch.float64)  # 11 and 32 pixels of 54
+place = torch.arange(54.0).reshape(6, 9)
+unequal = maps - place / 1e4  # the same order, and no two values alike
 ### BEGIN EXPECTED
 expected = torch.stack(reference.insertion_deletion(X, y, model, maps, baseline, fractions))
 
@@ -1759,7 +1762,6 @@ def with_all_equals(q, strictly):
         )
 
 
-place = torch.arange(54.0).reshape(6, 9)
 column_by_column = torch.arange(54.0).reshape(9, 6).T
 mistakes = {
     "the last of equal pixels is chosen first, as by an ascending order turned round": (
@@ -1776,17 +1778,22 @@ mistakes = {
     ),
 }
 ### END EXPECTED
-name = "insertion_deletion(X, y, model, maps, baseline, fractions)"
-answer = check_tuple(
-    insertion_deletion(X, y, model, maps, baseline, fractions), ("insertion", "deletion"), name
-)
-for number, curve in enumerate(("insertion", "deletion")):
-    check_close(
-        answer[number],
-        expected[number],
-        f"{curve} for maps with many equal values",
-        mistakes={mistake: value[number] for mistake, value in mistakes.items()},
+for heat, name, named in (
+    (unequal, "without equal values", {}),
+    (maps, "with many equal values, of which the first row by row comes first", mistakes),
+):
+    answer = check_tuple(
+        insertion_deletion(X, y, model, heat, baseline, fractions),
+        ("insertion", "deletion"),
+        "insertion_deletion(X, y, model, maps, baseline, fractions)",
     )
+    for number, curve in enumerate(("insertion", "deletion")):
+        check_close(
+            answer[number],
+            expected[number],
+            f"{curve} for maps {name}",
+            mistakes={mistake: value[number] for mistake, value in named.items()},
+        )
 
 # %% test="insertion_deletion" points=2 aspect="other networks"
 # Other shapes, and networks that aren't one nn.Sequential, are tried here.
@@ -1868,6 +1875,30 @@ for name, curves in curves_of.items():
     areas = [torch.trapezoid(curve.mean(0).cpu(), fractions).item() for curve in curves]
     peaks = pointing_game(maps_of[name].cpu(), masks[:60]).float().mean()
     print(f"{name:28}  {areas[0]:9.2f}  {areas[1]:8.2f}  {peaks:13.2f}")
+
+# %% [markdown]
+# What does the network get to see there? A hook tells: this one keeps the images that your function
+# shows to `base`, for one scene and a tenth of its pixels.
+
+# %%
+seen = []
+handle = base.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+one = slice(0, 1)
+for name in ("Grad-CAM", "saliency", "random numbers"):
+    insertion_deletion(
+        tested[one], asked[one], base, maps_of[name][one], baseline[one], torch.tensor([0.1])
+    )
+handle.remove()
+seen = torch.cat([tested[one], baseline[one], *seen])
+with torch.no_grad():
+    sure = base(seen).softmax(1)[:, asked[0]]
+contact_sheet(
+    seen,
+    [f"p = {p:.2f}" for p in sure],
+    inches=1.4,
+    heading="A scene and its blur, then a tenth of the pixels in and out: by Grad-CAM, saliency, chance",
+)
+plt.show()
 
 # %% [markdown]
 # What the network needs is small: a tenth of the pixels, chosen by Grad-CAM, makes it nearly sure.

@@ -233,3 +233,49 @@ def test_what_speaks_against_a_class_hides_it(base):
         )
     )
     assert after > 0.95 and abs(control - before) < 0.1 and before < 0.6
+
+
+@pytest.mark.slow
+def test_only_the_gradient_finds_what_a_hidden_layer_goes_by(base):
+    """Section 7: no linear head answers whether two objects are of the same five classes."""
+
+    def question(count, seed):
+        drawn = make_scenes(count, np.random.default_rng(seed), "two_objects")
+        with torch.no_grad():
+            features = [base.features(part) for part in drawn.tensors()[0].split(100)]
+        differ = (drawn.shape_class < 5) != (drawn.second.shape_class < 5)
+        return drawn, torch.cat(features), torch.from_numpy(differ).long()
+
+    _, features, answers = question(1200, 51)
+    duos, new_features, differ = question(200, 52)
+    either = torch.from_numpy(duos.masks | duos.second.masks)
+    both = [torch.from_numpy(mask) for mask in (duos.masks, duos.second.masks)]
+    means = features.mean((2, 3))
+    torch.manual_seed(0)
+    linear = nn.Linear(128, 2)
+    hidden = nn.Sequential(nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 2))
+    right = {}
+    for head in (linear, hidden):
+        optimizer = torch.optim.AdamW(head.parameters(), lr=3e-3)
+        generator = torch.Generator().manual_seed(0)
+        for _ in range(40):
+            for batch in torch.randperm(len(means), generator=generator).split(50):
+                optimizer.zero_grad()
+                F.cross_entropy(head(means[batch]), answers[batch]).backward()
+                optimizer.step()
+        answer = head(new_features.mean((2, 3))).argmax(1)
+        right[head] = (answer == differ).float().mean()
+    assert right[linear] < 0.65 and right[hidden] > 0.95
+    network = nn.Sequential(base.features, nn.AdaptiveAvgPool2d(1), nn.Flatten(), hidden)
+    product = (hidden[2].weight @ hidden[0].weight).detach()
+    makeshift = reference.class_activation_map(new_features, product, differ)[:, None].relu()
+    makeshift = F.interpolate(makeshift, (64, 64), mode="bilinear")[:, 0]
+    cam = reference.grad_cam(
+        duos.tensors()[0], differ, network, base.get_submodule(base.last_conv)
+    )
+    hits = [reference.pointing_game(maps, either, 3).float() for maps in (makeshift, cam)]
+    by_answer = [[hit[differ == kind].mean().item() for kind in (0, 1)] for hit in hits]
+    assert min(by_answer[0]) < 0.65 and min(by_answer[1]) > 0.85
+    assert hits[1].mean() > hits[0].mean() + 0.2
+    lit = [(cam * mask).amax((1, 2)) >= 0.5 for mask in both]
+    assert (lit[0] & lit[1]).float().mean() < 0.6  # often one of the two only

@@ -805,6 +805,16 @@ def grad_cam(X, y, model, layer):
     return maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-8)
 
 
+# %% mistake="grad_cam" named="captum"
+# What section 11 shows, made into an answer.
+def grad_cam(X, y, model, layer):
+    from captum.attr import LayerAttribution, LayerGradCam
+
+    raw = LayerGradCam(model, layer).attribute(X, y, relu_attributions=True)
+    maps = LayerAttribution.interpolate(raw, X.shape[2:], "bilinear")[:, 0].detach()
+    return form(maps)
+
+
 # %% mistake="grad_cam" named="the ReLU is applied to α"
 def grad_cam(X, y, model, layer):
     captured = []
@@ -1481,6 +1491,18 @@ def insertion_deletion(X, y, model, maps, baseline, fractions):
     return torch.stack(insertion, 1), torch.stack(deletion, 1)
 
 
+# %% mistake="insertion_deletion" named="of which the first row by row comes first"
+def insertion_deletion(X, y, model, maps, baseline, fractions):
+    order = maps.flatten(1).argsort(dim=1, descending=True)
+    rank = order.argsort(dim=1).reshape(maps.shape)
+    insertion, deletion = [], []
+    for fraction in fractions:
+        chosen = (rank < torch.round(fraction * rank[0].numel()))[:, None]
+        for curve, a, b in ((insertion, X, baseline), (deletion, baseline, X)):
+            curve.append(model(torch.where(chosen, a, b)).softmax(1).gather(1, y[:, None])[:, 0])
+    return torch.stack(insertion, 1), torch.stack(deletion, 1)
+
+
 # %% mistake="insertion_deletion" named="more than there should be"
 def insertion_deletion(X, y, model, maps, baseline, fractions):
     values = maps.flatten(1).sort(dim=1, descending=True).values
@@ -1588,6 +1610,31 @@ def insertion_deletion(X, y, model, maps, baseline, fractions):
     return [torch.stack(curve, dim=1) for curve in zip(*points)]
 
 
-# %% equivalent="insertion_deletion" reason="on the CPU torch sorts stably in any case"
+# %% equivalent="insertion_deletion" reason="the last axis is the default"
 # - order = maps.flatten(1).argsort(dim=1, descending=True, stable=True)
-# + order = maps.flatten(1).argsort(dim=1, descending=True, stable=False)
+# + order = maps.flatten(1).argsort(descending=True, stable=True)
+
+
+# %% equivalent="insertion_deletion" reason="the last axis is the default"
+# - rank = order.argsort(dim=1).reshape(maps.shape)
+# + rank = order.argsort().reshape(maps.shape)
+
+
+# %% equivalent="insertion_deletion" reason="what comes back to a test is detached"
+# - with torch.no_grad():
+# + if True:
+
+
+# %% equivalent="insertion_deletion" reason="all maps have as many pixels"
+# - chosen = (rank < (fraction * rank[0].numel()).round())[:, None]
+# + chosen = (rank < (fraction * rank[-1].numel()).round())[:, None]
+
+
+# %% equivalent="insertion_deletion" reason="it doesn't matter which image the network sees first"
+# - for curve, inside, outside in ((insertion, X, baseline), (deletion, baseline, X)):
+# + for curve, inside, outside in ((deletion, baseline, X), (insertion, X, baseline)):
+
+
+# %% equivalent="insertion_deletion" reason="there is one column"
+# - curve.append(probabilities.gather(1, y[:, None])[:, 0])
+# + curve.append(probabilities.gather(1, y[:, None])[:, -1])
