@@ -290,59 +290,76 @@ def correct_answers(model, corrupted, labels):
     ### END SOLUTION
 
 
-# %% test="correct_answers" points=4
+# %% test="correct_answers" points=2 aspect="from bytes to answers"
 network = tiny_network(0)
-test_images = random_corrupted(1, ("snow", "fog", "frost"), 2, 20, 6, 5)
-test_labels = np.random.default_rng(2).integers(5, size=20)
+test_images = random_corrupted(1, ("fog",), 1, 40, 6, 5)
+test_labels = np.random.default_rng(2).integers(5, size=40)
+right = correct_answers(network, test_images, test_labels)
+### BEGIN EXPECTED
 
 
 def answers_after(prepare):
     """The network's answers if bytes (N, H, W, 3) reach it by way of `prepare`."""
     with torch.no_grad():
-        return np.array(
-            [
-                [network(prepare(torch.from_numpy(images))).argmax(1).numpy() for images in series]
-                for series in test_images.values()
-            ]
-        )
+        return network(prepare(torch.from_numpy(test_images["fog"][0]))).argmax(1).numpy()
 
 
-expected = answers_after(lambda images: images.permute(0, 3, 1, 2) / 255) == test_labels
+def right_after(prepare):
+    """Which of these are right, (1, 1, N)."""
+    return (answers_after(prepare) == test_labels)[None, None]
+
+
+expected = reference.correct_answers(network, test_images, test_labels)
+mistakes = {
+    "the images aren't divided by 255: networks take values in [0, 1]": (
+        right_after(lambda images: images.permute(0, 3, 1, 2).float())
+    ),
+    "the images are reshaped where axes have to be permuted: pixels get scrambled": (
+        right_after(lambda images: images.reshape(-1, 3, 6, 5) / 255)
+    ),
+    "rows and columns are exchanged on the way to (N, 3, H, W)": (
+        right_after(lambda images: images.permute(0, 3, 2, 1) / 255)
+    ),
+    "the images are normalised, which the network does inside": (
+        right_after(lambda images: (images.permute(0, 3, 1, 2) / 255 - 0.45) / 0.25)
+    ),
+    "red and blue are exchanged": (
+        right_after(lambda images: images.flip(3).permute(0, 3, 1, 2) / 255)
+    ),
+    "it says which answers are wrong, not which are right": ~expected,
+    "it returns the answers themselves, not whether they are right": (
+        answers_after(lambda images: images.permute(0, 3, 1, 2) / 255)[None, None]
+    ),
+    "the images are averaged, which gives accuracies: keep each answer": expected.mean(2),
+    "the result lacks the axes of corruptions and severities: expected (C, S, N)": expected[0, 0],
+}
+### END EXPECTED
+check_close(right, expected, "correct_answers for one corruption", mistakes=mistakes)
+
+# %% test="correct_answers" points=2 aspect="corruptions and severities"
+network = tiny_network(3)
+test_images = random_corrupted(4, ("snow", "fog", "frost"), 2, 20, 6, 5)
+test_labels = np.random.default_rng(5).integers(5, size=20)
 right = correct_answers(network, test_images, test_labels)
-check_close(
-    right,
-    expected,
-    "correct_answers(model, corrupted, labels)",
-    mistakes={
-        "the images aren't divided by 255: networks take values in [0, 1]": lambda: (
-            answers_after(lambda images: images.permute(0, 3, 1, 2).float()) == test_labels
-        ),
-        "the images are reshaped where axes have to be permuted: pixels get scrambled": lambda: (
-            answers_after(lambda images: images.reshape(-1, 3, 6, 5) / 255) == test_labels
-        ),
-        "rows and columns are exchanged on the way to (N, 3, H, W)": lambda: (
-            answers_after(lambda images: images.permute(0, 3, 2, 1) / 255) == test_labels
-        ),
-        "the images are normalised, which the network does inside": lambda: (
-            answers_after(lambda images: (images.permute(0, 3, 1, 2) / 255 - 0.45) / 0.25)
-            == test_labels
-        ),
-        "red and blue are exchanged": lambda: (
-            answers_after(lambda images: images.flip(3).permute(0, 3, 1, 2) / 255) == test_labels
-        ),
-        "it says which answers are wrong, not which are right": ~expected,
-        "it returns the answers themselves, not whether they are right": lambda: answers_after(
-            lambda images: images.permute(0, 3, 1, 2) / 255
-        ),
-        "corruptions come in alphabetical order, not in the dict's": expected[[1, 2, 0]],
-        "the images are averaged, which gives accuracies: keep each answer": expected.mean(2),
-        "everything is averaged into one accuracy": expected.mean(),
-        "the images come first: expected (C, S, N)": expected.transpose(2, 0, 1),
-        "only the first severity is used": expected[:, [0, 0]],
-        "only the last severity is used": expected[:, [1, 1]],
-        "corruptions and severities share one axis: expected (C, S, N)": expected.reshape(-1, 20),
-    },
-)
+### BEGIN EXPECTED
+expected = reference.correct_answers(network, test_images, test_labels)
+mistakes = {
+    "corruptions come in alphabetical order, not in the dict's": expected[[1, 2, 0]],
+    "the images are averaged, which gives accuracies: keep each answer": expected.mean(2),
+    "everything is averaged into one accuracy": expected.mean(),
+    "the images come first: expected (C, S, N)": expected.transpose(2, 0, 1),
+    "the severities come first: expected (C, S, N)": expected.transpose(1, 0, 2),
+    "only the first severity is used": expected[:, [0, 0]],
+    "only the last severity is used": expected[:, [1, 1]],
+    "only the first corruption is used": expected[[0, 0, 0]],
+    "only the last corruption is used": expected[[2, 2, 2]],
+    "corruptions and severities share one axis: expected (C, S, N)": expected.reshape(-1, 20),
+}
+### END EXPECTED
+check_close(right, expected, "correct_answers(model, corrupted, labels)", mistakes=mistakes)
+
+# %% test="correct_answers" points=2 aspect="other networks and images"
+# Other networks, numbers and sizes of images are tried here.
 ### BEGIN HIDDEN TESTS
 for seed, severities, count, size in [(0, 5, 7, (4, 9)), (1, 1, 70, (5, 5)), (2, 3, 1, (7, 4))]:
     seed += reference.seed
@@ -687,57 +704,59 @@ def random_answers(seed, severities, count):
     return [generator.random((severities, count)) < ease + shift for shift in (0.1, -0.15)]
 
 
-# %% test="paired_difference" points=3
+# %% test="paired_difference" points=2 aspect="the difference"
 right_A, right_B = random_answers(0, 3, 20)
-each = right_B.astype(float) - right_A  # (S, N)
-d = np.array([each[:, n].sum() / 3 for n in range(20)])
-difference = d.sum() / 20
-standard_error = (((d - difference) ** 2).sum() / (20 * 19)) ** 0.5
 result = paired_difference(right_A, right_B)
-result = check_tuple(result, ("difference", "standard_error"), "paired_difference")
-check_close(
-    result[0],
-    difference,
-    "the difference from paired_difference(right_A, right_B)",
-    mistakes={
-        "it is A minus B: positive has to mean that B is better": -difference,
-        "the standard error comes first": standard_error,
-        "the severities are summed, not averaged": 3 * difference,
-        "answers are counted, not averaged": each.sum(),
-        "every disagreement counts as a plus, whoever of the two is right": (
-            (right_A ^ right_B).mean()
-        ),
-        "the images aren't averaged": d,
-        "it is in per cent": 100 * difference,
-    },
-)
-check_close(
-    result[1],
-    standard_error,
-    "the standard error from paired_difference(right_A, right_B)",
-    mistakes={
-        "every severity counts as an image of its own: average over them first": (
-            each.std(ddof=1) / 60**0.5
-        ),
-        "every severity counts as an image of its own, and it is divided by N·S": (
-            each.std() / 60**0.5
-        ),
-        "the two networks are treated as if they had seen different images": (
-            (right_A.mean(0).var(ddof=1) / 20 + right_B.mean(0).var(ddof=1) / 20) ** 0.5
-        ),
-        "it is the standard deviation of d, not divided by √N": d.std(ddof=1),
-        "it is the standard deviation of d with N below, not divided by √N": d.std(),
-        "N stands where N − 1 belongs (ddof=1)": d.std() / 20**0.5,
-        "it isn't the root that is taken: it is a variance": standard_error**2,
-        "it is divided by N, not by √N": d.std(ddof=1) / 20,
-        "it is 1.96 standard errors": 1.96 * standard_error,
-        "it is 2 standard errors": 2 * standard_error,
-        "it is divided by the root of the severities, not of the images": (d.std(ddof=1) / 3**0.5),
-        "it is the spread over the severities, not over the images": (
-            each.mean(1).std(ddof=1) / 3**0.5
-        ),
-    },
-)
+difference, _ = check_tuple(result, ("difference", "standard_error"), "paired_difference")
+### BEGIN EXPECTED
+expected, standard_error = reference.paired_difference(right_A, right_B)
+mistakes = {
+    "it is A minus B: positive has to mean that B is better": -expected,
+    "the standard error comes first": standard_error,
+    "the severities are summed, not averaged": 3 * expected,
+    "answers are counted, not averaged": 60 * expected,
+    "every disagreement counts as a plus, whoever of the two is right": (right_A ^ right_B).mean(),
+    "the images aren't averaged": right_B.mean(0) - right_A.mean(0),
+    "it is in per cent": 100 * expected,
+}
+### END EXPECTED
+words = "the difference from paired_difference(right_A, right_B)"
+check_close(difference, expected, words, mistakes=mistakes)
+
+# %% test="paired_difference" points=2 aspect="its standard error"
+right_A, right_B = random_answers(1, 3, 20)
+result = paired_difference(right_A, right_B)
+_, standard_error = check_tuple(result, ("difference", "standard_error"), "paired_difference")
+### BEGIN EXPECTED
+_, expected = reference.paired_difference(right_A, right_B)
+each = right_B.astype(float) - right_A  # (S, N)
+d = each.mean(0)
+mistakes = {
+    "every severity counts as an image of its own: average over them first": (
+        each.std(ddof=1) / 60**0.5
+    ),
+    "every severity counts as an image of its own, and it is divided by N·S": each.std() / 60**0.5,
+    "the two networks are treated as if they had seen different images": (
+        (right_A.mean(0).var(ddof=1) / 20 + right_B.mean(0).var(ddof=1) / 20) ** 0.5
+    ),
+    "it is the standard deviation of d, not divided by √N": d.std(ddof=1),
+    "it is the standard deviation of d with N below, not divided by √N": d.std(),
+    "N stands where N − 1 belongs (ddof=1)": d.std() / 20**0.5,
+    "it isn't the root that is taken: it is a variance": expected**2,
+    "it is divided by N, not by √N": d.std(ddof=1) / 20,
+    "it is 1.96 standard errors": 1.96 * expected,
+    "it is 2 standard errors": 2 * expected,
+    "it is divided by the root of the severities, not of the images": d.std(ddof=1) / 3**0.5,
+    "it is the spread over the severities, not over the images": (
+        each.mean(1).std(ddof=1) / 3**0.5
+    ),
+}
+### END EXPECTED
+words = "the standard error from paired_difference(right_A, right_B)"
+check_close(standard_error, expected, words, mistakes=mistakes)
+
+# %% test="paired_difference" points=1 aspect="other answers"
+# Other numbers of severities and images are tried here.
 ### BEGIN HIDDEN TESTS
 for seed, shape in enumerate([(5, 64), (1, 9), (4, 2)]):
     right_A, right_B = random_answers(reference.seed + seed, *shape)
@@ -922,30 +941,44 @@ def shape_bias(answers, shapes, textures):
     ### END SOLUTION
 
 
-# %% test="shape_bias" points=4
-#                   shape ×4     texture ×2  neither ×3   same class: right ×3, wrong ×2
+# %% test="shape_bias" points=2 aspect="votes for either cue"
+#                        shape ×4     texture ×2  neither ×3
+trial_answers = np.array([0, 1, 2, 3, 2, 0, 4, 4, 0])
+trial_shapes = np.array([0, 1, 2, 3, 1, 3, 0, 1, 3])
+trial_textures = np.array([1, 0, 3, 1, 2, 0, 2, 3, 1])
+bias = shape_bias(trial_answers, trial_shapes, trial_textures)
+### BEGIN EXPECTED
+expected = reference.shape_bias(trial_answers, trial_shapes, trial_textures)
+mistakes = {
+    "answers for neither cue count below": 4 / 9,
+    "it is the texture's share, not the shape's": 2 / 6,
+    "votes for the shape are divided by those for the texture": 4 / 2,
+    "it is in per cent, not from 0 to 1": 400 / 6,
+    "votes are counted, not divided": 4,
+}
+### END EXPECTED
+check_close(bias, expected, "shape_bias(answers, shapes, textures)", mistakes=mistakes)
+
+# %% test="shape_bias" points=2 aspect="cues of the same class"
+#                        shape ×4     texture ×2  neither ×3   same class: right ×3, wrong ×2
 trial_answers = np.array([0, 1, 2, 3, 2, 0, 4, 4, 0, 1, 2, 2, 0, 3])
 trial_shapes = np.array([0, 1, 2, 3, 1, 3, 0, 1, 3, 1, 2, 2, 3, 4])
 trial_textures = np.array([1, 0, 3, 1, 2, 0, 2, 3, 1, 1, 2, 2, 3, 4])
 bias = shape_bias(trial_answers, trial_shapes, trial_textures)
-check_close(
-    bias,
-    4 / 6,
-    "shape_bias(answers, shapes, textures)",
-    mistakes={
-        "trials whose cues are of the same class count: leave them out": 7 / 12,
-        "trials whose cues are of the same class count, for the shape alone": 7 / 9,
-        "trials whose cues are of the same class count for the shape, and every trial below": (
-            7 / 14
-        ),
-        "answers for neither cue count below": 4 / 9,
-        "all trials count below, also those with cues of the same class": 4 / 14,
-        "it is the texture's share, not the shape's": 2 / 6,
-        "votes for the shape are divided by those for the texture": 4 / 2,
-        "it is in per cent, not from 0 to 1": 400 / 6,
-        "votes are counted, not divided": 4,
-    },
-)
+### BEGIN EXPECTED
+expected = reference.shape_bias(trial_answers, trial_shapes, trial_textures)
+mistakes = {
+    "trials whose cues are of the same class count: leave them out": 7 / 12,
+    "trials whose cues are of the same class count, for the shape alone": 7 / 9,
+    "trials whose cues are of the same class count for the shape, and every trial below": 7 / 14,
+    "answers for neither cue count below": 4 / 9,
+    "all trials count below, also those with cues of the same class": 4 / 14,
+}
+### END EXPECTED
+check_close(bias, expected, "shape_bias where some cues agree", mistakes=mistakes)
+
+# %% test="shape_bias" points=1 aspect="other trials"
+# Other trials and numbers of classes are tried here.
 ### BEGIN HIDDEN TESTS
 rng = np.random.default_rng(reference.seed)
 for count, classes in [(40, 3), (300, 12)]:
@@ -1090,66 +1123,69 @@ def random_orders(seed, count, patches):
     return torch.rand(count, patches, generator=generator).argsort(1)
 
 
-# %% test="shuffle_patches" points=4
-test_images, orders = numbered_image(2, 2, 3, 2), random_orders(0, 2, 6)
+# %% test="shuffle_patches" points=2 aspect="one image"
+test_images, orders = numbered_image(1, 2, 3, 2), random_orders(0, 1, 6)
+shuffled = shuffle_patches(test_images, 2, orders)
+### BEGIN EXPECTED
 
 
-def by_loops(orders, column_by_column=False, turn=False, forwards=False):
+def by_loops(column_by_column=False, turn=False, forwards=False):
     """What comes by copying patch after patch."""
     shuffled = torch.zeros_like(test_images)
-    for n in range(2):
-        for place, patch in enumerate(orders[n].tolist()):
-            if forwards:
-                place, patch = patch, place
-            if column_by_column:
-                (left, top), (i, j) = divmod(place, 2), divmod(patch, 2)[::-1]
-            else:
-                (top, left), (i, j) = divmod(place, 3), divmod(patch, 3)
-            copied = test_images[n, :, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2]
-            shuffled[n, :, 2 * top : 2 * top + 2, 2 * left : 2 * left + 2] = (
-                copied.mT if turn else copied
-            )
+    for place, patch in enumerate(orders[0].tolist()):
+        if forwards:
+            place, patch = patch, place
+        if column_by_column:
+            (left, top), (i, j) = divmod(place, 2), divmod(patch, 2)[::-1]
+        else:
+            (top, left), (i, j) = divmod(place, 3), divmod(patch, 3)
+        copied = test_images[0, :, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2]
+        shuffled[0, :, 2 * top : 2 * top + 2, 2 * left : 2 * left + 2] = (
+            copied.mT if turn else copied
+        )
     return shuffled
 
 
-def scrambled(function):
-    """What comes of a reshape that tears the patches apart: function(images, orders)."""
-    return lambda: torch.cat(
-        [function(test_images[n : n + 1], orders[n]).reshape(1, 3, 4, 6) for n in range(2)]
-    )
+expected = reference.shuffle_patches(test_images, 2, orders)
+patches = test_images.reshape(3, 2, 2, 3, 2).permute(1, 3, 0, 2, 4).reshape(6, 3, 2, 2)[orders[0]]
+mistakes = {
+    "orders is used the other way round: patch p goes to place orders[p]": by_loops(forwards=True),
+    "patches are numbered column by column, not row by row": by_loops(column_by_column=True),
+    "each patch is transposed": by_loops(turn=True),
+    "nothing is shuffled": test_images,
+    "the result isn't put together: reshape the patches into images": patches[None],
+    "a reshape without permute tears the patches apart before they are shuffled": (
+        test_images.reshape(3, 6, 4)[:, orders[0]].reshape(1, 3, 4, 6)
+    ),
+    "the patches are joined by a reshape without permute, which tears them apart": (
+        patches.reshape(1, 3, 4, 6)
+    ),
+}
+### END EXPECTED
+check_close(shuffled, expected, "shuffle_patches for one image", mistakes=mistakes)
 
-
+# %% test="shuffle_patches" points=1 aspect="an order for each image"
+test_images, orders = numbered_image(2, 2, 3, 2), random_orders(1, 2, 6)
 shuffled = shuffle_patches(test_images, 2, orders)
-check_close(
-    shuffled,
-    by_loops(orders),
-    "shuffle_patches(images, 2, orders)",
-    mistakes={
-        "orders is used the other way round: patch p goes to place orders[p]": lambda: by_loops(
-            orders, forwards=True
-        ),
-        "every image gets the first image's order": lambda: by_loops(orders[[0, 0]]),
-        "patches are numbered column by column, not row by row": lambda: by_loops(
-            orders, column_by_column=True
-        ),
-        "each patch is transposed": lambda: by_loops(orders, turn=True),
-        "nothing is shuffled": test_images,
-        "the result isn't put together: reshape the patches into images": lambda: (
-            test_images.reshape(2, 3, 2, 2, 3, 2)
-            .permute(0, 2, 4, 1, 3, 5)
-            .reshape(2, 6, 3, 2, 2)[torch.arange(2)[:, None], orders]
-        ),
-        "a reshape without permute tears the patches apart before they are shuffled": scrambled(
-            lambda image, order: image.reshape(3, 6, 4)[:, order]
-        ),
-        "the patches are joined by a reshape without permute, which tears them apart": lambda: (
-            test_images.reshape(2, 3, 2, 2, 3, 2)
-            .permute(0, 2, 4, 1, 3, 5)
-            .reshape(2, 6, 3, 2, 2)[torch.arange(2)[:, None], orders]
-            .reshape(2, 3, 4, 6)
-        ),
-    },
-)
+### BEGIN EXPECTED
+expected = reference.shuffle_patches(test_images, 2, orders)
+mistakes = {
+    "every image gets the first image's order": (
+        reference.shuffle_patches(test_images, 2, orders[[0, 0]])
+    ),
+    "every image gets the last image's order": (
+        reference.shuffle_patches(test_images, 2, orders[[1, 1]])
+    ),
+    "orders is used the other way round: patch p goes to place orders[p]": (
+        reference.shuffle_patches(test_images, 2, orders.argsort(1))
+    ),
+    "nothing is shuffled": test_images,
+}
+### END EXPECTED
+check_close(shuffled, expected, "shuffle_patches(images, 2, orders)", mistakes=mistakes)
+
+# %% test="shuffle_patches" points=1 aspect="other patches"
+# Other sizes and numbers of patches are tried here.
 ### BEGIN HIDDEN TESTS
 for seed, (count, rows, columns, size) in enumerate([(3, 4, 2, 3), (1, 1, 5, 4), (2, 3, 3, 1)]):
     test_images = numbered_image(count, rows, columns, size)
@@ -1399,55 +1435,57 @@ def random_groups(seed, count, A, B):
     return right, first[order], second[order]
 
 
-# %% test="disaggregate" points=3
+# %% test="disaggregate" points=2 aspect="accuracy"
 right_test, first_test, second_test = random_groups(0, 60, 2, 3)
-members = [
-    [np.flatnonzero((first_test == a) & (second_test == b)) for b in range(3)] for a in range(2)
-]
-counts = np.array([[len(member) for member in row] for row in members])
-hits = np.array([[right_test[member].sum() for member in row] for row in members])
 result = disaggregate(right_test, first_test, second_test, (2, 3))
-result = check_tuple(result, ("accuracy", "counts"), "disaggregate")
-check_close(
-    result[0],
-    hits / counts,
-    "the accuracy from disaggregate(right, first, second, (2, 3))",
-    mistakes={
-        "right answers are counted, not divided by the group's size": hits,
-        "it is divided by all images, not by those of the intersection": hits / 60,
-        "it is divided by the first grouping's sizes": hits / counts.sum(1, keepdims=True),
-        "it is divided by the second grouping's sizes": hits / counts.sum(0),
-        "it is divided by all right answers: the share of them, not the accuracy": (
-            hits / hits.sum()
-        ),
-        "it is the error rate, not the accuracy": 1 - hits / counts,
-        "counts come first": counts,
-        "each grouping is averaged on its own, then multiplied": (
-            (hits.sum(1) / counts.sum(1))[:, None] * (hits.sum(0) / counts.sum(0))
-        ),
-        "the sums run over either group, not over the intersection": lambda: np.array(
-            [
-                [right_test[(first_test == a) | (second_test == b)].mean() for b in range(3)]
-                for a in range(2)
-            ]
-        ),
-        "repeated indices count once in `array[first, second] += …`: use np.add.at or a loop": (
-            lambda: (hits > 0) / counts
-        ),
-    },
-)
-check_close(
-    result[1],
-    counts,
-    "the counts from disaggregate(right, first, second, (2, 3))",
-    mistakes={
-        "only right answers are counted": hits,
-        "they are shares of all images": counts / 60,
-        "repeated indices count once in `array[first, second] += 1`: use np.add.at or a loop": (
-            np.ones_like(counts)
-        ),
-    },
-)
+accuracy, _ = check_tuple(result, ("accuracy", "counts"), "disaggregate")
+### BEGIN EXPECTED
+expected, counts = reference.disaggregate(right_test, first_test, second_test, (2, 3))
+hits = expected * counts
+mistakes = {
+    "right answers are counted, not divided by the group's size": hits,
+    "it is divided by all images, not by those of the intersection": hits / 60,
+    "it is divided by the first grouping's sizes": hits / counts.sum(1, keepdims=True),
+    "it is divided by the second grouping's sizes": hits / counts.sum(0),
+    "it is divided by all right answers: the share of them, not the accuracy": hits / hits.sum(),
+    "it is the error rate, not the accuracy": 1 - expected,
+    "counts come first": counts,
+    "each grouping is averaged on its own, then multiplied": (
+        (hits.sum(1) / counts.sum(1))[:, None] * (hits.sum(0) / counts.sum(0))
+    ),
+    "the sums run over either group, not over the intersection": np.array(
+        [
+            [right_test[(first_test == a) | (second_test == b)].mean() for b in range(3)]
+            for a in range(2)
+        ]
+    ),
+    "repeated indices count once in `array[first, second] += …`: use np.add.at or a loop": (
+        (hits > 0) / counts
+    ),
+}
+### END EXPECTED
+words = "the accuracy from disaggregate(right, first, second, (2, 3))"
+check_close(accuracy, expected, words, mistakes=mistakes)
+
+# %% test="disaggregate" points=1 aspect="counts"
+right_test, first_test, second_test = random_groups(1, 50, 2, 3)
+result = disaggregate(right_test, first_test, second_test, (2, 3))
+_, counts = check_tuple(result, ("accuracy", "counts"), "disaggregate")
+### BEGIN EXPECTED
+accuracy, expected = reference.disaggregate(right_test, first_test, second_test, (2, 3))
+mistakes = {
+    "only right answers are counted": accuracy * expected,
+    "they are shares of all images": expected / 50,
+    "repeated indices count once in `array[first, second] += 1`: use np.add.at or a loop": (
+        np.ones_like(expected)
+    ),
+}
+### END EXPECTED
+words = "the counts from disaggregate(right, first, second, (2, 3))"
+check_close(counts, expected, words, mistakes=mistakes)
+
+# %% test="disaggregate" points=1 aspect="other groups"
+# Other numbers of images and groups are tried here.
 ### BEGIN HIDDEN TESTS
 for seed, (count, A, B) in enumerate([(90, 3, 4), (25, 1, 5), (40, 10, 2)]):
     right_test, first_test, second_test = random_groups(reference.seed + seed, count, A, B)
