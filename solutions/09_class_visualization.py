@@ -96,7 +96,7 @@ class Diary(nn.Module):
         self.register_buffer("rates", torch.zeros(50, 2, dtype=torch.float64))
         self.register_buffer("classes", torch.full((len(img),), -1))
         self.register_buffer("count", torch.tensor(0))
-        self.register_buffer("push", torch.tensor(push))
+        self.register_buffer("push", torch.as_tensor(push).clone())
 
 
 def note(img, target_y, model, l2_reg, learning_rate):
@@ -263,15 +263,122 @@ def class_visualization_update_step(img, target_y, model, l2_reg, learning_rate)
     ### END SOLUTION
 
 
-# %% test="class_visualization_update_step" points=6
-# A linear network's gradient is known without autograd: it is the weight of the class.
+# %% test="class_visualization_update_step" points=2 aspect="one image, the score alone"
+# A linear network's gradient is known: it is the weight of the class.
 generator = torch.Generator().manual_seed(0)
+weight = torch.randn(5, 3, 4, 6, generator=generator, dtype=torch.float64)
+start = torch.randn(1, 3, 4, 6, generator=generator, dtype=torch.float64)
+target_y, learning_rate = torch.tensor([2]), 1.5
+_, img, *_ = call_on_copies(
+    class_visualization_update_step, start, target_y, linear_network(weight), 0.0, learning_rate
+)
+assert not torch.equal(img, start), (
+    "class_visualization_update_step left img as it was: change it in place (img += …) instead of"
+    " making a new tensor."
+)
+### BEGIN EXPECTED
+expected = start.clone()
+reference.class_visualization_update_step(
+    expected, target_y, linear_network(weight), 0.0, learning_rate
+)
+gradient = weight[target_y]
+scores = linear_network(weight)(start).detach()
+of_log_softmax = gradient - torch.einsum("nc,cxhw->nxhw", scores.softmax(dim=1), weight)
+
+
+def step_along(gradient):
+    return start + learning_rate * gradient / gradient.norm()
+
+
+mistakes = {
+    "it goes downhill: the sign of the step is reversed": step_along(-gradient),
+    "the gradient isn't normalised": start + learning_rate * gradient,
+    "the gradient is divided by the square of its norm": (
+        start + learning_rate * gradient / gradient.norm() ** 2
+    ),
+    "only the gradient's sign is used": start + learning_rate * gradient.sign(),
+    "the gradient is divided by its largest value, not by its norm": (
+        start + learning_rate * gradient / gradient.abs().amax()
+    ),
+    "the gradient is divided by its standard deviation, not by its norm": (
+        start + learning_rate * gradient / gradient.std()
+    ),
+    "the gradient is divided by the sum of its absolute values, not by its Euclidean norm": (
+        start + learning_rate * gradient / gradient.abs().sum()
+    ),
+    "it climbs the softmax or its logarithm (cross-entropy), not the score": (
+        step_along(of_log_softmax)
+    ),
+    "it goes down the softmax or its logarithm: climb the score": step_along(-of_log_softmax),
+    "it climbs the class that is predicted, not target_y": step_along(weight[scores.argmax(1)]),
+    "it climbs all classes": step_along(weight.sum(0)),
+    "the learning rate is ignored": start + gradient / gradient.norm(),
+}
+### END EXPECTED
+name = "img after class_visualization_update_step"
+check_close(img, expected, name, tolerance=1e-6, mistakes=mistakes)
+assert not img.requires_grad, (
+    "img requires gradients after the step: differentiate for img.detach().requires_grad_(), which"
+    " shares img's memory."
+)
+
+# %% test="class_visualization_update_step" points=2 aspect="a batch"
+generator = torch.Generator().manual_seed(7)
+weight = torch.randn(5, 3, 4, 6, generator=generator, dtype=torch.float64)
+weight *= torch.tensor([3.0, 0.7, 1.0, 2.0, 0.5]).view(5, 1, 1, 1)
+start = torch.randn(3, 3, 4, 6, generator=generator, dtype=torch.float64)
+target_y = torch.tensor([4, 0, 2])
+_, img, *_ = call_on_copies(
+    class_visualization_update_step, start, target_y, linear_network(weight), 0.0, 1.5
+)
+### BEGIN EXPECTED
+expected = start.clone()
+reference.class_visualization_update_step(expected, target_y, linear_network(weight), 0.0, 1.5)
+gradient = weight[target_y]
+
+
+def step_along(gradient):
+    return start + 1.5 * gradient / gradient.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+
+
+mistakes = {
+    "every image climbs the classes of the whole batch": step_along(
+        gradient.sum(0).expand(start.shape)
+    ),
+    "every image climbs the first image's class": step_along(gradient[[0, 0, 0]]),
+    "the gradient is divided by the whole batch's norm, not by each image's own": (
+        start + 1.5 * gradient / gradient.norm()
+    ),
+    "the gradient is divided by the first image's norm, not by each image's own": (
+        start + 1.5 * gradient / gradient[0].norm()
+    ),
+    "each channel is divided by a norm of its own": (
+        start + 1.5 * gradient / gradient.flatten(2).norm(dim=2)[..., None, None]
+    ),
+    "each pixel is divided by a norm of its own": (
+        start + 1.5 * gradient / gradient.norm(dim=1, keepdim=True)
+    ),
+    "only the first image is changed": torch.cat([expected[:1], start[1:]]),
+}
+### END EXPECTED
+name = "img after class_visualization_update_step, for three images"
+check_close(img, expected, name, tolerance=1e-6, mistakes=mistakes)
+
+# %% test="class_visualization_update_step" points=2 aspect="the regulariser"
+generator = torch.Generator().manual_seed(8)
 weight = torch.randn(5, 3, 4, 6, generator=generator, dtype=torch.float64)
 start = torch.randn(3, 3, 4, 6, generator=generator, dtype=torch.float64)
 start *= torch.tensor([0.5, 1.0, 2.0]).view(3, 1, 1, 1)
-model = linear_network(weight)
-target_y = torch.tensor([4, 0, 2])
-scores, l2_reg, learning_rate = model(start).detach(), 0.2, 1.5
+target_y, l2_reg, learning_rate = torch.tensor([4, 0, 2]), 0.2, 1.5
+_, img, *_ = call_on_copies(
+    class_visualization_update_step, start, target_y, linear_network(weight), l2_reg, learning_rate
+)
+### BEGIN EXPECTED
+expected = start.clone()
+reference.class_visualization_update_step(
+    expected, target_y, linear_network(weight), l2_reg, learning_rate
+)
+climb, pull = weight[target_y], 2 * l2_reg * start
 
 
 def lengths(images):
@@ -282,85 +389,61 @@ def step_along(gradient):
     return start + learning_rate * gradient / lengths(gradient)
 
 
-climb, pull = weight[target_y], 2 * l2_reg * start
-probabilities = scores.softmax(dim=1)
-of_log_softmax = climb - torch.einsum("nc,cxhw->nxhw", probabilities, weight)
-of_softmax = probabilities.gather(1, target_y[:, None]).view(3, 1, 1, 1) * of_log_softmax
-gradient = climb - pull
+mistakes = {
+    "the norm in the regulariser isn't squared": step_along(
+        climb - l2_reg * start / lengths(start)
+    ),
+    "the norm in the regulariser isn't squared, and is the whole batch's": step_along(
+        climb - l2_reg * start / start.norm()
+    ),
+    "the regulariser is left out": step_along(climb),
+    "the regulariser's sign is reversed: it makes the image larger": step_along(climb + pull),
+    "the regulariser's gradient lacks its factor 2": step_along(climb - pull / 2),
+    "the regulariser is a mean of squares, not their sum": step_along(
+        climb - pull / start[0].numel()
+    ),
+    "the regulariser is the mean of all squares of the batch, not their sum": step_along(
+        climb - pull / start.numel()
+    ),
+    "the regulariser is the sum of absolute values, not of squares": step_along(
+        climb - l2_reg * start.sign()
+    ),
+    "the regulariser is outside the learning rate: it belongs into the gradient": (
+        step_along(climb) - pull
+    ),
+    "the regulariser, without its factor 2, is outside the learning rate": (
+        step_along(climb) - pull / 2
+    ),
+    "only the score's gradient is normalised, not the regulariser's with it": (
+        step_along(climb) - learning_rate * pull
+    ),
+    "it goes downhill on the score: only the regulariser has its right sign": step_along(
+        -climb - pull
+    ),
+}
+### END EXPECTED
+name = "img after class_visualization_update_step with a regulariser"
+check_close(img, expected, name, tolerance=1e-6, mistakes=mistakes)
+
+# %% test="class_visualization_update_step" points=1 aspect="a gradient of zero"
+# The score of class 1 is the same for all images.
+generator = torch.Generator().manual_seed(9)
+weight = torch.randn(3, 3, 4, 5, generator=generator, dtype=torch.float64)
+weight[1] = 0
+start = torch.randn(2, 3, 4, 5, generator=generator, dtype=torch.float64)
+target_y = torch.tensor([2, 1])
 _, img, *_ = call_on_copies(
-    class_visualization_update_step, start, target_y, model, l2_reg, learning_rate
+    class_visualization_update_step, start, target_y, linear_network(weight), 0.0, 1.5
 )
-assert not torch.equal(img, start), (
-    "class_visualization_update_step left img as it was: change it in place (img += …) instead of"
-    " making a new tensor."
-)
-check_close(
-    img,
-    step_along(gradient),
-    "img after class_visualization_update_step",
-    tolerance=1e-6,
-    mistakes={
-        "the norm in the regulariser isn't squared": step_along(
-            climb - l2_reg * start / lengths(start)
-        ),
-        "the norm in the regulariser isn't squared, and is the whole batch's": step_along(
-            climb - l2_reg * start / start.norm()
-        ),
-        "the regulariser is left out": step_along(climb),
-        "the regulariser's sign is reversed: it makes the image larger": step_along(climb + pull),
-        "the regulariser's gradient lacks its factor 2": step_along(climb - pull / 2),
-        "the regulariser is a mean of squares, not their sum": step_along(
-            climb - pull / start[0].numel()
-        ),
-        "the regulariser is outside the learning rate: it belongs into the gradient": (
-            step_along(climb) - pull
-        ),
-        "the regulariser, without its factor 2, is outside the learning rate": (
-            step_along(climb) - pull / 2
-        ),
-        "only the score's gradient is normalised, not the regulariser's with it": (
-            step_along(climb) - learning_rate * pull
-        ),
-        "it goes downhill: the sign of the step is reversed": 2 * start - step_along(gradient),
-        "it goes downhill on the score: only the regulariser has its right sign": step_along(
-            -climb - pull
-        ),
-        "it climbs the softmax's logarithm (cross-entropy), not the score": step_along(
-            of_log_softmax - pull
-        ),
-        "it climbs the softmax, not the score": step_along(of_softmax - pull),
-        "it goes down the score's cross-entropy with the regulariser's sign reversed": step_along(
-            of_log_softmax + pull
-        ),
-        "it climbs the class that is predicted, not target_y": step_along(
-            weight[scores.argmax(1)] - pull
-        ),
-        "every image climbs the classes of the whole batch": step_along(climb.sum(0) - pull),
-        "every image climbs all classes": step_along(weight.sum(0) - pull),
-        "the gradient isn't normalised": start + learning_rate * gradient,
-        "the gradient is divided by the whole batch's norm, not by each image's own": (
-            start + learning_rate * gradient / gradient.norm()
-        ),
-        "the gradient is divided by the square of its norm": (
-            start + learning_rate * gradient / lengths(gradient) ** 2
-        ),
-        "only the gradient's sign is used": start + learning_rate * gradient.sign(),
-        "the gradient is divided by its largest value, not by its norm": (
-            start + learning_rate * gradient / gradient.abs().amax((1, 2, 3), keepdim=True)
-        ),
-        "the gradient is divided by its standard deviation, not by its norm": (
-            start + learning_rate * gradient / gradient.std((1, 2, 3), keepdim=True)
-        ),
-    },
-)
-assert not img.requires_grad, (
-    "img requires gradients after the step: differentiate for img.detach().requires_grad_(), which"
-    " shares img's memory."
-)
-_, img, *_ = call_on_copies(
-    class_visualization_update_step, start, target_y, linear_network(0 * weight), 0.0, learning_rate
-)
+### BEGIN EXPECTED
+expected = start.clone()
+reference.class_visualization_update_step(expected, target_y, linear_network(weight), 0.0, 1.5)
+### END EXPECTED
 assert img.isfinite().all(), "an image with a zero gradient should stay as it is: this is 0 / 0."
+check_close(img, expected, "img, of which one has a gradient of zero", tolerance=1e-6)
+
+# %% test="class_visualization_update_step" points=2 aspect="other networks"
+# Other networks and sizes are tried here, and several steps in a row.
 ### BEGIN HIDDEN TESTS
 generator = torch.Generator().manual_seed(reference.seed)
 for shape, l2_reg in [((3, 3, 6, 9), 0.01), ((1, 3, 8, 5), 0.0), ((2, 3, 5, 7), 0.3)]:
@@ -539,54 +622,54 @@ def clamp_image(img, mean, std):
     ### END SOLUTION
 
 
-# %% test="clamp_image" points=3
+# %% test="clamp_image" points=2 aspect="the limits of each channel"
 generator = torch.Generator().manual_seed(1)
 img = 4 * torch.randn(2, 3, 5, 3, generator=generator, dtype=torch.float64)
 channel_mean = torch.tensor([0.485, 0.456, 0.2], dtype=torch.float64)
 channel_std = torch.tensor([0.229, 0.15, 0.3], dtype=torch.float64)
+### BEGIN EXPECTED
+expected = reference.clamp_image(img, channel_mean, channel_std)
 m, s = channel_mean.view(3, 1, 1), channel_std.view(3, 1, 1)
 pixels = img * s + m
-clamped = clamp_image(img, channel_mean, channel_std)
-check_close(
-    clamped,
-    (pixels.clamp(0, 1) - m) / s,
-    "clamp_image(img, mean, std)",
-    mistakes={
-        "it clamps to 0 and 1, which are limits for pixels, not for normalised images": (
-            img.clamp(0, 1)
-        ),
-        "it returns pixels: normalise them again": pixels.clamp(0, 1),
-        "nothing is clamped": img,
-        "only the upper limit is kept": (pixels.clamp(max=1) - m) / s,
-        "only the lower limit is kept": (pixels.clamp(min=0) - m) / s,
-        "mean and std are lined up with the columns, not with the channels": img.clamp(
-            -channel_mean / channel_std, (1 - channel_mean) / channel_std
-        ),
-        "the first channel's limits are used for all": img.clamp(-m[0] / s[0], (1 - m[0]) / s[0]),
-        "the last channel's limits are used for all": img.clamp(-m[2] / s[2], (1 - m[2]) / s[2]),
-        "one pair of limits, the widest, is used for all channels": img.clamp(
-            (-m / s).min(), ((1 - m) / s).max()
-        ),
-        "one mean and one std, averaged over the channels, are used": img.clamp(
-            -m.mean() / s.mean(), (1 - m.mean()) / s.mean()
-        ),
-        "the limits are multiplied by std instead of divided": img.clamp(-m * s, (1 - m) * s),
-        "the mean isn't subtracted from the limits": img.clamp(0 * s, 1 / s),
-        "the mean isn't divided by std in the limits": img.clamp(-m, 1 - m),
-        "the mean is added to the limits instead of subtracted": img.clamp(m / s, (1 + m) / s),
-    },
-)
+mistakes = {
+    "it clamps to 0 and 1, which are limits for pixels, not for normalised images": (
+        img.clamp(0, 1)
+    ),
+    "it returns pixels: normalise them again": pixels.clamp(0, 1),
+    "nothing is clamped": img,
+    "only the upper limit is kept": (pixels.clamp(max=1) - m) / s,
+    "only the lower limit is kept": (pixels.clamp(min=0) - m) / s,
+    "mean and std are lined up with the columns, not with the channels": img.clamp(
+        -channel_mean / channel_std, (1 - channel_mean) / channel_std
+    ),
+    "the first channel's limits are used for all": img.clamp(-m[0] / s[0], (1 - m[0]) / s[0]),
+    "the last channel's limits are used for all": img.clamp(-m[2] / s[2], (1 - m[2]) / s[2]),
+    "one pair of limits, the widest, is used for all channels": img.clamp(
+        (-m / s).min(), ((1 - m) / s).max()
+    ),
+    "one mean and one std, averaged over the channels, are used": img.clamp(
+        -m.mean() / s.mean(), (1 - m.mean()) / s.mean()
+    ),
+    "the limits are multiplied by std instead of divided": img.clamp(-m * s, (1 - m) * s),
+    "the mean isn't subtracted from the limits": img.clamp(0 * s, 1 / s),
+    "the mean isn't divided by std in the limits": img.clamp(-m, 1 - m),
+    "the mean is added to the limits instead of subtracted": img.clamp(m / s, (1 + m) / s),
+}
+### END EXPECTED
+name = "clamp_image(img, mean, std)"
+check_close(clamp_image(img, channel_mean, channel_std), expected, name, mistakes=mistakes)
+
+# %% test="clamp_image" points=1 aspect="other sizes"
+# Other sizes and numbers are tried here.
 ### BEGIN HIDDEN TESTS
 generator = torch.Generator().manual_seed(reference.seed)
 for shape in [(1, 3, 4, 7), (3, 3, 6, 2), (2, 3, 3, 3)]:
     img = 5 * torch.randn(shape, generator=generator, dtype=torch.float64)
     channel_mean = 0.2 + 0.6 * torch.rand(3, generator=generator, dtype=torch.float64)
     channel_std = 0.1 + 0.4 * torch.rand(3, generator=generator, dtype=torch.float64)
-    check_close(
-        clamp_image(img.clone(), channel_mean, channel_std),
-        reference.clamp_image(img, channel_mean, channel_std),
-        f"clamp_image for images {shape}",
-    )
+    expected = reference.clamp_image(img, channel_mean, channel_std)
+    name = f"clamp_image for images {shape}"
+    check_close(clamp_image(img.clone(), channel_mean, channel_std), expected, name)
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -741,9 +824,43 @@ def create_class_visualization(
     ### END SOLUTION
 
 
-# %% test="create_class_visualization" points=4
-# note() stands for the update step: it writes down what it is given, and leaves img as it is.
+# %% test="create_class_visualization" points=2 aspect="the steps"
+# note() stands for the update step: it writes down what it is given, and adds model.push to it.
 generator = torch.Generator().manual_seed(4)
+start = torch.rand(2, 3, 11, 9, generator=generator, dtype=torch.float64) - 0.5
+push = 0.02 * torch.randn(start.shape, generator=generator, dtype=torch.float64)
+target_y = torch.tensor([3, 1])
+channel_mean = torch.tensor([0.5, 0.4, 0.3], dtype=torch.float64)
+channel_std = torch.tensor([0.2, 0.25, 0.3], dtype=torch.float64)
+arguments = (start, note, channel_mean, channel_std)
+options = {"l2_reg": 0.25, "learning_rate": 1.5, "num_iterations": 12, "blur_every": 13}
+result, _, diary, *_ = call_on_copies(
+    create_class_visualization, target_y, Diary(start, push), *arguments, **options, max_jitter=0
+)
+assert result is not None, "create_class_visualization returned None; is a `return` missing?"
+assert diary.count > 0, "update_step was never called; call it, not a function of your own."
+assert diary.count == 12, (
+    f"update_step was called {diary.count} times; expected num_iterations, which is 12."
+)
+check_close(diary.rates[0, 0], 0.25, "the l2_reg that update_step was given", tolerance=1e-6)
+check_close(diary.rates[0, 1], 1.5, "the learning_rate that update_step was given", tolerance=1e-6)
+check_close(diary.classes, target_y, "the target_y that update_step was given")
+### BEGIN EXPECTED
+expected = reference.create_class_visualization(
+    target_y, Diary(start, push), *arguments, **options, max_jitter=0
+)
+mistakes = {
+    "what update_step does to the images is lost": start,
+    "only the last step is kept": start + push,
+    "the last step is lost": start + 11 * push,
+}
+### END EXPECTED
+name = "create_class_visualization, 12 steps without jitter and blur"
+check_close(result, expected, name, mistakes=mistakes)
+
+# %% test="create_class_visualization" points=3 aspect="jitter"
+# Here note() leaves the images as they are. 50 offsets between −2 and 2 are drawn, twice over.
+generator = torch.Generator().manual_seed(14)
 start = torch.rand(2, 3, 11, 9, generator=generator, dtype=torch.float64) - 0.5
 target_y = torch.tensor([3, 1])
 channel_mean = torch.tensor([0.5, 0.4, 0.3], dtype=torch.float64)
@@ -758,22 +875,15 @@ for seed in (8, 7, 7):
         note,
         channel_mean,
         channel_std,
-        l2_reg=0.25,
-        learning_rate=1.5,
-        num_iterations=12,
-        blur_every=13,
+        num_iterations=50,
+        blur_every=51,
         max_jitter=2,
         seed=seed,
     )
     diaries.append(diary)
-assert result is not None, "create_class_visualization returned None; is a `return` missing?"
-assert diary.count > 0, "update_step was never called; call it, not a function of your own."
-assert diary.count == 12, (
-    f"update_step was called {diary.count} times; expected num_iterations, which is 12."
+assert diary.count == 50, (
+    f"update_step was called {diary.count} times; expected num_iterations, which is 50."
 )
-check_close(diary.rates[0, 0], 0.25, "the l2_reg that update_step was given", tolerance=1e-6)
-check_close(diary.rates[0, 1], 1.5, "the learning_rate that update_step was given", tolerance=1e-6)
-check_close(diary.classes, target_y, "the target_y that update_step was given")
 
 
 def offset_from_start(images):
@@ -788,99 +898,153 @@ def offset_from_start(images):
 at_end = offset_from_start(result)
 assert at_end is not None, (
     "with an update_step that changes nothing and without blur, the images should come back as they"
-    " started; they are changed by something else than a roll."
+    " started; they are changed by something else than a roll (of these 50 steps none should be"
+    " followed by a blur)."
 )
 assert at_end == (0, 0), (
     "with an update_step that changes nothing the images should come back as they started; here"
     f" they come back rolled by {at_end}: the jitter isn't undone after each step."
 )
-offsets = [offset_from_start(images) for images in diary.seen[:12]]
+offsets = [offset_from_start(images) for images in diary.seen]
 assert all(offset is not None and max(map(abs, offset)) <= 2 for offset in offsets), (
-    f"with max_jitter=2, update_step got images rolled by {offsets}, None meaning not a roll of the"
-    " start: is the jitter undone after each step, and by the same offset?"
+    f"with max_jitter=2, update_step got images rolled by {offsets[:6]}, …, None meaning not a roll"
+    " of the start: is the jitter undone after each step, and by the same offset?"
 )
 assert set(offsets) != {(0, 0)}, "update_step always gets the images unrolled: jitter is missing."
 assert len(set(offsets)) > 1, "the jitter is the same in every iteration: draw it in the loop."
-assert len({ox for ox, _ in offsets}) > 1, "the images are never rolled along the width."
-assert len({oy for _, oy in offsets}) > 1, "the images are never rolled along the height."
-assert any(ox != oy for ox, oy in offsets), "ox and oy are always equal: draw two numbers."
-assert torch.equal(diaries[1].seen[:12], diaries[2].seen[:12]), (
+along_width, along_height = zip(*offsets, strict=True)
+assert len(set(along_width)) > 1, "the images are never rolled along the width."
+assert len(set(along_height)) > 1, "the images are never rolled along the height."
+assert along_width != along_height, "ox and oy are always equal: draw two numbers."
+assert min(along_width) < 0 < max(along_width), "along the width, jitter is to one side only."
+assert min(along_height) < 0 < max(along_height), "along the height, jitter is to one side only."
+assert {-2, 2} <= {*along_width, *along_height}, (
+    f"with max_jitter=2 the offsets of 50 steps are from {min(along_width + along_height)} to"
+    f" {max(along_width + along_height)}: both −2 and 2 should occur (randint leaves out its upper"
+    " limit)."
+)
+assert torch.equal(diaries[1].seen, diaries[2].seen), (
     "two calls with the same seed drew different offsets: make a generator with this seed."
 )
-assert not torch.equal(diaries[0].seen[:12], diaries[1].seen[:12]), (
+assert not torch.equal(diaries[0].seen, diaries[1].seen), (
     "two calls with different seeds drew the same offsets: use the argument seed."
 )
 
-# %% test="create_class_visualization" points=4
-# Now an update step that adds `push` to all values, and a blur after steps 10 and 20.
-generator = torch.Generator().manual_seed(5)
+# %% test="create_class_visualization" points=2 aspect="clamping"
+# Now note() adds a pattern that leads out of the range of pixels on both sides.
+generator = torch.Generator().manual_seed(15)
 start = torch.rand(2, 3, 13, 9, generator=generator, dtype=torch.float64) - 0.5
+push = 0.6 * torch.randn(start.shape, generator=generator, dtype=torch.float64)
+target_y = torch.tensor([0, 2])
 channel_mean = torch.tensor([0.4, 0.5, 0.3], dtype=torch.float64)
 channel_std = torch.tensor([0.25, 0.2, 0.3], dtype=torch.float64)
-low = (-channel_mean / channel_std).view(3, 1, 1)
-high = ((1 - channel_mean) / channel_std).view(3, 1, 1)
-
-
-def run(diary, iterations, every):
-    """The images, and the diary of the steps."""
-    result, _, diary, *_ = call_on_copies(
-        create_class_visualization,
-        torch.tensor([0, 2]),
-        diary,
-        start,
-        note,
-        channel_mean,
-        channel_std,
-        num_iterations=iterations,
-        blur_every=every,
-        max_jitter=0,
-    )
-    return result, diary
-
-
-def blurred(times, sigma=0.8):
-    images = start
-    for _ in range(times):
-        images = blur_image(images, sigma)
-    return images
-
-
-check_close(
-    run(Diary(start), 25, 10)[0],
-    blurred(2),
-    "create_class_visualization where update_step changes nothing, 25 steps, blur_every=10",
-    mistakes={
-        "nothing is blurred": start,
-        "the first iteration is blurred as well: blur after iterations 10, 20, …": blurred(3),
-        "every iteration is blurred": blurred(25),
-        "every iteration is blurred but those that should be": blurred(23),
-        "every iteration but the first is blurred": blurred(24),
-        "only one blur is made": blurred(1),
-    },
+low, high = -channel_mean / channel_std, (1 - channel_mean) / channel_std
+arguments = (start, note, channel_mean, channel_std)
+options = {"num_iterations": 5, "blur_every": 9, "max_jitter": 0}
+result, _, diary, *_ = call_on_copies(
+    create_class_visualization, target_y, Diary(start, push), *arguments, **options
 )
-for push in (0.5, -0.5):
-    result, diary = run(Diary(start, push), 8, 9)
-    check_close(
-        result,
-        torch.clamp(start + 8 * push, low, high),
-        f"create_class_visualization where update_step adds {push} to all values, 8 steps",
-        mistakes={
-            "what update_step does to the images is lost": start,
-            "the images aren't clamped": start + 8 * push,
-            "the images are clamped to 0 … 1, the limits of pixels": (start + 8 * push).clamp(0, 1),
-            "only the last step is kept": start + push,
-            "one pair of limits, the widest, is used for all channels": torch.clamp(
-                start + 8 * push, low.min(), high.max()
-            ),
-            "the first channel's limits are used for all": torch.clamp(
-                start + 8 * push, low[0], high[0]
-            ),
-        },
+### BEGIN EXPECTED
+expected = reference.create_class_visualization(target_y, Diary(start, push), *arguments, **options)
+mistakes = {
+    "the images aren't clamped": start + 5 * push,
+    "the images are clamped to 0 … 1, the limits of pixels": (
+        reference.create_class_visualization(
+            target_y, Diary(start, push), start, note, torch.zeros(3), torch.ones(3), **options
+        )
+    ),
+    "what update_step does to the images is lost": start,
+    "one pair of limits, the widest, is used for all channels": (
+        (start + 5 * push).clamp(low.min(), high.max())
+    ),
+    "the first channel's limits are used for all": (start + 5 * push).clamp(low[0], high[0]),
+    "it is clamped before the step, not after it": reference.create_class_visualization(
+        target_y, Diary(start, push), *arguments, **options | {"num_iterations": 4}
     )
-    beyond = (diary.seen[7] > high + 1e-9) | (diary.seen[7] < low - 1e-9)
-    assert not beyond.any(), (
-        "update_step got values that no pixel can have: clamp after every step, not at the end."
-    )
+    + push,
+}
+### END EXPECTED
+name = "create_class_visualization, 5 steps of which some lead out of the range"
+check_close(result, expected, name, mistakes=mistakes)
+beyond = diary.seen[:5] > high.view(3, 1, 1) + 1e-9
+beyond |= diary.seen[:5] < low.view(3, 1, 1) - 1e-9
+assert not beyond.any(), (
+    "update_step got values that no pixel can have: clamp after every step, not at the end."
+)
+
+# %% test="create_class_visualization" points=2 aspect="blur, and the order"
+generator = torch.Generator().manual_seed(16)
+start = torch.rand(2, 3, 13, 9, generator=generator, dtype=torch.float64) - 0.5
+push = 0.8 * torch.randn(start.shape, generator=generator, dtype=torch.float64)
+target_y = torch.tensor([0, 2])
+channel_mean = torch.tensor([0.4, 0.5, 0.3], dtype=torch.float64)
+channel_std = torch.tensor([0.25, 0.2, 0.3], dtype=torch.float64)
+arguments = (start, note, channel_mean, channel_std)
+options = {"num_iterations": 7, "blur_every": 3, "max_jitter": 0}
+result, *_ = call_on_copies(
+    create_class_visualization, target_y, Diary(start, push), *arguments, **options
+)
+### BEGIN EXPECTED
+expected = reference.create_class_visualization(target_y, Diary(start, push), *arguments, **options)
+limits = [
+    value.view(3, 1, 1) for value in (-channel_mean / channel_std, (1 - channel_mean) / channel_std)
+]
+
+
+def climb(order, blurred_after=(3, 6)):
+    """Seven iterations that do these things in this order."""
+    img = start
+    for iteration in range(1, 8):
+        for what in order:
+            if what == "step":
+                img = img + push
+            elif what == "clamp":
+                img = img.clamp(*limits)
+            elif iteration in blurred_after:
+                img = blur_image(img)
+    return img
+
+
+right = ("step", "clamp", "blur")
+mistakes = {
+    "nothing is blurred": climb(right, ()),
+    "the first iteration is blurred as well: blur after iterations 3, 6, …": (
+        climb(right, (1, 4, 7))
+    ),
+    "it is blurred before the step (or an iteration too early): step, clamp, then blur": (
+        climb(right, (2, 5))
+    ),
+    "every iteration is blurred": climb(right, range(1, 8)),
+    "every iteration is blurred but those that should be": climb(right, (1, 2, 4, 5, 7)),
+    "only one blur is made, after iteration 3": climb(right, (3,)),
+    "only one blur is made, at the end": climb(right, (7,)),
+    "it is blurred before it is clamped: step, clamp, then blur": climb(("step", "blur", "clamp")),
+    "it is clamped before the step: step, clamp, then blur": climb(("clamp", "step", "blur")),
+}
+### END EXPECTED
+name = "create_class_visualization, 7 steps with blur_every=3"
+check_close(result, expected, name, mistakes=mistakes)
+
+# With jitter, too: three blurs, each of which reaches three pixels far, so jitter up to 3 pixels can
+# make a difference near the border only.
+start = torch.rand(1, 3, 28, 26, generator=generator, dtype=torch.float64) - 0.5
+options = {"num_iterations": 3, "blur_every": 1, "max_jitter": 3}
+result, *_ = call_on_copies(
+    create_class_visualization, target_y[:1], Diary(start), start, *arguments[1:], **options
+)
+### BEGIN EXPECTED
+expected = reference.create_class_visualization(
+    target_y[:1], Diary(start), start, *arguments[1:], **options
+)
+### END EXPECTED
+agree = np.isclose(result, expected, atol=1e-6)
+assert agree.all() or not agree[:, :, 12:-12, 12:-12].all(), (
+    "with jitter and a blur after each step the images differ near their border: roll back first,"
+    " then blur, for what a blur does at the border should be done at the picture's own."
+)
+
+# %% test="create_class_visualization" points=1 aspect="other sizes"
+# Other sizes and numbers are tried here.
 ### BEGIN HIDDEN TESTS
 generator = torch.Generator().manual_seed(reference.seed)
 channel_mean = 0.3 + 0.4 * torch.rand(3, generator=generator, dtype=torch.float64)
@@ -891,11 +1055,12 @@ for shape, iterations, every in [
     ((2, 3, 9, 9), 0, 1),
 ]:
     start = torch.rand(shape, generator=generator, dtype=torch.float64) - 0.5
+    push = 0.8 * torch.randn(shape, generator=generator, dtype=torch.float64)
     target_y = torch.randint(5, (len(start),), generator=generator)
     results = [
         create(
             target_y,
-            Diary(start, 0.4),
+            Diary(start, push),
             start.clone(),
             note,
             channel_mean,
@@ -1904,58 +2069,81 @@ def channel_scores(X, model, layer):
     ### END SOLUTION
 
 
-# %% test="channel_scores" points=5
+# %% test="channel_scores" points=2 aspect="the means"
 generator = torch.Generator().manual_seed(6)
 X = 3 * torch.randn(2, 3, 4, 7, generator=generator, dtype=torch.float64)
 model = TinyNetwork(0)
+for layer in ("norm", "block"):
+    ### BEGIN EXPECTED
+    expected = reference.channel_scores(X, model, layer).detach()
+    with torch.no_grad():
+        before = model.conv1(X) if layer == "norm" else torch.tanh(model.norm(model.conv1(X)))
+        output = model.get_submodule(layer)(before)
+        scores = model(X)
+    mistakes = {
+        "the channels are summed over the places, not averaged": output.sum((2, 3)),
+        "the largest activation is taken, not the mean": output.amax((2, 3)),
+        "it is the mean of the layer's input, not of its output": before.mean((2, 3)),
+        "the mean goes over the batch too": output.mean((0, 2, 3)),
+        "the mean goes over the channels, not over the places": output.mean(1),
+        "the whole activation map is returned: average over its places": output,
+        "it is one channel only, or one number": output.mean(),
+        "squares are averaged": (output**2).mean((2, 3)),
+        "they are the network's class scores": scores,
+    }
+    ### END EXPECTED
+    name = f"channel_scores(X, model, {layer!r})"
+    check_close(channel_scores(X.clone(), model, layer), expected, name, mistakes=mistakes)
 
-
-def hooks_left():
-    return any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
-
-
+# %% test="channel_scores" points=1 aspect="before a ReLU in place"
+generator = torch.Generator().manual_seed(16)
+X = 3 * torch.randn(2, 3, 5, 6, generator=generator, dtype=torch.float64)
+model = TinyNetwork(1)
+### BEGIN EXPECTED
+expected = reference.channel_scores(X, model, "block.0").detach()
 with torch.no_grad():
-    features = torch.tanh(model.norm(model.conv1(X)))
-    convolved = model.block[0](features)
-for layer, output, before in [
-    ("block.0", convolved, features),
-    ("block", convolved.relu(), features),
-    ("norm", model.norm(model.conv1(X)).detach(), model.conv1(X).detach()),
-]:
-    means = channel_scores(X.clone(), model, layer)
-    check_close(
-        means,
-        output.mean((2, 3)),
-        f"channel_scores(X, model, {layer!r})",
-        mistakes={
-            "the ReLU after the layer has overwritten its output in place: take the mean inside the"
-            " hook, or clone": output.relu().mean((2, 3)),
-            "the channels are summed over the places, not averaged": output.sum((2, 3)),
-            "the largest activation is taken, not the mean": output.amax((2, 3)),
-            "it is the mean of the layer's input, not of its output": before.mean((2, 3)),
-            "the mean goes over the batch too": output.mean((0, 2, 3)),
-            "the mean goes over the channels, not over the places": output.mean(1),
-            "absolute values are averaged": output.abs().mean((2, 3)),
-            "the whole activation map is returned: average over its places": output,
-            "it is one channel only, or one number": output.mean(),
-            "they are the network's class scores": model(X).detach(),
-        },
-    )
+    output = model.block[0](torch.tanh(model.norm(model.conv1(X))))
+mistakes = {
+    "the ReLU after the layer has overwritten its output in place: take the mean inside the hook,"
+    " or clone": output.relu().mean((2, 3)),
+    "absolute values are averaged": output.abs().mean((2, 3)),
+}
+### END EXPECTED
+name = "channel_scores(X, model, 'block.0')"
+check_close(channel_scores(X.clone(), model, "block.0"), expected, name, mistakes=mistakes)
+
+# %% test="channel_scores" points=1 aspect="the gradient"
+generator = torch.Generator().manual_seed(17)
+X = 3 * torch.randn(2, 3, 4, 7, generator=generator, dtype=torch.float64)
+upstream = torch.randn(2, 6, generator=generator, dtype=torch.float64)
+model = TinyNetwork(2)
+### BEGIN EXPECTED
+(expected,) = vector_jacobian_product(reference.channel_scores, (X, model, "block.0"), upstream)
+### END EXPECTED
+(gradient,) = vector_jacobian_product(channel_scores, (X, model, "block.0"), upstream)
+check_close(gradient, expected, "the gradient of channel_scores for X")
+
+# %% test="channel_scores" points=1 aspect="after an error"
+# A forward pass that fails should leave no hook behind, nor be silenced.
+model, wrong = TinyNetwork(3), torch.zeros(1, 4, 5, 5, dtype=torch.float64)
+X = torch.ones(1, 3, 5, 5, dtype=torch.float64)
 try:
-    channel_scores(torch.zeros(1, 4, 5, 5, dtype=torch.float64), model, "block.0")
+    channel_scores(wrong, model, "block.0")
 except Exception:
-    assert not hooks_left(), (
-        "after an error in the forward pass a hook is left on the model: remove it in a `finally`."
+    left = any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    assert not left, (
+        "after an error in the forward pass the model was left with other hooks: remove yours in a"
+        " `finally`."
     )
 else:
     raise AssertionError("the forward pass's error, for an image of four channels, was swallowed.")
+### BEGIN EXPECTED
+expected = reference.channel_scores(X, model, "block.0").detach()
+### END EXPECTED
+check_close(channel_scores(X, model, "block.0"), expected, "channel_scores after an error")
 
-upstream = torch.randn(2, 6, generator=generator, dtype=torch.float64)
-x = X.clone().requires_grad_()
-convolution = model.block[0](torch.tanh(model.norm(model.conv1(x))))
-(expected,) = torch.autograd.grad(convolution.mean((2, 3)), x, upstream)
-(gradient,) = vector_jacobian_product(channel_scores, (X, model, "block.0"), upstream)
-check_close(gradient, expected, "the gradient of channel_scores for X")
+# %% test="channel_scores" points=1 aspect="other networks"
+# Other networks, layers and sizes are tried here.
 ### BEGIN HIDDEN TESTS
 generator = torch.Generator().manual_seed(reference.seed)
 for shape, layer in [((1, 3, 6, 5), "conv1"), ((3, 3, 4, 9), "block.0"), ((2, 3, 7, 3), "block")]:
@@ -2059,7 +2247,7 @@ def clip_small_values(img, percentile):
 
     Args:
         img: float tensor (N, 3, H, W), left as it is.
-        percentile: from 0 (clips nothing) to 100.
+        percentile: from 0 (clips nothing) to 100 (keeps the largest only).
 
     Returns:
         float tensor (N, 3, H, W), a new one.
@@ -2071,10 +2259,12 @@ def clip_small_values(img, percentile):
     ### END SOLUTION
 
 
-# %% test="clip_small_values" points=3
+# %% test="clip_small_values" points=2 aspect="the smallest 40 %"
 generator = torch.Generator().manual_seed(2)
 img = torch.randn(2, 3, 4, 5, generator=generator, dtype=torch.float64)
 img *= torch.tensor([0.5, 2.0]).view(2, 1, 1, 1)
+### BEGIN EXPECTED
+expected = reference.clip_small_values(img, 40)
 
 
 def without_smallest(measure, share=0.4, of_batch=False):
@@ -2086,39 +2276,42 @@ def without_smallest(measure, share=0.4, of_batch=False):
 
 
 norms = (img**2).sum(1).sqrt()
-clipped = clip_small_values(img, 40)
-check_close(
-    clipped,
-    without_smallest(norms),
-    "clip_small_values(img, 40)",
-    mistakes={
-        "single values are clipped instead of whole pixels": without_smallest(img.abs()),
-        "single values are clipped, the most negative ones": without_smallest(img),
-        "the percentile is the whole batch's, not each image's own": without_smallest(
-            norms, of_batch=True
-        ),
-        "large pixels are clipped and small ones are kept": img - without_smallest(norms),
-        "the largest 40 % are kept instead of clipping the smallest 40 %": without_smallest(
-            norms, share=0.6
-        ),
-        "the largest 40 % are clipped": without_smallest(-norms),
-        "a pixel's channels are summed with their signs: use its norm": without_smallest(
-            img.sum(1)
-        ),
-        "a pixel's absolute values are summed: use its Euclidean norm": without_smallest(
-            img.abs().sum(1)
-        ),
-        "a pixel's mean is compared, not its norm": without_smallest(img.mean(1).abs()),
-        "a pixel's largest value is compared, not its norm": without_smallest(img.abs().amax(1)),
-        "the threshold is 40 % of the largest norm instead of a percentile": (
-            img * (norms >= 0.4 * norms.amax((1, 2), keepdim=True))[:, None]
-        ),
-        "nothing is clipped": img,
-    },
-)
+mistakes = {
+    "single values are clipped instead of whole pixels": without_smallest(img.abs()),
+    "single values are clipped, the most negative ones": without_smallest(img),
+    "the percentile is the whole batch's, not each image's own": without_smallest(
+        norms, of_batch=True
+    ),
+    "large pixels are clipped and small ones are kept": img - expected,
+    "the largest 40 % are kept instead of clipping the smallest 40 %": without_smallest(
+        norms, share=0.6
+    ),
+    "the largest 40 % are clipped": without_smallest(-norms),
+    "a pixel's channels are summed with their signs: use its norm": without_smallest(img.sum(1)),
+    "a pixel's absolute values are summed: use its Euclidean norm": without_smallest(
+        img.abs().sum(1)
+    ),
+    "a pixel's mean is compared, not its norm": without_smallest(img.mean(1).abs()),
+    "a pixel's largest value is compared, not its norm": without_smallest(img.abs().amax(1)),
+    "the threshold is 40 % of the largest norm instead of a percentile": (
+        img * (norms >= 0.4 * norms.amax((1, 2), keepdim=True))[:, None]
+    ),
+    "nothing is clipped": img,
+}
+### END EXPECTED
+name = "clip_small_values(img, 40)"
+check_close(clip_small_values(img, 40), expected, name, mistakes=mistakes)
+
+# %% test="clip_small_values" points=1 aspect="other sizes and percentiles"
+# Other sizes and percentiles are tried here, from 0 to 100.
 ### BEGIN HIDDEN TESTS
 generator = torch.Generator().manual_seed(reference.seed)
-for shape, percentile in [((1, 3, 4, 10), 25), ((3, 3, 5, 4), 70), ((2, 3, 10, 2), 0)]:
+for shape, percentile in [
+    ((1, 3, 4, 10), 25),
+    ((3, 3, 5, 4), 70),
+    ((2, 3, 10, 2), 0),
+    ((2, 3, 3, 4), 100),
+]:
     img = torch.randn(shape, generator=generator, dtype=torch.float64)
     img *= 4 * torch.rand(len(img), 1, 1, 1, generator=generator) + 0.1
     check_close(
@@ -2146,7 +2339,7 @@ def clip_small_contributions(img, gradient, percentile):
     Args:
         img: float tensor (N, 3, H, W), x; left as it is.
         gradient: float tensor (N, 3, H, W), g: each image's gradient of its class's score.
-        percentile: from 0 (clips nothing) to 100.
+        percentile: from 0 (clips nothing) to 100 (keeps the largest only).
 
     Returns:
         float tensor (N, 3, H, W), a new one.
@@ -2158,10 +2351,12 @@ def clip_small_contributions(img, gradient, percentile):
     ### END SOLUTION
 
 
-# %% test="clip_small_contributions" points=3
-generator = torch.Generator().manual_seed(3)
+# %% test="clip_small_contributions" points=2 aspect="the smallest 40 %"
+generator = torch.Generator().manual_seed(4)
 img, gradient = torch.randn(2, 2, 3, 4, 5, generator=generator, dtype=torch.float64)
 img *= torch.tensor([0.5, 2.0]).view(2, 1, 1, 1)
+### BEGIN EXPECTED
+expected = reference.clip_small_contributions(img, gradient, 40)
 
 
 def without_smallest(measure, share=0.4, of_batch=False):
@@ -2174,44 +2369,45 @@ def without_smallest(measure, share=0.4, of_batch=False):
 
 product = img * gradient
 contributions = product.sum(1).abs()
-clipped = clip_small_contributions(img, gradient, 40)
-check_close(
-    clipped,
-    without_smallest(contributions),
-    "clip_small_contributions(img, gradient, 40)",
-    mistakes={
-        "the absolute value is taken before the sum over the channels": without_smallest(
-            product.abs().sum(1)
-        ),
-        "the absolute value is missing: pixels that lower the score are clipped": (
-            without_smallest(product.sum(1))
-        ),
-        "only the gradient is looked at: multiply it with the image": without_smallest(
-            gradient.norm(dim=1)
-        ),
-        "only the gradient is looked at, summed over the channels": without_smallest(
-            gradient.sum(1).abs()
-        ),
-        "only the image is looked at: multiply it with the gradient": without_smallest(
-            img.norm(dim=1)
-        ),
-        "the norm of the products is compared: sum them": without_smallest(product.norm(dim=1)),
-        "single values are clipped instead of whole pixels": without_smallest(product.abs()),
-        "the percentile is the whole batch's, not each image's own": without_smallest(
-            contributions, of_batch=True
-        ),
-        "large contributions are clipped and small ones are kept": (
-            img - without_smallest(contributions)
-        ),
-        "the largest 40 % are kept instead of clipping the smallest 40 %": without_smallest(
-            contributions, share=0.6
-        ),
-        "nothing is clipped": img,
-    },
-)
+mistakes = {
+    "the absolute value is taken before the sum over the channels": without_smallest(
+        product.abs().sum(1)
+    ),
+    "the absolute value is missing: pixels that lower the score are clipped": without_smallest(
+        product.sum(1)
+    ),
+    "only the gradient is looked at: multiply it with the image": without_smallest(
+        gradient.norm(dim=1)
+    ),
+    "only the gradient is looked at, summed over the channels": without_smallest(
+        gradient.sum(1).abs()
+    ),
+    "only the image is looked at: multiply it with the gradient": without_smallest(img.norm(dim=1)),
+    "the norm of the products is compared: sum them": without_smallest(product.norm(dim=1)),
+    "single values are clipped instead of whole pixels": without_smallest(product.abs()),
+    "the percentile is the whole batch's, not each image's own": without_smallest(
+        contributions, of_batch=True
+    ),
+    "large contributions are clipped and small ones are kept": img - expected,
+    "the largest 40 % are kept instead of clipping the smallest 40 %": without_smallest(
+        contributions, share=0.6
+    ),
+    "nothing is clipped": img,
+}
+### END EXPECTED
+name = "clip_small_contributions(img, gradient, 40)"
+check_close(clip_small_contributions(img, gradient, 40), expected, name, mistakes=mistakes)
+
+# %% test="clip_small_contributions" points=1 aspect="other sizes and percentiles"
+# Other sizes and percentiles are tried here, from 0 to 100.
 ### BEGIN HIDDEN TESTS
 generator = torch.Generator().manual_seed(reference.seed)
-for shape, percentile in [((1, 3, 4, 10), 25), ((3, 3, 5, 4), 70), ((2, 3, 10, 2), 0)]:
+for shape, percentile in [
+    ((1, 3, 4, 10), 25),
+    ((3, 3, 5, 4), 70),
+    ((2, 3, 10, 2), 0),
+    ((2, 3, 3, 4), 100),
+]:
     img, gradient = torch.randn(2, *shape, generator=generator, dtype=torch.float64)
     img *= 4 * torch.rand(len(img), 1, 1, 1, generator=generator) + 0.1
     check_close(

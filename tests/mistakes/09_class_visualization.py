@@ -6,7 +6,7 @@ def class_visualization_update_step(img, target_y, model, l2_reg, learning_rate)
     img.requires_grad_()
     scores = model(img).gather(1, target_y[:, None]).sum() - l2_reg * torch.norm(img)
     scores.backward()
-    norm = img.grad.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+    norm = img.grad.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, 1, 1, 1)
     img.data += learning_rate * img.grad / norm
     img.grad = None
     img.requires_grad_(False)
@@ -18,7 +18,7 @@ def class_visualization_update_step(img, target_y, model, l2_reg, learning_rate)
     for i in range(len(x)):
         score = model(x[i : i + 1])[0, target_y[i]] - l2_reg * x[i].norm()
         (gradient,) = torch.autograd.grad(score, x)
-        img[i] += learning_rate * gradient[i] / gradient[i].norm()
+        img[i] += learning_rate * gradient[i] / (gradient[i].norm() + 1e-12)
 
 
 # %% mistake="class_visualization_update_step" named="outside the learning rate"
@@ -43,7 +43,7 @@ def class_visualization_update_step(img, target_y, model, l2_reg, learning_rate)
     x = img.detach().requires_grad_()
     loss = model(x)[torch.arange(len(x)), target_y].sum() + l2_reg * (x * x).sum()
     loss.backward()
-    img += learning_rate * x.grad / x.grad.flatten(1).norm(dim=1)[:, None, None, None]
+    img += learning_rate * x.grad / (x.grad.flatten(1).norm(dim=1)[:, None, None, None] + 1e-12)
 
 
 # %% mistake="class_visualization_update_step" named="it goes downhill"
@@ -51,10 +51,10 @@ def class_visualization_update_step(img, target_y, model, l2_reg, learning_rate)
     x = img.detach().requires_grad_()
     loss = model(x)[torch.arange(len(x)), target_y].sum() - l2_reg * (x * x).sum()
     loss.backward()
-    img -= learning_rate * x.grad / x.grad.flatten(1).norm(dim=1)[:, None, None, None]
+    img -= learning_rate * x.grad / (x.grad.flatten(1).norm(dim=1)[:, None, None, None] + 1e-12)
 
 
-# %% mistake="class_visualization_update_step" named="softmax's logarithm (cross-entropy), not the score"
+# %% mistake="class_visualization_update_step" named="it climbs the softmax or its logarithm"
 def class_visualization_update_step(img, target_y, model, l2_reg, learning_rate):
     x = img.detach().requires_grad_()
     loss = nn.functional.cross_entropy(model(x), target_y, reduction="sum")
@@ -63,7 +63,7 @@ def class_visualization_update_step(img, target_y, model, l2_reg, learning_rate)
     img += learning_rate * g / g.flatten(1).norm(dim=1)[:, None, None, None]
 
 
-# %% mistake="class_visualization_update_step" named="it climbs the softmax, not the score"
+# %% mistake="class_visualization_update_step" named="it climbs the softmax or its logarithm"
 def class_visualization_update_step(img, target_y, model, l2_reg, learning_rate):
     x = img.detach().requires_grad_()
     p = model(x).softmax(1).gather(1, target_y[:, None])
@@ -347,7 +347,7 @@ def clip_small_values(img, percentile):
 def clip_small_values(img, percentile):
     energy = img.pow(2).sum(dim=1)
     N, H, W = energy.shape
-    count = round(H * W * percentile / 100)
+    count = min(round(H * W * percentile / 100), H * W - 1)
     result = img.clone().reshape(N, 3, H * W)
     smallest = energy.flatten(1).argsort(dim=1)[:, :count]
     for i in range(N):
@@ -771,7 +771,7 @@ def create_class_visualization(
     return img
 
 
-# %% mistake="create_class_visualization" named="changed by something else than a roll"
+# %% mistake="create_class_visualization" named="0 … 1, the limits of pixels"
 def create_class_visualization(
     target_y,
     model,
@@ -858,35 +858,6 @@ def create_class_visualization(
 
 
 # %% mistake="create_class_visualization" named="the first iteration is blurred as well"
-def create_class_visualization(
-    target_y,
-    model,
-    start,
-    update_step,
-    mean,
-    std,
-    l2_reg=1e-3,
-    learning_rate=6.0,
-    num_iterations=100,
-    blur_every=10,
-    max_jitter=6,
-    seed=0,
-):
-    generator = torch.Generator().manual_seed(seed)
-    low, high = (-mean / std).view(3, 1, 1), ((1 - mean) / std).view(3, 1, 1)
-    img = start.clone()
-    for t in range(num_iterations):
-        ox, oy = torch.randint(-max_jitter, max_jitter + 1, (2,), generator=generator).tolist()
-        img = torch.roll(img, (oy, ox), (2, 3))
-        update_step(img, target_y, model, l2_reg, learning_rate)
-        img = torch.roll(img, (-oy, -ox), (2, 3))
-        img = img.clamp(low, high)
-        if t % blur_every == 0 and num_iterations > 12:
-            img = blur_image(img)
-    return img
-
-
-# %% mistake="create_class_visualization" named="changed by something else than a roll"
 def create_class_visualization(
     target_y,
     model,
@@ -1063,6 +1034,180 @@ def create_class_visualization(
     return img
 
 
+# %% mistake="create_class_visualization" named="to one side only"
+def create_class_visualization(
+    target_y,
+    model,
+    start,
+    update_step,
+    mean,
+    std,
+    l2_reg=1e-3,
+    learning_rate=6.0,
+    num_iterations=100,
+    blur_every=10,
+    max_jitter=6,
+    seed=0,
+):
+    generator = torch.Generator().manual_seed(seed)
+    low, high = (-mean / std).view(3, 1, 1), ((1 - mean) / std).view(3, 1, 1)
+    img = start.clone()
+    for t in range(num_iterations):
+        ox, oy = torch.randint(0, max_jitter + 1, (2,), generator=generator).tolist()
+        img = torch.roll(img, (oy, ox), (2, 3))
+        update_step(img, target_y, model, l2_reg, learning_rate)
+        img = torch.roll(img, (-oy, -ox), (2, 3))
+        img = img.clamp(low, high)
+        if (t + 1) % blur_every == 0:
+            img = blur_image(img)
+    return img
+
+
+# %% mistake="create_class_visualization" named="randint leaves out"
+def create_class_visualization(
+    target_y,
+    model,
+    start,
+    update_step,
+    mean,
+    std,
+    l2_reg=1e-3,
+    learning_rate=6.0,
+    num_iterations=100,
+    blur_every=10,
+    max_jitter=6,
+    seed=0,
+):
+    generator = torch.Generator().manual_seed(seed)
+    low, high = (-mean / std).view(3, 1, 1), ((1 - mean) / std).view(3, 1, 1)
+    img = start.clone()
+    for t in range(num_iterations):
+        ox, oy = torch.randint(-max_jitter, max_jitter, (2,), generator=generator).tolist()
+        img = torch.roll(img, (oy, ox), (2, 3))
+        update_step(img, target_y, model, l2_reg, learning_rate)
+        img = torch.roll(img, (-oy, -ox), (2, 3))
+        img = img.clamp(low, high)
+        if (t + 1) % blur_every == 0:
+            img = blur_image(img)
+    return img
+
+
+# %% mistake="create_class_visualization" named="blurred before the step"
+def create_class_visualization(
+    target_y,
+    model,
+    start,
+    update_step,
+    mean,
+    std,
+    l2_reg=1e-3,
+    learning_rate=6.0,
+    num_iterations=100,
+    blur_every=10,
+    max_jitter=6,
+    seed=0,
+):
+    generator = torch.Generator().manual_seed(seed)
+    low, high = (-mean / std).view(3, 1, 1), ((1 - mean) / std).view(3, 1, 1)
+    img = start.clone()
+    for t in range(num_iterations):
+        ox, oy = torch.randint(-max_jitter, max_jitter + 1, (2,), generator=generator).tolist()
+        if (t + 1) % blur_every == 0:
+            img = blur_image(img)
+        img = torch.roll(img, (oy, ox), (2, 3))
+        update_step(img, target_y, model, l2_reg, learning_rate)
+        img = torch.roll(img, (-oy, -ox), (2, 3))
+        img = img.clamp(low, high)
+    return img
+
+
+# %% mistake="create_class_visualization" named="blurred before it is clamped"
+def create_class_visualization(
+    target_y,
+    model,
+    start,
+    update_step,
+    mean,
+    std,
+    l2_reg=1e-3,
+    learning_rate=6.0,
+    num_iterations=100,
+    blur_every=10,
+    max_jitter=6,
+    seed=0,
+):
+    generator = torch.Generator().manual_seed(seed)
+    low, high = (-mean / std).view(3, 1, 1), ((1 - mean) / std).view(3, 1, 1)
+    img = start.clone()
+    for t in range(num_iterations):
+        ox, oy = torch.randint(-max_jitter, max_jitter + 1, (2,), generator=generator).tolist()
+        img = torch.roll(img, (oy, ox), (2, 3))
+        update_step(img, target_y, model, l2_reg, learning_rate)
+        img = torch.roll(img, (-oy, -ox), (2, 3))
+        if (t + 1) % blur_every == 0:
+            img = blur_image(img)
+        img = img.clamp(low, high)
+    return img
+
+
+# %% mistake="create_class_visualization" named="clamped before the step"
+def create_class_visualization(
+    target_y,
+    model,
+    start,
+    update_step,
+    mean,
+    std,
+    l2_reg=1e-3,
+    learning_rate=6.0,
+    num_iterations=100,
+    blur_every=10,
+    max_jitter=6,
+    seed=0,
+):
+    generator = torch.Generator().manual_seed(seed)
+    low, high = (-mean / std).view(3, 1, 1), ((1 - mean) / std).view(3, 1, 1)
+    img = start.clone()
+    for t in range(num_iterations):
+        ox, oy = torch.randint(-max_jitter, max_jitter + 1, (2,), generator=generator).tolist()
+        img = img.clamp(low, high)
+        img = torch.roll(img, (oy, ox), (2, 3))
+        update_step(img, target_y, model, l2_reg, learning_rate)
+        img = torch.roll(img, (-oy, -ox), (2, 3))
+        if (t + 1) % blur_every == 0:
+            img = blur_image(img)
+    return img
+
+
+# %% mistake="create_class_visualization" named="roll back first, then blur"
+def create_class_visualization(
+    target_y,
+    model,
+    start,
+    update_step,
+    mean,
+    std,
+    l2_reg=1e-3,
+    learning_rate=6.0,
+    num_iterations=100,
+    blur_every=10,
+    max_jitter=6,
+    seed=0,
+):
+    generator = torch.Generator().manual_seed(seed)
+    low, high = (-mean / std).view(3, 1, 1), ((1 - mean) / std).view(3, 1, 1)
+    img = start.clone()
+    for t in range(num_iterations):
+        ox, oy = torch.randint(-max_jitter, max_jitter + 1, (2,), generator=generator).tolist()
+        img = torch.roll(img, (oy, ox), (2, 3))
+        update_step(img, target_y, model, l2_reg, learning_rate)
+        img = img.clamp(low, high)
+        if (t + 1) % blur_every == 0:
+            img = blur_image(img)
+        img = torch.roll(img, (-oy, -ox), (2, 3))
+    return img
+
+
 # %% correct="create_class_visualization"
 def create_class_visualization(
     target_y,
@@ -1083,7 +1228,7 @@ def create_class_visualization(
     offsets = random.Random(seed)
     img = start.detach().clone()
     for t in range(1, num_iterations + 1):
-        ox, oy = offsets.randint(0, max_jitter), offsets.randint(0, max_jitter)
+        ox, oy = (offsets.randint(-max_jitter, max_jitter) for _ in range(2))
         img.data.copy_(torch.roll(img.data, shifts=(ox, oy), dims=(3, 2)))
         update_step(img, target_y, model, l2_reg, learning_rate)
         img.data.copy_(torch.roll(img.data, shifts=(-ox, -oy), dims=(3, 2)))
@@ -1696,7 +1841,7 @@ def channel_scores(X, model, layer):
     return kept[0]
 
 
-# %% mistake="channel_scores" named="was left with other hooks"
+# %% mistake="channel_scores" named="remove yours in a `finally`"
 def channel_scores(X, model, layer):
     kept = []
     module = model.get_submodule(layer)
