@@ -336,35 +336,47 @@ def linear_perturbation(w, epsilon, norm):
     ### END SOLUTION
 
 
-# %% test="linear_perturbation" points=2
+# %% test="linear_perturbation" points=1 aspect="the maximum norm"
 w = torch.tensor([[2.0, -1.0, 0.5], [-4.0, 0.25, 3.0]], dtype=torch.float64)
-signs, length = torch.tensor([[1.0, -1.0, 1.0], [-1.0, 1.0, 1.0]]).double(), 30.3125**0.5
-everyday = {
-    "ε is left out": {"linf": signs, "l2": w / length},
-    "the weights themselves are taken, neither their signs nor their direction": 0.1 * w,
-    "it lowers the score: the sign is reversed": {"linf": -0.1 * signs, "l2": -0.1 * w / length},
-    "the weights' absolute values are taken": {
-        "linf": 0.1 * signs.abs(),
-        "l2": 0.1 * w.abs() / length,
-    },
-    "all of it went into the largest weight": 0.1 * torch.tensor([[0, 0, 0], [-1, 0, 0]]).double(),
-    "each row has a norm of its own": 0.1 * w / w.norm(dim=1, keepdim=True),
-    "w is divided by Σ|w|, not by the square root of Σw²": 0.1 * w / 10.75,
-    "w is divided by Σw², not by its square root": 0.1 * w / 30.3125,
+### BEGIN EXPECTED
+expected = reference.linear_perturbation(w, 0.1, "linf")
+mistakes = {
+    "ε is left out": w.sign(),
+    "the weights themselves are taken, not their signs": 0.1 * w,
+    "the weights are clamped to [−ε, ε]: every pixel can use all of ε": w.clamp(-0.3, 0.3) / 3,
+    "it lowers the score: the sign is reversed": -0.1 * w.sign(),
+    "the weights' absolute values are taken": 0.1 * w.abs().sign(),
+    "all of it went into the largest weight": 0.1 * w.sign() * (w.abs() == 4),
+    "this is the answer for the other norm": 0.1 * w / w.norm(),
     "w is divided by its largest value": 0.1 * w / 4,
+    "ε is shared among the pixels: each may move by all of it": 0.1 * w.sign() / 6,
 }
-for norm, expected, other in [
-    ("linf", 0.1 * signs, 0.1 * w / length),
-    ("l2", 0.1 * w / length, 0.1 * signs),
-]:
-    delta = linear_perturbation(w, 0.1, norm)
-    mistakes = {
-        mistake: value[norm] if isinstance(value, dict) else value
-        for mistake, value in everyday.items()
-    }
-    mistakes["this is the answer for the other norm"] = other
-    name = f'linear_perturbation(w, 0.1, "{norm}")'
-    check_close(delta, expected, name, mistakes=mistakes, tolerance=1e-6)
+### END EXPECTED
+name = 'linear_perturbation(w, 0.1, "linf")'
+check_close(linear_perturbation(w, 0.1, "linf"), expected, name, mistakes=mistakes, tolerance=1e-6)
+
+# %% test="linear_perturbation" points=1 aspect="the Euclidean norm"
+w = torch.tensor([[2.0, -1.0, 0.5], [-4.0, 0.25, 3.0]], dtype=torch.float64)
+### BEGIN EXPECTED
+expected = reference.linear_perturbation(w, 0.1, "l2")
+mistakes = {
+    "ε is left out": w / w.norm(),
+    "the weights themselves are taken, not their direction": 0.1 * w,
+    "it lowers the score: the sign is reversed": -0.1 * w / w.norm(),
+    "the weights' absolute values are taken": 0.1 * w.abs() / w.norm(),
+    "all of it went into the largest weight": 0.1 * w.sign() * (w.abs() == 4),
+    "each row has a norm of its own": 0.1 * w / w.norm(dim=1, keepdim=True),
+    "w is divided by Σ|w|, not by the square root of Σw²": 0.1 * w / w.abs().sum(),
+    "w is divided by Σw², not by its square root": 0.1 * w / w.square().sum(),
+    "w is divided by its largest value": 0.1 * w / 4,
+    "this is the answer for the other norm": 0.1 * w.sign(),
+    "it is the signs' direction, not that of the weights": 0.1 * w.sign() / 6**0.5,
+}
+### END EXPECTED
+name = 'linear_perturbation(w, 0.1, "l2")'
+check_close(linear_perturbation(w, 0.1, "l2"), expected, name, mistakes=mistakes, tolerance=1e-6)
+
+# %% test="linear_perturbation" points=1 aspect="other shapes"
 ### BEGIN HIDDEN TESTS
 generator = torch.Generator().manual_seed(reference.seed)
 for shape in [(7,), (3, 2, 5), (1,)]:
@@ -554,55 +566,60 @@ def fgsm(X, y, model, epsilon):
     ### END SOLUTION
 
 
-# %% test="fgsm" points=3
-generator = torch.Generator().manual_seed(1)
-X_test = torch.rand(3, 3, 2, 4, generator=generator, dtype=torch.float64)
+# %% test="fgsm" points=1 aspect="one image"
+X_test, weight = 0.3 + 0.4 * random_images(50, 1, 3, 2, 4), random_images(51, 4, 3, 2, 4) - 0.5
+network, y_test = linear_network(weight), torch.tensor([1])
+### BEGIN EXPECTED
+# For a linear network the gradient is known: Σ_k (p_k − [k = y]) w_k.
+p = network(X_test).softmax(1)[0].detach()
+assert p.argmax() != 1  # what it sees is another class than y
+gradient = torch.einsum("k,kchw->chw", p - F.one_hot(y_test, 4)[0], weight)[None]
+seen = torch.einsum("k,kchw->chw", p - F.one_hot(p.argmax(), 4), weight)[None]
+expected = reference.fgsm(X_test, y_test, network, 0.1)
+mistakes = {
+    "the step goes down the loss, which makes the image easier": X_test - 0.1 * gradient.sign(),
+    "the gradient's sign is not taken": X_test + 0.1 * gradient,
+    "the gradient is scaled to length 1 instead of taking its sign": (
+        X_test + 0.1 * gradient / gradient.norm()
+    ),
+    "y is ignored and the network's own answer used": X_test + 0.1 * seen.sign(),
+    "the score of y is raised, which makes the image easier": X_test + 0.1 * weight[1].sign(),
+    "the score of y is lowered; it is the cross-entropy that has to grow": (
+        X_test - 0.1 * weight[1].sign()
+    ),
+    "the perturbation is returned, not the image": 0.1 * gradient.sign(),
+    "ε is left out": (X_test + gradient.sign()).clamp(0, 1),
+    "nothing was changed": X_test,
+}
+### END EXPECTED
+check_close(fgsm(X_test, y_test, network, 0.1), expected, "fgsm for one image", mistakes=mistakes)
+
+# %% test="fgsm" points=1 aspect="a batch, in [0, 1]"
+X_test, weight = random_images(52, 3, 3, 2, 4), random_images(53, 4, 3, 2, 4) - 0.5
 X_test[0, :, 0, :2], X_test[1, :, 1, 2:] = 1, 0  # where the clamp has to act
-weight = torch.randn(4, 3, 2, 4, generator=generator, dtype=torch.float64)
 network = linear_network(weight)
 with torch.no_grad():
     ranking = network(X_test).argsort(1)
 y_test = torch.stack([ranking[0, -1], ranking[1, 0], ranking[2, 1]])  # one of them is predicted
-# For a linear network the gradient is known: Σ_k (p_k − [k = y]) w_k.
+### BEGIN EXPECTED
 errors = network(X_test).softmax(1).detach() - F.one_hot(y_test, 4)
 gradient = torch.einsum("nk,kchw->nchw", errors, weight)
-predicted = network(X_test).softmax(1).detach() - F.one_hot(ranking[:, -1], 4)
-predicted = torch.einsum("nk,kchw->nchw", predicted, weight)
-expected = (X_test + 0.1 * gradient.sign()).clamp(0, 1)
-X_given = X_test.clone()
-X_adv = fgsm(X_given, y_test, network, 0.1)
-check_close(
-    X_adv,
-    expected,
-    "fgsm(X, y, model, 0.1)",
-    mistakes={
-        "the step goes down the loss, which makes the image easier": (
-            X_test - 0.1 * gradient.sign()
-        ).clamp(0, 1),
-        "the result is not clamped to [0, 1]": X_test + 0.1 * gradient.sign(),
-        "the gradient's sign is not taken": (X_test + 0.1 * gradient / 3).clamp(0, 1),
-        "the gradient's sign is not taken (nor the loss's mean)": (X_test + 0.1 * gradient).clamp(
-            0, 1
-        ),
-        "the gradient is scaled to length 1 instead of taking its sign": (
-            X_test + 0.1 * gradient / gradient.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
-        ).clamp(0, 1),
-        "y is ignored and the network's own answer used": (X_test + 0.1 * predicted.sign()).clamp(
-            0, 1
-        ),
-        "the score of y is raised, which makes the image easier": (
-            X_test + 0.1 * weight[y_test].sign()
-        ).clamp(0, 1),
-        "the score of y is lowered; it is the cross-entropy that has to grow": (
-            X_test - 0.1 * weight[y_test].sign()
-        ).clamp(0, 1),
-        "the perturbation is returned, not the image": 0.1 * gradient.sign(),
-        "the perturbation is clamped to [0, 1] instead of the image": (
-            X_test + (0.1 * gradient.sign()).clamp(0, 1)
-        ),
-        "only the first image is attacked": torch.cat([expected[:1], X_test[1:]]),
-    },
-)
+step = 0.1 * gradient.sign()
+expected = reference.fgsm(X_test, y_test, network, 0.1)
+mistakes = {
+    "the result is not clamped to [0, 1]": X_test + step,
+    "the perturbation is clamped to [0, 1] instead of the image": X_test + step.clamp(0, 1),
+    "only the first image is attacked": torch.cat([expected[:1], X_test[1:]]),
+    "all images share one gradient": (X_test + 0.1 * gradient.mean(0).sign()).clamp(0, 1),
+    "what belongs to the first label is used for all": reference.fgsm(
+        X_test, y_test[:1].expand(3), network, 0.1
+    ),
+    "the gradient's sign is not taken": (X_test + 0.1 * gradient / 3).clamp(0, 1),
+}
+### END EXPECTED
+check_close(fgsm(X_test, y_test, network, 0.1), expected, "fgsm for a batch", mistakes=mistakes)
+
+# %% test="fgsm" points=1 aspect="other networks and radii"
 ### BEGIN HIDDEN TESTS
 generator = torch.Generator().manual_seed(reference.seed)
 network = tiny_network(reference.seed)
@@ -739,69 +756,98 @@ def pgd(X, y, model, epsilon, step_size, num_steps, start=None):
     ### END SOLUTION
 
 
-# %% test="pgd" points=4
-generator = torch.Generator().manual_seed(2)
-X_test = torch.rand(3, 3, 2, 4, generator=generator, dtype=torch.float64)
+# %% test="pgd" points=1 aspect="the start"
+X_test, start = random_images(54, 3, 3, 2, 4), 0.2 * random_images(55, 3, 3, 2, 4) - 0.1
 X_test[0, :, 0, :2], X_test[1, :, 1, 2:] = 1, 0  # where the clamp has to act
-weight = torch.randn(2, 3, 2, 4, generator=generator, dtype=torch.float64)
-network, y_test = linear_network(weight), torch.tensor([0, 1, 0])
-start = 0.1 * (2 * torch.rand(X_test.shape, generator=generator, dtype=torch.float64) - 1)
-# With two classes and a linear network, the gradient has the same direction everywhere.
-probability = network(X_test).softmax(1).detach()
-gradient = (weight[1] - weight[0]) * torch.tensor([1, -1, 1]).view(-1, 1, 1, 1)
-gradient = gradient * (1 - probability[range(3), y_test]).view(-1, 1, 1, 1)
-s = gradient.sign()
+network, y_test = tiny_network(55), torch.tensor([0, 1, 3])
+### BEGIN EXPECTED
+expected = reference.pgd(X_test, y_test, network, 0.1, 0.03, 0, start)
+mistakes = {
+    "the start is ignored": X_test,
+    "the start is not clamped to [0, 1]": X_test + start,
+    "the start is taken for the image itself": start.clamp(0, 1),
+    "there is a step too many": reference.pgd(X_test, y_test, network, 0.1, 0.03, 1, start),
+    "the start is subtracted": (X_test - start).clamp(0, 1),
+    "the start is scaled with ε once more": (X_test + 0.1 * start).clamp(0, 1),
+}
+### END EXPECTED
+X_adv = pgd(X_test, y_test, network, 0.1, 0.03, 0, start=start)
+check_close(X_adv, expected, "pgd with 0 steps and a start", mistakes=mistakes)
+
+# %% test="pgd" points=1 aspect="one step"
+X_test = 0.3 + 0.4 * random_images(56, 3, 3, 5, 4)
+network, y_test = tiny_network(56), torch.tensor([2, 0, 1])
+### BEGIN EXPECTED
+leaf = X_test.clone().requires_grad_()
+(gradient,) = torch.autograd.grad(F.cross_entropy(network(leaf), y_test), leaf)
+expected = reference.pgd(X_test, y_test, network, 0.1, 0.03, 1)
+mistakes = {
+    "the step goes down the loss": X_test - 0.03 * gradient.sign(),
+    "the step is ε long, not α": X_test + 0.1 * gradient.sign(),
+    "the gradient's sign is not taken": X_test + 0.03 * gradient,
+    "the gradient's sign is not taken, nor the loss's mean": X_test + 0.03 * 3 * gradient,
+    "there is a step too many": reference.pgd(X_test, y_test, network, 0.1, 0.03, 2),
+    "no step is taken": X_test,
+    "the perturbation is returned, not the image": 0.03 * gradient.sign(),
+    "y is ignored and the network's own answer used": reference.pgd(
+        X_test, network(X_test).argmax(1), network, 0.1, 0.03, 1
+    ),
+}
+### END EXPECTED
+X_adv = pgd(X_test, y_test, network, 0.1, 0.03, 1)
+check_close(X_adv, expected, "pgd with 1 step and no start", mistakes=mistakes)
+
+# %% test="pgd" points=2 aspect="many steps, the ball and [0, 1]"
+X_test, start = random_images(57, 3, 3, 4, 6), 0.2 * random_images(58, 3, 3, 4, 6) - 0.1
+X_test[0, :, 0, :3], X_test[1, :, 1, 2:] = 1, 0
+network, y_test = tiny_network(57), torch.tensor([1, 3, 0])
+### BEGIN EXPECTED
 begin = (X_test + start).clamp(0, 1)
-for steps, given_start, expected, mistakes in [
-    (
-        0,
-        start,
-        begin,
-        {
-            "the start is ignored": X_test,
-            "the start is not clamped to [0, 1]": X_test + start,
-            "the start is taken for the image itself": start.clamp(0, 1),
-            "there is a step too many": (X_test + (start + 0.03 * s).clamp(-0.1, 0.1)).clamp(0, 1),
-        },
+
+
+def steps(project, at=None, base=None):
+    """Seven steps, from `base` or the latest images, after each of which `project` brings them
+    back."""
+    images = begin
+    for _ in range(7):
+        leaf = (images if at is None else at).clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(F.cross_entropy(network(leaf), y_test), leaf)
+        images = project((images if base is None else base) + 0.03 * gradient.sign())
+    return images
+
+
+def to_ball(images, centre=X_test):
+    return centre + (images - centre).clamp(-0.1, 0.1)
+
+
+free = steps(lambda images: images.clamp(0, 1))
+expected = reference.pgd(X_test, y_test, network, 0.1, 0.03, 7, start)
+mistakes = {
+    "nothing brings the images back to the ball": free,
+    "the images are brought back to the ball at the end only": to_ball(free).clamp(0, 1),
+    "the ball is around the start, not around X": steps(
+        lambda images: to_ball(images, begin).clamp(0, 1)
     ),
-    (
-        1,
-        None,
-        (X_test + 0.03 * s).clamp(0, 1),
-        {
-            "the step goes down the loss": (X_test - 0.03 * s).clamp(0, 1),
-            "the step is ε long, not α": (X_test + 0.1 * s).clamp(0, 1),
-            "the gradient's sign is not taken": (X_test + 0.03 * gradient / 3).clamp(0, 1),
-            "the gradient's sign is not taken, nor the loss's mean": (
-                X_test + 0.03 * gradient
-            ).clamp(0, 1),
-            "the images are not clamped to [0, 1]": X_test + 0.03 * s,
-            "there is a step too many": (X_test + 0.06 * s).clamp(0, 1),
-            "no step is taken": X_test,
-        },
+    "every step starts from X again": steps(lambda images: images.clamp(0, 1), base=X_test),
+    "every step begins at the start again": steps(
+        lambda images: to_ball(images).clamp(0, 1), base=begin
     ),
-    (
-        7,
-        start,
-        (X_test + 0.1 * s).clamp(0, 1),
-        {
-            "nothing brings the images back to the ball": (begin + 0.21 * s).clamp(0, 1),
-            "the ball is around the start, not around X": (begin + 0.1 * s).clamp(0, 1),
-            "the ball is around the latest image, which moves with it": (begin + 0.21 * s).clamp(
-                0, 1
-            ),
-            "every step starts from X again": (X_test + 0.03 * s).clamp(0, 1),
-            "every step begins at the start again": (
-                X_test + (start + 0.03 * s).clamp(-0.1, 0.1)
-            ).clamp(0, 1),
-            "the images are not clamped to [0, 1]": X_test + 0.1 * s,
-        },
+    "the images are not clamped to [0, 1]": steps(to_ball),
+    "the images are clamped to [0, 1] at the end only": steps(to_ball).clamp(0, 1),
+    "the gradient is always taken at X, not at the latest image": steps(
+        lambda images: to_ball(images).clamp(0, 1), at=X_test
     ),
-]:
-    X_given = X_test.clone()
-    X_adv = pgd(X_given, y_test, network, 0.1, 0.03, steps, start=given_start)
-    name = f"pgd with {steps} steps and {'no' if given_start is None else 'a'} start"
-    check_close(X_adv, expected, name, mistakes=mistakes)
+    "the gradient is always taken at the start, not at the latest image": steps(
+        lambda images: to_ball(images).clamp(0, 1), at=begin
+    ),
+    "there is a step too many": reference.pgd(X_test, y_test, network, 0.1, 0.03, 8, start),
+    "there is a step too few": reference.pgd(X_test, y_test, network, 0.1, 0.03, 6, start),
+}
+### END EXPECTED
+X_adv = pgd(X_test, y_test, network, 0.1, 0.03, 7, start=start)
+check_close(X_adv, expected, "pgd with 7 steps and a start", mistakes=mistakes)
+
+# %% test="pgd" points=1 aspect="other networks and sizes"
 ### BEGIN HIDDEN TESTS
 generator = torch.Generator().manual_seed(reference.seed)
 network = tiny_network(reference.seed)
@@ -1272,75 +1318,119 @@ def pgd_l2(X, y, model, epsilon, step_size, num_steps):
     ### END SOLUTION
 
 
-# %% test="pgd_l2" points=4
-generator = torch.Generator().manual_seed(3)
-X_test = 0.3 + 0.4 * torch.rand(3, 3, 2, 4, generator=generator, dtype=torch.float64)
-weight = 0.5 * torch.randn(2, 3, 2, 4, generator=generator, dtype=torch.float64)
-network, y_test = linear_network(weight), torch.tensor([0, 1, 0])
-probability = network(X_test).softmax(1).detach()
-gradient = (weight[1] - weight[0]) * torch.tensor([1, -1, 1]).view(-1, 1, 1, 1)
+# %% test="pgd_l2" points=1 aspect="one step"
+X_test = 0.3 + 0.4 * random_images(70, 3, 3, 2, 4)
+network, y_test = (
+    linear_network(0.5 * random_images(71, 4, 3, 2, 4) - 0.25),
+    torch.tensor([0, 3, 1]),
+)
+### BEGIN EXPECTED
+leaf = X_test.clone().requires_grad_()
+loss = F.cross_entropy(network(leaf), y_test, reduction="sum")
+(gradient,) = torch.autograd.grad(loss, leaf)
 u = gradient / gradient.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
-gradient = gradient * (1 - probability[range(3), y_test]).view(-1, 1, 1, 1)
 s = gradient.sign()
-channels = gradient / gradient.norm(dim=(2, 3), keepdim=True)
-for steps, expected, mistakes in [
-    (
-        1,
-        X_test + 0.08 * u,
-        {
-            "the step goes down the loss": X_test - 0.08 * u,
-            "the gradient is not divided by its length": X_test + 0.08 * gradient,
-            "the gradient is not divided by its length, and is a mean": X_test
-            + 0.08 * gradient / 3,
-            "all images share one gradient length: take each image's own": (
-                X_test + 0.08 * gradient / gradient.norm()
-            ),
-            "each channel is divided by a length of its own": X_test + 0.08 * channels,
-            "the gradient's sign is taken, as for the maximum norm": X_test + 0.08 * s,
-            "the gradient's sign is taken, as for the maximum norm, then projected": (
-                X_test + 0.2 * s / s[0].norm()
-            ),
-            "a perturbation that is inside the ball is stretched to its surface": X_test + 0.2 * u,
-            "there is a step too many": X_test + 0.16 * u,
-        },
+expected = reference.pgd_l2(X_test, y_test, network, 0.2, 0.08, 1)
+mistakes = {
+    "the step goes down the loss": X_test - 0.08 * u,
+    "the gradient is not divided by its length": X_test + 0.08 * gradient,
+    "the gradient is not divided by its length, and is a mean": X_test + 0.08 * gradient / 3,
+    "all images share one gradient length: take each image's own": (
+        X_test + 0.08 * gradient / gradient.norm()
     ),
-    (
-        7,
-        X_test + 0.2 * u,
-        {
-            "nothing brings the images back to the ball": X_test + 0.56 * u,
-            "each value is clamped to [−ε, ε], as for the maximum norm": X_test
-            + (0.56 * u).clamp(-0.2, 0.2),
-            "every step starts from X again": X_test + 0.08 * u,
-            "all images share one perturbation length: take each image's own": (
-                X_test + 0.2 * u / 3**0.5
-            ),
-            "each channel is shortened on its own": (
-                X_test + 0.56 * u * (0.2 / (0.56 * u).norm(dim=(2, 3), keepdim=True)).clamp(max=1)
-            ),
-        },
+    "each channel is divided by a length of its own": (
+        X_test + 0.08 * gradient / gradient.norm(dim=(2, 3), keepdim=True)
     ),
-]:
-    X_given = X_test.clone()
-    X_adv = pgd_l2(X_given, y_test, network, 0.2, 0.08, steps)
-    name = f"pgd_l2 with {steps} step{'s' * (steps > 1)}"
-    check_close(X_adv, expected, name, mistakes=mistakes, tolerance=1e-6)
+    "the gradient is divided by the square of its length": (
+        X_test + 0.08 * u / gradient.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+    ),
+    "the gradient's sign is taken, as for the maximum norm": X_test + 0.08 * s,
+    "the gradient's sign is taken, as for the maximum norm, then projected": (
+        X_test + 0.2 * s / s[0].norm()
+    ),
+    "a perturbation that is inside the ball is stretched to its surface": X_test + 0.2 * u,
+    "there is a step too many": reference.pgd_l2(X_test, y_test, network, 0.2, 0.08, 2),
+    "no step is taken": X_test,
+    "the perturbation is returned, not the image": 0.08 * u,
+}
+### END EXPECTED
+X_adv = pgd_l2(X_test, y_test, network, 0.2, 0.08, 1)
+check_close(X_adv, expected, "pgd_l2 with 1 step", mistakes=mistakes, tolerance=1e-6)
+
+# %% test="pgd_l2" points=1 aspect="many steps, and the ball"
+X_test = 0.3 + 0.4 * random_images(72, 3, 3, 2, 4)
+network, y_test = linear_network(random_images(73, 4, 3, 2, 4) - 0.5), torch.tensor([2, 0, 1])
+### BEGIN EXPECTED
+
+
+def lengths(delta):
+    return delta.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+
+
+def steps(project, base=None):
+    """Seven steps, from `base` or the latest images, after each of which `project` brings the
+    perturbations back."""
+    images = X_test
+    for _ in range(7):
+        leaf = images.clone().requires_grad_()
+        loss = F.cross_entropy(network(leaf), y_test, reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, leaf)
+        moved = (images if base is None else base) + 0.08 * gradient / lengths(gradient)
+        images = X_test + project(moved - X_test)
+    return images
+
+
+free = steps(lambda delta: delta) - X_test
+expected = reference.pgd_l2(X_test, y_test, network, 0.2, 0.08, 7)
+mistakes = {
+    "nothing brings the images back to the ball": X_test + free,
+    "the images are brought back to the ball at the end only": (
+        X_test + free * (0.2 / lengths(free)).clamp(max=1)
+    ),
+    "each value is clamped to [−ε, ε], as for the maximum norm": steps(
+        lambda delta: delta.clamp(-0.2, 0.2)
+    ),
+    "every step starts from X again": steps(lambda delta: delta, base=X_test),
+    "all images share one perturbation length: take each image's own": steps(
+        lambda delta: delta * (0.2 / delta.norm()).clamp(max=1)
+    ),
+    "each channel is shortened on its own": steps(
+        lambda delta: delta * (0.2 / delta.norm(dim=(2, 3), keepdim=True)).clamp(max=1)
+    ),
+    "the step is ε long, not α": reference.pgd_l2(X_test, y_test, network, 0.2, 0.2, 7),
+    "there is a step too few": reference.pgd_l2(X_test, y_test, network, 0.2, 0.08, 6),
+}
+### END EXPECTED
+X_adv = pgd_l2(X_test, y_test, network, 0.2, 0.08, 7)
+check_close(X_adv, expected, "pgd_l2 with 7 steps", mistakes=mistakes, tolerance=1e-6)
+
+# %% test="pgd_l2" points=1 aspect="no gradient, and the edge of [0, 1]"
 # What is darker than 0.25 this network doesn't see, so the second image has no gradient at all.
+weight, y_test = 0.5 * random_images(74, 2, 3, 2, 4) - 0.25, torch.tensor([0, 1, 0])
 blind = nn.Sequential(nn.Threshold(0.25, 0.0), *linear_network(weight))
+X_test = 0.3 + 0.4 * random_images(75, 3, 3, 2, 4)
 X_test[1] = 0.1
-expected = X_test + torch.tensor([0.08, 0, 0.08]).double().view(-1, 1, 1, 1) * u
-X_adv = pgd_l2(X_test.clone(), y_test.clone(), blind, 0.2, 0.08, 1)
+### BEGIN EXPECTED
+expected = reference.pgd_l2(X_test, y_test, blind, 0.2, 0.08, 1)
+### END EXPECTED
+X_adv = pgd_l2(X_test, y_test, blind, 0.2, 0.08, 1)
 check_close(X_adv, expected, "pgd_l2 where one image's gradient is zero", tolerance=1e-6)
 # From white and black images the clamp takes back a part of the step.
 X_test = torch.stack([torch.ones(3, 2, 4), torch.zeros(3, 2, 4)]).double()
-expected = (X_test + 0.08 * u[:2]).clamp(0, 1)
-check_close(
-    pgd_l2(X_test.clone(), y_test[:2].clone(), network, 0.2, 0.08, 1),
-    expected,
-    "pgd_l2 from a white and a black image",
-    mistakes={"the images are not clamped to [0, 1]": X_test + 0.08 * u[:2]},
-    tolerance=1e-6,
-)
+network = linear_network(weight)
+### BEGIN EXPECTED
+leaf = X_test.clone().requires_grad_()
+loss = F.cross_entropy(network(leaf), y_test[:2], reduction="sum")
+(gradient,) = torch.autograd.grad(loss, leaf)
+u = gradient / gradient.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+expected = reference.pgd_l2(X_test, y_test[:2], network, 0.2, 0.08, 1)
+mistakes = {"the images are not clamped to [0, 1]": X_test + 0.08 * u}
+### END EXPECTED
+name = "pgd_l2 from a white and a black image"
+X_adv = pgd_l2(X_test, y_test[:2], network, 0.2, 0.08, 1)
+check_close(X_adv, expected, name, mistakes=mistakes, tolerance=1e-6)
+
+# %% test="pgd_l2" points=1 aspect="other networks and sizes"
 ### BEGIN HIDDEN TESTS
 generator = torch.Generator().manual_seed(reference.seed)
 network = tiny_network(reference.seed)
@@ -1795,38 +1885,55 @@ class Paraboloid:
         return ((self.slope + self.curvature * images) * images).sum((1, 2, 3))
 
 
-# %% test="estimate_gradient" points=3
-generator = torch.Generator().manual_seed(5)
-x_test = torch.rand(3, 2, 4, generator=generator, dtype=torch.float64)
-slope = torch.randn(3, 2, 4, generator=generator, dtype=torch.float64)
-u = torch.randn(5, 3, 2, 4, generator=generator, dtype=torch.float64)
+# %% test="estimate_gradient" points=1 aspect="one direction"
+x_test, slope = random_images(60, 3, 2, 4), random_images(61, 3, 2, 4) - 0.5
+u, black_box = 2 * random_images(62, 1, 3, 2, 4) - 1, Paraboloid(slope, 0.7)
+### BEGIN EXPECTED
 # For a parabola central differences are exact, whatever σ is.
+along = (u * (slope + 1.4 * x_test)).sum()
+ahead = 0.7 * 0.25 * u.square().sum()
+expected = reference.estimate_gradient(black_box, x_test, u, 0.25)
+mistakes = {
+    "f(x + σu) is compared with f(x), not with f(x − σu)": (along + ahead) * u[0],
+    "f(x + σu) is compared with f(x), and divided by 2σ": (along + ahead) / 2 * u[0],
+    "f(x) is compared with f(x − σu), not f(x + σu)": (along - ahead) * u[0],
+    "the 2 of 2σ is missing": 2 * expected,
+    "the difference is not divided by σ": 0.25 * expected,
+    "the difference is not divided by 2σ": 0.5 * expected,
+    "the direction is divided by its length": expected / u.norm(),
+    "the direction is divided by the square of its length": expected / u.square().sum(),
+    "only the sign of the difference counts": along.sign() * u[0],
+    "the sign is reversed": -expected,
+    "the slope is never multiplied with its direction": along.expand(3, 2, 4),
+}
+### END EXPECTED
+gradient = estimate_gradient(black_box, x_test, u, 0.25)
+check_close(gradient, expected, "estimate_gradient for one direction", mistakes=mistakes)
+
+# %% test="estimate_gradient" points=1 aspect="several directions"
+x_test, slope = random_images(63, 3, 2, 4), random_images(64, 3, 2, 4) - 0.5
+u, black_box = 2 * random_images(65, 5, 3, 2, 4) - 1, Paraboloid(slope, 0.7)
+### BEGIN EXPECTED
 slopes = (u * (slope + 1.4 * x_test)).sum((1, 2, 3)).view(-1, 1, 1, 1)
-ahead = 0.7 * 0.25 * u.square().sum((1, 2, 3)).view(-1, 1, 1, 1)
-expected = (slopes * u).mean(0)
-gradient = estimate_gradient(Paraboloid(slope, 0.7), x_test, u, 0.25)
-check_close(
-    gradient,
-    expected,
-    "estimate_gradient(f, x, directions, 0.25)",
-    mistakes={
-        "f(x + σu) is compared with f(x), not with f(x − σu)": ((slopes + ahead) * u).mean(0),
-        "f(x + σu) is compared with f(x), and divided by 2σ": ((slopes + ahead) / 2 * u).mean(0),
-        "f(x) is compared with f(x − σu), not f(x + σu)": ((slopes - ahead) * u).mean(0),
-        "the 2 of 2σ is missing": 2 * expected,
-        "the difference is not divided by σ": 0.25 * expected,
-        "the difference is not divided by 2σ": 0.5 * expected,
-        "the sum over the directions is taken, not the mean": 5 * expected,
-        "the sum over the directions is taken, and not divided by 2σ": 2.5 * expected,
-        "each direction is divided by its length": (
-            slopes * u / u.square().sum((1, 2, 3), keepdim=True)
-        ).mean(0),
-        "only the signs of the differences count": (slopes.sign() * u).mean(0),
-        "the slopes are averaged before they meet their directions": slopes.mean() * u.mean(0),
-        "only the last direction counts": slopes[-1] * u[-1],
-        "only the last direction counts, divided by their number": slopes[-1] * u[-1] / 5,
-    },
-)
+expected = reference.estimate_gradient(black_box, x_test, u, 0.25)
+mistakes = {
+    "the sum over the directions is taken, not the mean": 5 * expected,
+    "each direction is divided by its length": (
+        slopes * u / u.square().sum((1, 2, 3), keepdim=True)
+    ).mean(0),
+    "only the signs of the differences count": (slopes.sign() * u).mean(0),
+    "the slopes are averaged before they meet their directions": slopes.mean() * u.mean(0),
+    "only the last direction counts": slopes[-1] * u[-1],
+    "only the last direction counts, divided by their number": slopes[-1] * u[-1] / 5,
+    "only the first direction counts": slopes[0] * u[0],
+    "the mean runs over all axes: each pixel has its own": (slopes * u).mean(),
+    "the directions aren't averaged: the mean over them is the gradient": slopes * u,
+}
+### END EXPECTED
+gradient = estimate_gradient(black_box, x_test, u, 0.25)
+check_close(gradient, expected, "estimate_gradient for five directions", mistakes=mistakes)
+
+# %% test="estimate_gradient" points=1 aspect="other images and distances"
 ### BEGIN HIDDEN TESTS
 generator = torch.Generator().manual_seed(reference.seed)
 for count, shape, sigma in [(1, (3, 4, 2), 0.1), (9, (3, 3, 5), 1e-3)]:
@@ -1961,25 +2068,20 @@ def parameters_of(network):
     return nn.utils.parameters_to_vector(network.parameters()).detach().clone()
 
 
-def gradient_for_parameters(network, X, y):
-    """The gradient of the mean cross-entropy for all parameters, as one vector."""
-    loss = F.cross_entropy(network(X), y)
-    return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(network.parameters()))])
-
-
-# %% test="adversarial_training_step" points=4
-generator = torch.Generator().manual_seed(6)
-X_test = torch.rand(5, 3, 6, 4, generator=generator, dtype=torch.float64)
-y_test = torch.tensor([0, 3, 1, 2, 3])
-network, twin = tiny_network(1), tiny_network(1)
-X_attacked = careless_attack(X_test, y_test, twin)  # in eval mode
-left_behind = gradient_for_parameters(tiny_network(1), X_test, y_test)
-expected_loss = F.cross_entropy(twin.train()(X_attacked), y_test).item()
-gradient = gradient_for_parameters(tiny_network(1).train(), X_attacked, y_test)
-before = parameters_of(network)
-
+# %% test="adversarial_training_step" points=1 aspect="the modes"
+X_test, y_test = random_images(80, 5, 3, 6, 4), torch.tensor([0, 3, 1, 2, 3])
+network = tiny_network(1)
 optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
-loss, _, _, network, *_ = call_on_copies(
+### BEGIN EXPECTED
+twin = tiny_network(1)
+reference.adversarial_training_step(
+    X_test, y_test, twin, torch.optim.SGD(twin.parameters(), lr=0.1), careless_attack
+)
+expected, clean = twin[1].running_mean, tiny_network(1).train()
+clean(X_test)
+mistakes = {"the clean images are learned, not the attacked ones": clean[1].running_mean}
+### END EXPECTED
+_, _, _, network, *_ = call_on_copies(
     adversarial_training_step, X_test, y_test, network, optimizer, careless_attack
 )
 assert network.training, "the network is left in eval mode; it has to be in training mode."
@@ -1989,35 +2091,79 @@ assert passes != 2, (
 )
 assert passes != 0, "BatchNorm's running statistics didn't move: the network learned in eval mode."
 assert passes == 1, f"the network ran {passes} times in training mode, not once."
-check_close(
-    loss,
-    expected_loss,
-    "the loss of adversarial_training_step",
-    mistakes={
-        "the clean images are learned, not the attacked ones": lambda: F.cross_entropy(
-            tiny_network(1).train()(X_test), y_test
-        ),
-        "the sum over the batch is taken, not the mean": 5 * expected_loss,
-        "clean and attacked images are mixed": lambda: (
-            expected_loss / 2 + F.cross_entropy(tiny_network(1).train()(X_test), y_test) / 2
-        ),
-    },
+name = "BatchNorm's running mean after a step"
+check_close(network[1].running_mean, expected, name, mistakes=mistakes)
+
+# %% test="adversarial_training_step" points=1 aspect="the loss"
+X_test, y_test = random_images(81, 5, 3, 6, 4), torch.tensor([1, 3, 0, 2, 2])
+network = tiny_network(4)
+optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+### BEGIN EXPECTED
+X_attacked = careless_attack(X_test, y_test, tiny_network(4))  # in eval mode
+with torch.no_grad():
+    expected = F.cross_entropy(tiny_network(4).train()(X_attacked), y_test).item()
+    clean = F.cross_entropy(tiny_network(4).train()(X_test), y_test).item()
+    evaluated = F.cross_entropy(tiny_network(4)(X_attacked), y_test).item()
+twin = tiny_network(4)
+reference.adversarial_training_step(
+    X_test, y_test, twin, torch.optim.SGD(twin.parameters(), lr=0.1), careless_attack
 )
-check_close(
-    parameters_of(network),
-    before - 0.1 * gradient,
-    "the parameters after adversarial_training_step",
-    mistakes={
-        "the gradients that the attack left behind are learned as well": (
-            before - 0.1 * (gradient + left_behind)
-        ),
-        "only the gradients that the attack left behind are learned": before - 0.1 * left_behind,
-        "no step of the optimiser was taken": before,
-        "two steps of the optimiser were taken": before - 0.2 * gradient,
-        "the loss was raised": before + 0.1 * gradient,
-        "the sum over the batch was differentiated, not the mean": before - 0.5 * gradient,
-    },
+mistakes = {
+    "the clean images are learned, not the attacked ones": clean,
+    "the sum over the batch is taken, not the mean": 5 * expected,
+    "clean and attacked images are mixed": (expected + clean) / 2,
+    "it is the loss in eval mode": evaluated,
+    "it is the loss after the step": F.cross_entropy(twin(X_attacked), y_test).item(),
+}
+### END EXPECTED
+loss, *_ = call_on_copies(
+    adversarial_training_step, X_test, y_test, network, optimizer, careless_attack
 )
+check_close(loss, expected, "the loss of adversarial_training_step", mistakes=mistakes)
+
+# %% test="adversarial_training_step" points=2 aspect="the step"
+X_test, y_test = random_images(82, 5, 3, 6, 4), torch.tensor([0, 3, 1, 2, 3])
+network = tiny_network(5)
+optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+### BEGIN EXPECTED
+
+
+def slope(network, images):
+    """The gradient of the mean cross-entropy for all parameters, as one vector."""
+    loss = F.cross_entropy(network(images), y_test)
+    return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(network.parameters()))])
+
+
+X_attacked = careless_attack(X_test, y_test, tiny_network(5))
+left_behind, before = slope(tiny_network(5), X_test), parameters_of(network)
+gradient = slope(tiny_network(5).train(), X_attacked)
+twin = tiny_network(5)
+reference.adversarial_training_step(
+    X_test, y_test, twin, torch.optim.SGD(twin.parameters(), lr=0.1), careless_attack
+)
+expected = parameters_of(twin)
+mistakes = {
+    "the gradients that the attack left behind are learned as well": (
+        before - 0.1 * (gradient + left_behind)
+    ),
+    "only the gradients that the attack left behind are learned": before - 0.1 * left_behind,
+    "no step of the optimiser was taken": before,
+    "two steps of the optimiser were taken": before - 0.2 * gradient,
+    "the loss was raised": before + 0.1 * gradient,
+    "the sum over the batch was differentiated, not the mean": before - 0.5 * gradient,
+    "the clean images are learned, not the attacked ones": (
+        before - 0.1 * slope(tiny_network(5).train(), X_test)
+    ),
+    "the network learned in eval mode": before - 0.1 * slope(tiny_network(5), X_attacked),
+}
+### END EXPECTED
+_, _, _, network, *_ = call_on_copies(
+    adversarial_training_step, X_test, y_test, network, optimizer, careless_attack
+)
+name = "the parameters after adversarial_training_step"
+check_close(parameters_of(network), expected, name, mistakes=mistakes)
+
+# %% test="adversarial_training_step" points=1 aspect="other networks and left-over gradients"
 ### BEGIN HIDDEN TESTS
 generator = torch.Generator().manual_seed(reference.seed)
 for count, training in [(3, True), (6, False)]:

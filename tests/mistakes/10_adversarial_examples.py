@@ -2060,3 +2060,83 @@ def adaptive_attack(X, y, model, epsilon, step_size, num_steps, starts):
 # %% equivalent="adaptive_attack" reason="what is compared may have another dtype"
 # - X_adv, smallest = X, torch.full(y.shape, torch.inf).to(X)
 # + X_adv, smallest = X, torch.full(y.shape, torch.inf)
+
+
+# %% equivalent="linear_perturbation" reason="1 and −1 are their own reciprocals"
+# - return epsilon * w.sign()
+# + return epsilon / w.sign()
+
+
+# %% equivalent="fgsm" reason="X may be left asking for gradients, and keeps its values"
+# - X_adv = X.clone().requires_grad_()
+# + X_adv = X.requires_grad_()
+
+
+# %% equivalent="pgd" reason="X may be left asking for gradients, and keeps its values"
+# - X_adv = X.clone() if start is None else (X + start).clamp(0, 1)
+# + X_adv = X if start is None else (X + start).clamp(0, 1)
+
+
+# %% equivalent="pgd" reason="a result that hangs on autograd's graph is right as well, only slower"
+# - perturbation = X_adv.detach() + step_size * gradient.sign() - X
+# + perturbation = X_adv + step_size * gradient.sign() - X
+
+
+# %% equivalent="pgd_l2" reason="a result that hangs on autograd's graph is right as well, only slower"
+# - delta = X_adv.detach() + step_size * gradient / length - X
+# + delta = X_adv + step_size * gradient / length - X
+
+
+# %% equivalent="pgd_l2" reason="a result that hangs on autograd's graph is right as well, only slower"
+# - return X_adv.detach()
+# + return X_adv
+
+
+# %% equivalent="pgd_l2" reason="only an image without any gradient or change meets this bound"
+# - length = gradient.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, 1, 1, 1)
+# + length = gradient.flatten(1).norm(dim=1).clamp(min=5e-13).view(-1, 1, 1, 1)
+
+
+# %% equivalent="pgd_l2" reason="only an image without any gradient or change meets this bound"
+# - length = gradient.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, 1, 1, 1)
+# + length = gradient.flatten(1).norm(dim=1).clamp(min=2e-12).view(-1, 1, 1, 1)
+
+
+# %% equivalent="pgd_l2" reason="only an image without any gradient or change meets this bound"
+# - length = delta.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, 1, 1, 1)
+# + length = delta.flatten(1).norm(dim=1).clamp(min=5e-13).view(-1, 1, 1, 1)
+
+
+# %% equivalent="pgd_l2" reason="only an image without any gradient or change meets this bound"
+# - length = delta.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, 1, 1, 1)
+# + length = delta.flatten(1).norm(dim=1).clamp(min=2e-12).view(-1, 1, 1, 1)
+
+
+# %% equivalent="pgd_l2" reason="ε / 0 is infinite, and the factor is bounded by 1"
+# - length = delta.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, 1, 1, 1)
+# + length = delta.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+
+
+# %% equivalent="pgd_l2" reason="the gradient is divided by its length, or only its sign is used"
+# - loss = F.cross_entropy(model(X_adv), y, reduction="sum")
+# + loss = F.cross_entropy(model(X_adv), y)
+
+
+# %% equivalent="pgd_l2" reason="the gradient is divided by its length, or only its sign is used"
+# - loss = F.cross_entropy(model(X_adv), y, reduction="sum")
+# + loss = F.cross_entropy(model(X_adv), y, reduction='mean')
+
+
+# %% equivalent="pgd_l2" reason="X may be left asking for gradients, and keeps its values"
+# - X_adv = X.clone()
+# + X_adv = X
+
+
+# %% equivalent="adversarial_training_step" reason="a tensor with one number is a number, too"
+# - return loss.item()
+# + return loss
+
+
+# %% equivalent="adversarial_training_step" reason="the gradients that flow on into the attack are not used"
+# - X_adv = attack(X, y, model).detach()
+# + X_adv = attack(X, y, model)
