@@ -27,9 +27,9 @@
 #
 # What isn't marked as optional takes three hours, and needs nothing from the optional parts.
 #
-# The cell beneath each exercise is its test: **if it says nothing, your function is right so far**;
-# otherwise it says in one sentence what is wrong. When your work is graded, other networks, shapes
-# and classes are tried as well. No exercise calls one that you wrote before, so a slip costs you
+# The cells beneath each exercise are its tests, one for each thing that can go wrong. Each answers
+# **right so far**, or says in one sentence what is wrong. When your work is graded, other networks,
+# shapes and classes are tried as well. No exercise calls one that you wrote before, so a slip costs you
 # only once. Images are tensors (N, 3, H, W) with values in [0, 1]; the networks normalise them
 # themselves.
 
@@ -41,12 +41,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from utils.checks import (
-    check_close,
-    eval_numerical_gradient_array,
-    in_other_mode,
-    random_images,
-)
+from utils.checks import check_close, in_other_mode, random_images
 from utils.guard import check_without
 from utils.testing_networks import awkward_network
 
@@ -82,18 +77,16 @@ def tiny_network(seed, width=4, activation=nn.Tanh):
     return network.eval()
 
 
-def numerical_gradient(function, X):
-    """∂ function(X) / ∂X for a function that returns one number, by trying every pixel in turn.
+# %% [markdown]
+# Have you a picture of your own? Name it here, or upload it below: it will stand beside the lab's
+# pictures wherever it says something. No exercise needs it.
 
-    It moves each value of X a little up and a little down: slow, and impossible to get wrong.
-    """
+# %% fold=false
+from utils.own_image import OwnImage
 
-    def on_array(array):
-        with torch.no_grad():
-            return function(torch.from_numpy(array)).item()
-
-    return torch.from_numpy(eval_numerical_gradient_array(on_array, X.numpy(), 1.0))
-
+MY_IMAGE = None  # the name of an image file of yours, such as "mine.jpg"; or upload one below
+own = OwnImage(MY_IMAGE)
+own
 
 # %% [markdown]
 # The next cell loads three networks that were trained on pictures of a textured object in clutter,
@@ -217,77 +210,103 @@ def compute_saliency_maps(X, y, model):
     ### END SOLUTION
 
 
-# %% test="compute_saliency_maps" points=6
-X_test, y_test = random_images(0, 2, 3, 4, 5), torch.tensor([3, 0])
-network = tiny_network(0)
-saliency = compute_saliency_maps(X_test, y_test, network)
-X_test = random_images(0, 2, 3, 4, 5)
+# %% test="compute_saliency_maps" points=2 aspect="one image"
+X_test, y_test, network = random_images(0, 1, 3, 4, 5), torch.tensor([3]), tiny_network(0)
+### BEGIN EXPECTED
 
 
-def gradient_of(function, training=False):
-    """∂ function(scores) / ∂X, found by trying."""
-    network = tiny_network(0).train(training)
-    return numerical_gradient(lambda images: function(network(images)), X_test)
+def gradient_of(number):
+    """The gradient of a number made of the scores, with its sign."""
+    x = X_test.clone().requires_grad_()
+    return torch.autograd.grad(number(network(x)).sum(), x)[0]
 
 
-def saliency_of(function):
-    """The saliency map of any function of the scores."""
-    return gradient_of(function).abs().sum(1)
+def saliency_of(number):
+    return gradient_of(number).abs().sum(1)
 
 
-def chosen(scores):
-    return scores.gather(1, y_test[:, None]).sum()
-
-
-gradient = gradient_of(chosen)
-expected = gradient.abs().sum(1)
+gradient = gradient_of(lambda scores: scores[:, 3])
+expected = reference.compute_saliency_maps(X_test, y_test, network)
+mistakes = {
+    "the absolute value is missing": gradient.sum(1),
+    "the absolute value comes after the sum over the channels": gradient.sum(1).abs(),
+    "the maximum over the channels is taken, as in Simonyan's paper, not the sum": (
+        gradient.abs().amax(1)
+    ),
+    "the maximum over the channels is taken, and no absolute value": gradient.amax(1),
+    "the mean over the channels is taken, not the sum": gradient.abs().mean(1),
+    "the channels are squared, not made absolute": gradient.square().sum(1),
+    "the length of the gradient over the channels is taken": gradient.norm(dim=1),
+    "the sum over the channels is missing": gradient.abs(),
+    "the channel axis is kept, with length 1": expected[:, None],
+    "each map is divided by its maximum": expected / expected.max(),
+    "the gradient is multiplied by the image": (gradient * X_test).abs().sum(1),
+    "it is the gradient of the cross-entropy loss, not of the score": (
+        saliency_of(lambda scores: F.cross_entropy(scores, y_test))
+    ),
+    "it is the gradient of the softmax's probability, not of the score": (
+        saliency_of(lambda scores: scores.softmax(1)[:, 3])
+    ),
+    "the class that the network predicts is used: y is ignored": (
+        saliency_of(lambda scores: scores.amax(1))
+    ),
+    "the scores of all classes are added up: y is ignored": saliency_of(lambda scores: scores),
+}
+### END EXPECTED
 check_close(
-    saliency,
+    compute_saliency_maps(X_test, y_test, network),
+    expected,
+    "compute_saliency_maps(X, y, model) for one image",
+    tolerance=1e-6,
+    mistakes=mistakes,
+)
+
+# %% test="compute_saliency_maps" points=2 aspect="a batch"
+X_test, y_test, network = random_images(1, 3, 3, 4, 5), torch.tensor([3, 0, 1]), tiny_network(1)
+### BEGIN EXPECTED
+
+
+def with_label_of(number):
+    """The maps by a number made of the scores."""
+    x = X_test.clone().requires_grad_()
+    return torch.autograd.grad(number(network(x)), x)[0].abs().sum(1)
+
+
+expected = reference.compute_saliency_maps(X_test, y_test, network)
+mistakes = {
+    "the scores are averaged over the batch: add them up": expected / 3,
+    "the maps of the whole batch are added up": expected.sum(0),
+    "each map is divided by its maximum": expected / expected.amax((1, 2), keepdim=True),
+    "it is the gradient of the cross-entropy loss, not of the score": (
+        with_label_of(lambda scores: F.cross_entropy(scores, y_test, reduction="sum"))
+    ),
+    "it is the gradient of the cross-entropy loss, averaged, not of the score": (
+        with_label_of(lambda scores: F.cross_entropy(scores, y_test))
+    ),
+    "the class that the network predicts is used: y is ignored": (
+        with_label_of(lambda scores: scores.amax(1).sum())
+    ),
+    "every image is asked for every label of the batch, as scores[:, y] does": (
+        with_label_of(lambda scores: scores[:, y_test].sum())
+    ),
+    "the first image's label is used for all images": (
+        with_label_of(lambda scores: scores[:, y_test[0]].sum())
+    ),
+    "the model computes in training mode, in which images mix in BatchNorm": (
+        in_other_mode(reference.compute_saliency_maps, X_test, y_test, network)
+    ),
+}
+### END EXPECTED
+check_close(
+    compute_saliency_maps(X_test, y_test, network),
     expected,
     "compute_saliency_maps(X, y, model)",
     tolerance=1e-6,
-    mistakes={
-        "the absolute value is missing": gradient.sum(1),
-        "the absolute value comes after the sum over the channels": gradient.sum(1).abs(),
-        "the maximum over the channels is taken, as in Simonyan's paper, not the sum": (
-            gradient.abs().amax(1)
-        ),
-        "the maximum over the channels is taken, and no absolute value": gradient.amax(1),
-        "the mean over the channels is taken, not the sum": gradient.abs().mean(1),
-        "the channels are squared, not made absolute": gradient.square().sum(1),
-        "the length of the gradient over the channels is taken": gradient.norm(dim=1),
-        "the sum over the channels is missing": gradient.abs(),
-        "the channel axis is kept, with length 1": expected[:, None],
-        "each map is divided by its maximum": expected / expected.amax((1, 2), keepdim=True),
-        "the scores are averaged over the batch: add them up": expected / 2,
-        "the maps of the whole batch are added up": expected.sum(0),
-        "the gradient is multiplied by the image": (gradient * X_test).abs().sum(1),
-        "it is the gradient of the cross-entropy loss, not of the score": lambda: saliency_of(
-            lambda scores: F.cross_entropy(scores, y_test, reduction="sum")
-        ),
-        "it is the gradient of the cross-entropy loss, averaged, not of the score": (
-            lambda: saliency_of(lambda scores: F.cross_entropy(scores, y_test))
-        ),
-        "it is the gradient of the softmax's probability, not of the score": lambda: saliency_of(
-            lambda scores: chosen(scores.softmax(1))
-        ),
-        "the class that the network predicts is used: y is ignored": lambda: saliency_of(
-            lambda scores: scores.amax(1).sum()
-        ),
-        "the scores of all classes are added up: y is ignored": lambda: saliency_of(
-            lambda scores: scores.sum()
-        ),
-        "every image is asked for every label of the batch, as scores[:, y] does": (
-            lambda: saliency_of(lambda scores: scores[:, y_test].sum())
-        ),
-        "the first image's label is used for all images": lambda: saliency_of(
-            lambda scores: scores[:, y_test[0]].sum()
-        ),
-        "the model computes in training mode, in which images mix in BatchNorm": lambda: (
-            gradient_of(chosen, training=True).abs().sum(1)
-        ),
-    },
+    mistakes=mistakes,
 )
+
+# %% test="compute_saliency_maps" points=2 aspect="other networks"
+# Other shapes, classes and networks are tried here.
 ### BEGIN HIDDEN TESTS
 generator = torch.Generator().manual_seed(reference.seed)
 for shape, activation in [((3, 3, 7, 4), nn.ReLU), ((1, 3, 5, 6), nn.SiLU), ((5, 3, 4, 9), nn.ELU)]:
@@ -392,51 +411,67 @@ def score_gradients(X, model):
     ### END SOLUTION
 
 
-# %% test="score_gradients" points=4
-X_test = random_images(1, 2, 3, 3, 4)
-network = tiny_network(1)
-gradients = score_gradients(X_test, network)
-X_test, network = random_images(1, 2, 3, 3, 4), tiny_network(1)
+# %% test="score_gradients" points=1 aspect="one image"
+X_test, network = random_images(2, 1, 3, 3, 4), tiny_network(2)
+### BEGIN EXPECTED
 
 
-def stacked_gradients(function):
-    """The gradients of function(scores, c) for every class c."""
-    return torch.stack(
-        [
-            numerical_gradient(lambda images, c=c: function(network(images), c), X_test)
-            for c in range(5)
-        ],
-        dim=1,
-    )
+def stacked_gradients(numbers):
+    """The gradients of numbers (1, 5) made of the scores, for every class."""
+    x = X_test.clone().requires_grad_()
+    each = [torch.autograd.grad(numbers(network(x))[0, c], x)[0] for c in range(5)]
+    return torch.stack(each, dim=1)
 
 
-expected = stacked_gradients(lambda scores, c: scores[:, c].sum())
+expected = reference.score_gradients(X_test, network)
+mistakes = {
+    "gradients pile up from one class to the next: X.grad is not reset": expected.cumsum(1),
+    "the absolute value is taken: the sign is wanted here": expected.abs(),
+    "the absolute value is taken and the channels are added up": expected.abs().sum(2),
+    "the channels are added up": expected.sum(2),
+    "every class holds the gradients of all classes added up": (
+        expected.sum(1, keepdim=True).expand_as(expected)
+    ),
+    "only the last class's gradient is kept, and repeated": expected[:, -1:].expand_as(expected),
+    "it is the gradient of the softmax's probabilities, not of the scores": (
+        stacked_gradients(lambda scores: scores.softmax(1))
+    ),
+    "it is the gradient of the log-probabilities, not of the scores": (
+        stacked_gradients(lambda scores: scores.log_softmax(1))
+    ),
+}
+### END EXPECTED
 check_close(
-    gradients,
+    score_gradients(X_test, network),
+    expected,
+    "score_gradients(X, model) for one image",
+    tolerance=1e-6,
+    mistakes=mistakes,
+)
+
+# %% test="score_gradients" points=1 aspect="a batch"
+X_test, network = random_images(1, 2, 3, 3, 4), tiny_network(1)
+### BEGIN EXPECTED
+expected = reference.score_gradients(X_test, network)
+mistakes = {
+    "gradients pile up from one class to the next: X.grad is not reset": expected.cumsum(1),
+    "the scores are averaged over the batch: add them up": expected / 2,
+    "the batch is added up: each image has its own gradient": expected.sum(0),
+    "the model computes in training mode, in which images mix in BatchNorm": (
+        in_other_mode(reference.score_gradients, X_test, network)
+    ),
+}
+### END EXPECTED
+check_close(
+    score_gradients(X_test, network),
     expected,
     "score_gradients(X, model)",
     tolerance=1e-6,
-    mistakes={
-        "gradients pile up from one class to the next: X.grad is not reset": expected.cumsum(1),
-        "the absolute value is taken: the sign is wanted here": expected.abs(),
-        "the absolute value is taken and the channels are added up": expected.abs().sum(2),
-        "the channels are added up": expected.sum(2),
-        "the scores are averaged over the batch: add them up": expected / 2,
-        "the batch is added up: each image has its own gradient": expected.sum(0),
-        "every class holds the gradients of all classes added up": (
-            expected.sum(1, keepdim=True).expand_as(expected)
-        ),
-        "only the last class's gradient is kept, and repeated": (
-            expected[:, -1:].expand_as(expected)
-        ),
-        "it is the gradient of the softmax's probabilities, not of the scores": lambda: (
-            stacked_gradients(lambda scores, c: scores.softmax(1)[:, c].sum())
-        ),
-        "it is the gradient of the log-probabilities, not of the scores": lambda: stacked_gradients(
-            lambda scores, c: scores.log_softmax(1)[:, c].sum()
-        ),
-    },
+    mistakes=mistakes,
 )
+
+# %% test="score_gradients" points=2 aspect="other networks"
+# Other shapes, numbers of classes and networks are tried here.
 ### BEGIN HIDDEN TESTS
 generator = torch.Generator().manual_seed(reference.seed)
 for shape in [(3, 3, 7, 4), (1, 3, 5, 6), (5, 3, 4, 4)]:
@@ -463,18 +498,18 @@ for parts in (False, True):
 
 # %%
 gradients = score_gradients(X[:7].clone(), base)
-own = gradients[torch.arange(7), y[:7]]
+signed = gradients[torch.arange(7), y[:7]]
 show_rows(
     {
         "scene": X[:7],
-        "red, signed": own[:, 0],
-        "sum |·|": own.abs().sum(1),
-        "max |·|": own.abs().amax(1),
+        "red, signed": signed[:, 0],
+        "sum |·|": signed.abs().sum(1),
+        "max |·|": signed.abs().amax(1),
     },
     "The gradient flips its sign from pixel to pixel; sum and maximum tell the same story",
     [CLASS_NAMES[label] for label in y[:7]],
 )
-pairs = zip(own.abs().sum(1), own.abs().amax(1), strict=True)
+pairs = zip(signed.abs().sum(1), signed.abs().amax(1), strict=True)
 agreement = [torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1].item() for a, b in pairs]
 print(f"correlation of the sum's map with the maximum's: {np.mean(agreement):.2f} on average")
 
@@ -570,57 +605,67 @@ def probability_gradient(scores, gradients, y):
     ### END SOLUTION
 
 
-# %% test="probability_gradient" points=4
+# %% test="probability_gradient" points=1 aspect="one image"
+scores_test = torch.tensor([[1.0, 0.5, -1.0, 2.0]], dtype=torch.float64)
+gradients_test, y_test = random_images(3, 1, 4, 3, 2, 3) - 0.5, torch.tensor([2])
+### BEGIN EXPECTED
+expected = reference.probability_gradient(scores_test, gradients_test, y_test)
+p, of_y = scores_test.softmax(1)[:, :, None, None, None], gradients_test[:, 2]
+p_y, mean = p[:, 2], (p * gradients_test).sum(1)
+mistakes = {
+    "the factor p_y is missing, which makes it the gradient of log p_y": of_y - mean,
+    "the gradients of the other classes are missing: p_y (1 − p_y) ∂s_y/∂x is not all": (
+        p_y * (1 - p_y) * of_y
+    ),
+    "the gradients of the other classes are missing": p_y * of_y,
+    "class y is left out of the sum over all classes": p_y * (of_y - mean + p_y * of_y),
+    "the other classes are added, not subtracted": p_y * (of_y + mean),
+    "the other classes count alike, not by their probabilities": (
+        p_y * (of_y - gradients_test.mean(1))
+    ),
+    "the absolute value is taken: the sign is wanted here": expected.abs(),
+    "the scores are used where the probabilities belong": (
+        scores_test[0, 2] * (of_y - (scores_test[:, :, None, None, None] * gradients_test).sum(1))
+    ),
+    "y is ignored: the most probable class is asked for": (
+        reference.probability_gradient(scores_test, gradients_test, scores_test.argmax(1))
+    ),
+}
+### END EXPECTED
+check_close(
+    probability_gradient(scores_test, gradients_test, y_test),
+    expected,
+    "probability_gradient(scores, gradients, y) for one image",
+    tolerance=1e-6,
+    mistakes=mistakes,
+)
+
+# %% test="probability_gradient" points=1 aspect="a batch, and large scores"
 scores_test = torch.tensor([[1.0, 0.5, -1.0, 2.0], [0.0, 1.5, 1.0, 0.3]], dtype=torch.float64)
 gradients_test, y_test = random_images(2, 2, 4, 3, 2, 3) - 0.5, torch.tensor([2, 1])
-gradient = probability_gradient(scores_test, gradients_test, y_test)
-
-
-def moved(shift):
-    """The probabilities of y where the image moves by `shift`, for scores linear in the image."""
-    scores = scores_test + (gradients_test * shift[:, None]).sum((2, 3, 4))
-    return scores.softmax(1).gather(1, y_test[:, None]).sum()
-
-
-def terms(p):
-    """p_y and Σ_c p_c ∂s_c/∂x, for any p (N, C) in the place of the probabilities."""
-    p_y = p.gather(1, y_test[:, None])[:, :, None, None]
-    return p_y, (p[:, :, None, None, None] * gradients_test).sum(1)
-
-
-own = torch.stack([gradients_test[0, 2], gradients_test[1, 1]])
-p_y, mean = terms(scores_test.softmax(1))
-batch_p_y, batch_mean = terms(scores_test.softmax(0))
-s_y, s_mean = terms(scores_test)
-expected = numerical_gradient(moved, torch.zeros(2, 3, 2, 3, dtype=torch.float64))
-check_close(
-    gradient,
-    expected,
-    "probability_gradient(scores, gradients, y)",
-    tolerance=1e-6,
-    mistakes={
-        "the factor p_y is missing, which makes it the gradient of log p_y": own - mean,
-        "the gradients of the other classes are missing: p_y (1 − p_y) ∂s_y/∂x is not all": (
-            p_y * (1 - p_y) * own
+for shift in (0, 1000):
+    ### BEGIN EXPECTED
+    expected = reference.probability_gradient(scores_test + shift, gradients_test, y_test)
+    p = scores_test.softmax(0)[:, :, None, None, None]
+    mistakes = {
+        "the softmax runs over the batch, not over the classes": p[[0, 1], y_test]
+        * (gradients_test[[0, 1], y_test] - (p * gradients_test).sum(1)),
+        "every image is asked for the first image's class": (
+            reference.probability_gradient(scores_test, gradients_test, y_test[[0, 0]])
         ),
-        "the gradients of the other classes are missing": p_y * own,
-        "class y is left out of the sum over all classes": p_y * (own - mean + p_y * own),
-        "the other classes are added, not subtracted": p_y * (own + mean),
-        "the other classes count alike, not by their probabilities": (
-            p_y * (own - gradients_test.mean(1))
-        ),
-        "the absolute value is taken: the sign is wanted here": expected.abs(),
-        "the softmax runs over the batch, not over the classes": batch_p_y * (own - batch_mean),
-        "the scores are used where the probabilities belong": s_y * (own - s_mean),
-    },
-)
-large = probability_gradient(scores_test + 1000, gradients_test, y_test)
-check_close(
-    large,
-    expected,
-    "probability_gradient for scores near 1000, where exp overflows,",
-    tolerance=1e-6,
-)
+        "exp overflows beyond 709": torch.full_like(expected, torch.nan),
+    }
+    ### END EXPECTED
+    check_close(
+        probability_gradient(scores_test + shift, gradients_test, y_test),
+        expected,
+        f"probability_gradient for scores near {shift}",
+        tolerance=1e-6,
+        mistakes=mistakes,
+    )
+
+# %% test="probability_gradient" points=2 aspect="general shapes"
+# Other numbers of images and classes are tried here.
 ### BEGIN HIDDEN TESTS
 generator = torch.Generator().manual_seed(reference.seed)
 for N, C, H, W in [(3, 6, 2, 5), (1, 2, 4, 3), (4, 4, 4, 2)]:
@@ -702,84 +747,109 @@ def smooth_grad(X, y, model, noise):
     ### END SOLUTION
 
 
-# %% test="smooth_grad" points=4
-X_test, y_test = random_images(3, 2, 3, 3, 4), torch.tensor([4, 1])
-noise_test = random_images(4, 3, 2, 3, 3, 4) - 0.4
-network = tiny_network(3)
-saliency = smooth_grad(X_test, y_test, network, noise_test)
-X_test, noise_test, network = random_images(3, 2, 3, 3, 4), noise_test.detach(), tiny_network(3)
+# %% test="smooth_grad" points=1 aspect="one image"
+X_test, y_test, network = random_images(5, 1, 3, 3, 4), torch.tensor([4]), tiny_network(5)
+noise_test = random_images(6, 3, 1, 3, 3, 4) - 0.4
+### BEGIN EXPECTED
 
 
-def gradients_at(images, labels=y_test):
-    """The gradient of the labels' scores at each of S batches of images (S, N, 3, H, W)."""
-    return torch.stack(
-        [
-            numerical_gradient(lambda x: network(x).gather(1, labels[:, None]).sum(), batch)
-            for batch in images
-        ]
-    )
+def gradients_at(images, number=lambda scores: scores[:, 4]):
+    """The gradient of a number made of the scores, at each image (S, 3, 3, 4)."""
+    x = images.flatten(0, 1).clone().requires_grad_()
+    return torch.autograd.grad(number(network(x)).sum(), x)[0][:, None]
 
 
 samples = gradients_at(X_test + noise_test)
-expected = samples.mean(0).abs().sum(1)
+expected = reference.smooth_grad(X_test, y_test, network, noise_test)
+mistakes = {
+    "the absolute value comes before the mean over the samples, where nothing cancels": (
+        samples.abs().mean(0).sum(1)
+    ),
+    "the absolute value comes before the sum over the samples, where nothing cancels": (
+        samples.abs().sum((0, 2))
+    ),
+    "the absolute value comes after the sum over the channels": samples.mean(0).sum(1).abs(),
+    "the absolute value is missing": samples.mean(0).sum(1),
+    "the samples are added up, not averaged": samples.sum(0).abs().sum(1),
+    "the maximum over the channels is taken, not the sum": samples.mean(0).abs().amax(1),
+    "the mean over the channels is taken, not the sum": samples.mean(0).abs().mean(1),
+    "only the last sample counts": samples[-1].abs().sum(1),
+    "only the first sample counts": samples[0].abs().sum(1),
+    "the mean is taken over the images, before the gradient": (
+        gradients_at((X_test + noise_test).mean(0, keepdim=True))[0].abs().sum(1)
+    ),
+    "the noise piles up from sample to sample: add each to the clean image": (
+        gradients_at(X_test + noise_test.cumsum(0)).mean(0).abs().sum(1)
+    ),
+    "no noise is added": gradients_at(X_test[None])[0].abs().sum(1),
+    "noisy images are clamped to [0, 1]": (
+        gradients_at((X_test + noise_test).clamp(0, 1)).mean(0).abs().sum(1)
+    ),
+    "it is the gradient of the cross-entropy loss, not of the score": (
+        gradients_at(X_test + noise_test, lambda scores: scores.log_softmax(1)[:, 4])
+        .mean(0)
+        .abs()
+        .sum(1)
+    ),
+}
+### END EXPECTED
 check_close(
-    saliency,
+    smooth_grad(X_test, y_test, network, noise_test),
+    expected,
+    "smooth_grad(X, y, model, noise) for one image",
+    tolerance=1e-6,
+    mistakes=mistakes,
+)
+
+# %% test="smooth_grad" points=1 aspect="a batch"
+X_test, y_test, network = random_images(3, 2, 3, 3, 4), torch.tensor([4, 1]), tiny_network(3)
+noise_test = random_images(4, 3, 2, 3, 3, 4) - 0.4
+### BEGIN EXPECTED
+expected = reference.smooth_grad(X_test, y_test, network, noise_test)
+
+
+def with_labels(labels):
+    return reference.smooth_grad(X_test, labels, network, noise_test)
+
+
+def signed_sum(noise, labels):
+    """The sum of the gradients over some samples, with its sign."""
+    total = torch.zeros_like(X_test)
+    for sample in noise:
+        x = (X_test + sample).requires_grad_()
+        total += torch.autograd.grad(network(x)[[0, 1], labels].sum(), x)[0]
+    return total
+
+
+mistakes = {
+    "labels and images don't match: each image's label stands S times in a row": sum(
+        signed_sum(noise_test[n : n + 1], labels)
+        for n, labels in enumerate(y_test.repeat_interleave(3).reshape(3, 2))
+    )
+    .abs()
+    .sum(1)
+    / 3,
+    "the first image's label is used for all images": with_labels(y_test[[0, 0]]),
+    "y is ignored: the predicted class is asked for": with_labels(network(X_test).argmax(1)),
+    "the scores are averaged over the batch: add them up": expected / 2,
+    "the first image's noise is used for all": (
+        reference.smooth_grad(X_test, y_test, network, noise_test[:, [0, 0]])
+    ),
+    "the model computes in training mode, in which images mix in BatchNorm": (
+        in_other_mode(reference.smooth_grad, X_test, y_test, network, noise_test)
+    ),
+}
+### END EXPECTED
+check_close(
+    smooth_grad(X_test, y_test, network, noise_test),
     expected,
     "smooth_grad(X, y, model, noise)",
     tolerance=1e-6,
-    mistakes={
-        "the absolute value comes before the mean over the samples, where nothing cancels": (
-            samples.abs().mean(0).sum(1)
-        ),
-        "the absolute value comes before the sum over the samples, where nothing cancels": (
-            samples.abs().sum((0, 2))
-        ),
-        "the absolute value comes after the sum over the channels": samples.mean(0).sum(1).abs(),
-        "the absolute value is missing": samples.mean(0).sum(1),
-        "the samples are added up, not averaged": samples.sum(0).abs().sum(1),
-        "the maximum over the channels is taken, not the sum": samples.mean(0).abs().amax(1),
-        "the mean over the channels is taken, not the sum": samples.mean(0).abs().mean(1),
-        "only the last sample counts": samples[-1].abs().sum(1),
-        "only the first sample counts": samples[0].abs().sum(1),
-        "the mean is taken over the images, before the gradient": lambda: (
-            gradients_at((X_test + noise_test).mean(0, keepdim=True))[0].abs().sum(1)
-        ),
-        "the noise piles up from sample to sample: add each to the clean image": lambda: (
-            gradients_at(X_test + noise_test.cumsum(0)).mean(0).abs().sum(1)
-        ),
-        "no noise is added": lambda: gradients_at(X_test[None])[0].abs().sum(1),
-        "the first sample's noise is used for all": samples[0].abs().sum(1),
-        "noisy images are clamped to [0, 1]": lambda: (
-            gradients_at((X_test + noise_test).clamp(0, 1)).mean(0).abs().sum(1)
-        ),
-        "labels and images don't match: each image's label stands S times in a row": lambda: (
-            torch.stack(
-                [
-                    gradients_at((X_test + noise)[None], labels)[0]
-                    for noise, labels in zip(
-                        noise_test, y_test.repeat_interleave(3).reshape(3, 2), strict=True
-                    )
-                ]
-            )
-            .mean(0)
-            .abs()
-            .sum(1)
-        ),
-        "it is the gradient of the cross-entropy loss, not of the score": lambda: (
-            torch.stack(
-                [
-                    numerical_gradient(
-                        lambda x: F.cross_entropy(network(x), y_test, reduction="sum"), batch
-                    )
-                    for batch in X_test + noise_test
-                ]
-            )
-            .mean(0)
-            .abs()
-            .sum(1)
-        ),
-    },
+    mistakes=mistakes,
 )
+
+# %% test="smooth_grad" points=2 aspect="other networks"
+# Other shapes, numbers of samples and networks are tried here.
 ### BEGIN HIDDEN TESTS
 generator = torch.Generator().manual_seed(reference.seed)
 for S, shape in [(4, (3, 3, 7, 4)), (1, (2, 3, 3, 5)), (5, (1, 3, 4, 4))]:
@@ -850,8 +920,44 @@ plt.show()
 # that. The lower row shows the price. σ is in units of the image's range [0, 1], and with too much
 # noise the map explains pictures that have little to do with the one you asked about. A smooth map
 # is no proof of anything: you have made it look more convincing without asking whether it is right.
-# That comes now.
-#
+# That comes in the next section. Before that, where your notebook can show sliders, ask yourself: of
+# a picture of two objects, or of your own, any class at any σ. Can you tell from the map alone
+# which class was asked for? (Six samples for each map, so that the answer comes at once.)
+
+# %%
+from ipywidgets import Dropdown, FloatSlider
+
+from utils.figures import explore
+
+askable = {f"scene {n}": X_two[n : n + 1] for n in range(4)}
+if (photograph := own.load(64)) is not None:
+    photograph = torch.from_numpy(photograph / 255).permute(2, 0, 1)[None]
+    askable = {"my picture": photograph.to(X)} | askable
+
+
+def ask(picture, asked, σ):
+    image, label = askable[picture], torch.tensor([CLASS_NAMES.index(asked)], device=device)
+    saliency = smooth(image, label, base, samples=6, sigma=σ)[0].detach().cpu()
+    with torch.no_grad():
+        score = base(image)[0, label].item()
+    figure, axes = plt.subplots(1, 2, figsize=(6.4, 3.2), layout="constrained")
+    axes[0].imshow(image[0].permute(1, 2, 0).cpu())
+    axes[0].set_title(picture)
+    shown = axes[1].imshow(saliency / saliency.quantile(0.99), cmap="magma", vmin=0, vmax=1)
+    axes[1].set_title(f"asked for {asked}: score {score:.1f}")
+    for ax in axes:
+        ax.set_axis_off()
+    figure.colorbar(shown, ax=axes[1], label="saliency / its 99th percentile")
+
+
+explore(
+    ask,
+    picture=Dropdown(options=list(askable)),
+    asked=Dropdown(options=CLASS_NAMES, value=CLASS_NAMES[y_first[0]], description="class"),
+    σ=FloatSlider(value=0.1, min=0, max=0.5, step=0.02, continuous_update=False),
+)
+
+# %% [markdown]
 # ## 4. Does it point at the object?
 #
 # We know the true masks, so we can keep score. In the **pointing game** (Zhang et al., 2016) a map
@@ -885,41 +991,53 @@ def pointing_game(saliency, masks):
     ### END SOLUTION
 
 
-# %% test="pointing_game" points=3
+# %% test="pointing_game" points=2 aspect="hits and misses"
 maps_test = random_images(5, 6, 4, 7)
 for n, (row, column) in enumerate([(1, 2), (2, 1), (3, 6), (0, 5), (2, 3), (1, 4)]):
     maps_test[n, row, column] = 2 + n
+maps_test[:5, 0, 0], maps_test[5, 1, 3] = -1, -1
 masks_test = torch.zeros(6, 4, 7, dtype=torch.bool)
 masks_test[0, 1, 2], masks_test[1, [1, 3], [2, 3]], masks_test[2, 2:, 5:] = True, True, True
 masks_test[3, :, :5], masks_test[4, 1:3, 2:4], masks_test[5, [1, 1], [3, 5]] = True, True, True
-hits = pointing_game(maps_test, masks_test)
-expected = torch.tensor([True, False, True, False, True, False])
+### BEGIN EXPECTED
+expected = reference.pointing_game(maps_test, masks_test)
+by_height = [
+    mask[min(peak // 4, 3), peak % 4]
+    for mask, peak in zip(masks_test, maps_test.flatten(1).argmax(1), strict=True)
+]
+above_mean = maps_test > maps_test.mean((1, 2), keepdim=True)
+mistakes = {
+    "row and column are exchanged": torch.tensor([False, True, False, False, False, False]),
+    "hits and misses are exchanged": ~expected,
+    "the object's bounding box is used, not its mask": (
+        torch.tensor([True, False, True, False, True, True])
+    ),
+    "the peak of the whole batch is used, not each map's own": masks_test[:, 1, 4],
+    "the peak is divided by the height instead of the width": torch.stack(by_height),
+    "the share of hits is returned, not each map's own": expected.double().mean(),
+    "the smallest value is looked for, not the largest": (
+        reference.pointing_game(-maps_test, masks_test)
+    ),
+    "one pixel on the object above the map's mean is enough: only the peak counts": (
+        (above_mean & masks_test).any(2).any(1)
+    ),
+}
+alone = expected[:1]
+### END EXPECTED
 check_close(
-    hits,
+    pointing_game(maps_test, masks_test),
     expected,
     "pointing_game(saliency, masks)",
-    mistakes={
-        "row and column are exchanged": torch.tensor([False, True, False, False, False, False]),
-        "hits and misses are exchanged": ~expected,
-        "the object's bounding box is used, not its mask": (
-            torch.tensor([True, False, True, False, True, True])
-        ),
-        "the peak of the whole batch is used, not each map's own": masks_test[:, 1, 4],
-        "the peak is divided by the height instead of the width": torch.stack(
-            [
-                mask[min(peak // 4, 3), peak % 4]
-                for mask, peak in zip(masks_test, maps_test.flatten(1).argmax(1), strict=True)
-            ]
-        ),
-        "the share of hits is returned, not each map's own": torch.tensor(0.5),
-        "the smallest value is looked for, not the largest": masks_test.flatten(1).gather(
-            1, maps_test.flatten(1).argmin(1, keepdim=True)
-        )[:, 0],
-        "one pixel on the object above the map's mean is enough: only the peak counts": (
-            ((maps_test > maps_test.mean((1, 2), keepdim=True)) & masks_test).any(2).any(1)
-        ),
-    },
+    mistakes=mistakes,
 )
+check_close(
+    pointing_game(maps_test[:1], masks_test[:1]),
+    alone,
+    "pointing_game(saliency, masks) for one map",
+)
+
+# %% test="pointing_game" points=1 aspect="general shapes"
+# Other shapes are tried here, and maps with negative values.
 ### BEGIN HIDDEN TESTS
 generator = torch.Generator().manual_seed(reference.seed)
 for shape in [(40, 3, 5), (40, 6, 2), (1, 4, 4)]:
@@ -1827,53 +1945,53 @@ def saliency_seeds(saliency, object_share=0.05, background_share=0.7):
     ### END SOLUTION
 
 
-# %% test="saliency_seeds" points=3
+# %% test="saliency_seeds" points=2 aspect="one map"
 saliency_test = random_images(6, 5, 8) ** 3 + 0.5
-seeds = saliency_seeds(saliency_test, object_share=0.1, background_share=0.4)
+### BEGIN EXPECTED
+expected = reference.saliency_seeds(saliency_test, object_share=0.1, background_share=0.4)
 rank = saliency_test.flatten().argsort().argsort().reshape(5, 8)
-expected = torch.zeros(5, 8, dtype=torch.int64)
-expected[rank >= 36], expected[rank < 16] = 1, 2
-
-
-def by_thresholds(high, low):
-    """Seeds from a map's values above `high` and below `low`."""
-    return (saliency_test > high).long() + 2 * (saliency_test < low).long()
-
-
 lowest, highest = saliency_test.min(), saliency_test.max()
+
+
+def between(high, low, values=saliency_test):
+    """Seeds from the values from `high` on and below `low`."""
+    return (values >= high).long() + 2 * (values < low).long()
+
+
+mistakes = {
+    "the labels of object and background are exchanged": (3 - expected) * (expected > 0),
+    "undecided pixels are labelled background": expected + 2 * (expected == 0),
+    "the background's label is -1, not 2": expected - 3 * (expected == 2),
+    "object is 2 and undecided is 1": torch.tensor([1, 2, 0])[expected],
+    "the shares are taken of the largest value, not of the pixels": (
+        between(0.9 * highest, 0.4 * highest)
+    ),
+    "the shares are taken of the range of values, not of the pixels": between(
+        highest - 0.1 * (highest - lowest), lowest + 0.4 * (highest - lowest)
+    ),
+    "the most salient pixels are taken for background, and the least for object": (
+        2 * (rank >= 24).long() + (rank < 4).long()
+    ),
+    "object_share is used as the threshold's own quantile: 1 − object_share is meant": (
+        torch.where(rank < 16, 2, (rank >= 4).long())
+    ),
+    "object_share and background_share are exchanged": between(24, 4, rank),
+    "the quantiles are taken of each row": (
+        (saliency_test > saliency_test.quantile(0.9, dim=1, keepdim=True)).long()
+        + 2 * (saliency_test < saliency_test.quantile(0.4, dim=1, keepdim=True)).long()
+    ),
+    "the shares are ignored: the defaults are used": between(38, 28, rank),
+}
+### END EXPECTED
 check_close(
-    seeds,
+    saliency_seeds(saliency_test, object_share=0.1, background_share=0.4),
     expected,
     "saliency_seeds(saliency, object_share=0.1, background_share=0.4)",
-    mistakes={
-        "the labels of object and background are exchanged": (3 - expected) * (expected > 0),
-        "undecided pixels are labelled background": expected + 2 * (expected == 0),
-        "the background's label is -1, not 2": expected - 3 * (expected == 2),
-        "object is 2 and undecided is 1": torch.tensor([1, 2, 0])[expected],
-        "the shares are taken of the largest value, not of the pixels": (
-            by_thresholds(0.9 * highest, 0.4 * highest)
-        ),
-        "the shares are taken of the range of values, not of the pixels": by_thresholds(
-            highest - 0.1 * (highest - lowest), lowest + 0.4 * (highest - lowest)
-        ),
-        "the most salient pixels are taken for background, and the least for object": (
-            2 * (rank >= 24).long() + (rank < 4).long()
-        ),
-        "object_share is used as the threshold's own quantile: 1 − object_share is meant": (
-            torch.where(rank < 16, 2, (rank >= 4).long())
-        ),
-        "object_share and background_share are exchanged": (
-            (rank >= 24).long() + 2 * (rank < 4).long()
-        ),
-        "the quantiles are taken of each row": (
-            (saliency_test > saliency_test.quantile(0.9, dim=1, keepdim=True)).long()
-            + 2 * (saliency_test < saliency_test.quantile(0.4, dim=1, keepdim=True)).long()
-        ),
-        "the shares are ignored: the defaults are used": (
-            (rank >= 38).long() + 2 * (rank < 28).long()
-        ),
-    },
+    mistakes=mistakes,
 )
+
+# %% test="saliency_seeds" points=1 aspect="general shares"
+# Other maps and shares are tried here.
 ### BEGIN HIDDEN TESTS
 generator = torch.Generator().manual_seed(reference.seed)
 for shape, shares in [((4, 5), (0.05, 0.5)), ((10, 6), (0.2, 0.3)), ((8, 8), (0.25, 0.125))]:
@@ -1984,43 +2102,62 @@ def intersection_over_union(segments, masks):
     ### END SOLUTION
 
 
-# %% test="intersection_over_union" points=2
+# %% test="intersection_over_union" points=1 aspect="a batch, and one segment"
 segments_test = random_images(8, 4, 4, 6) < torch.tensor([0.2, 0.5, 0.7, 0.0])[:, None, None]
 masks_test = random_images(9, 4, 4, 6) < torch.tensor([0.6, 0.4, 0.5, 0.3])[:, None, None]
-iou = intersection_over_union(segments_test, masks_test)
-both = torch.tensor([int((a & b).sum()) for a, b in zip(segments_test, masks_test, strict=True)])
-either = torch.tensor([int((a | b).sum()) for a, b in zip(segments_test, masks_test, strict=True)])
+### BEGIN EXPECTED
+expected = reference.intersection_over_union(segments_test, masks_test)
+both, either = (segments_test & masks_test).sum((1, 2)), (segments_test | masks_test).sum((1, 2))
 sizes = segments_test.sum((1, 2)) + masks_test.sum((1, 2))
-check_close(
-    iou,
-    both / either,
-    "intersection_over_union(segments, masks)",
-    tolerance=1e-6,
-    mistakes={
-        "the union counts the shared pixels twice": both / sizes,
-        "it is the Dice coefficient, 2 |A ∩ B| / (|A| + |B|)": 2 * both / sizes,
-        "it is divided by the mask alone: pixels outside it cost nothing": both
-        / masks_test.sum((1, 2)),
-        "it is divided by the image: the share of pixels in both": both / 24,
-        "it is the share of pixels on which both agree, background included": (
-            (segments_test == masks_test).double().mean((1, 2))
-        ),
-        "the whole batch is counted as one image": both.sum() / either.sum(),
-        "the mean over the batch is returned": (both / either).mean(),
-        "it is rounded down to whole numbers": both // either,
-    },
-)
-segments_test, masks_test = torch.zeros(2, 3, 4).bool(), torch.zeros(2, 3, 4).bool()
-masks_test[1, 0, 0] = True
+mistakes = {
+    "the union counts the shared pixels twice": both / sizes,
+    "it is the Dice coefficient, 2 |A ∩ B| / (|A| + |B|)": 2 * both / sizes,
+    "it is divided by the mask alone: pixels outside it cost nothing": (
+        both / masks_test.sum((1, 2))
+    ),
+    "it is divided by the image: the share of pixels in both": both / 24,
+    "it is the share of pixels on which both agree, background included": (
+        (segments_test == masks_test).double().mean((1, 2))
+    ),
+    "the whole batch is counted as one image": both.sum() / either.sum(),
+    "the mean over the batch is returned": expected.mean(),
+    "it is rounded down to whole numbers": both // either,
+}
+alone = expected[:1]
+### END EXPECTED
 check_close(
     intersection_over_union(segments_test, masks_test),
-    torch.tensor([1.0, 0.0]),
-    "intersection_over_union where both are empty, and where the segment is",
-    mistakes={
-        "two empty masks give 0: they agree, so 1": torch.tensor([0.0, 0.0]),
-        "0 / 0 is not dealt with: two empty masks agree, so 1": torch.tensor([torch.nan, 0.0]),
-    },
+    expected,
+    "intersection_over_union(segments, masks)",
+    tolerance=1e-6,
+    mistakes=mistakes,
 )
+check_close(
+    intersection_over_union(segments_test[:1], masks_test[:1]),
+    alone,
+    "intersection_over_union(segments, masks) for one segment",
+    tolerance=1e-6,
+)
+
+# %% test="intersection_over_union" points=1 aspect="empty masks"
+segments_test, masks_test = torch.zeros(2, 3, 4).bool(), torch.zeros(2, 3, 4).bool()
+masks_test[1, 0, 0] = True
+### BEGIN EXPECTED
+expected = reference.intersection_over_union(segments_test, masks_test)
+mistakes = {
+    "two empty masks give 0: they agree, so 1": torch.tensor([0.0, 0.0]),
+    "0 / 0 is not dealt with: two empty masks agree, so 1": torch.tensor([torch.nan, 0.0]),
+}
+### END EXPECTED
+check_close(
+    intersection_over_union(segments_test, masks_test),
+    expected,
+    "intersection_over_union where both are empty, and where the segment is",
+    mistakes=mistakes,
+)
+
+# %% test="intersection_over_union" points=1 aspect="general shapes"
+# Other shapes are tried here.
 ### BEGIN HIDDEN TESTS
 generator = torch.Generator().manual_seed(reference.seed)
 for shape in [(5, 3, 8), (1, 6, 2), (3, 4, 4)]:
@@ -2240,7 +2377,7 @@ def randomise_layers(model, names, generator):
     ### END SOLUTION
 
 
-# %% test="randomise_layers" points=3
+# %% test="randomise_layers" points=2 aspect="the weights"
 network = tiny_network(4, width=24)
 before = {name: value.clone() for name, value in network.state_dict().items()}
 chosen_layers = ["linear", "conv2"]
@@ -2281,6 +2418,9 @@ other = randomise_layers(network, chosen_layers, torch.Generator().manual_seed(1
 assert not torch.equal(state["conv2.weight"], other["conv2.weight"]), (
     "two generators with different seeds gave the same weights: the generator is not used"
 )
+
+# %% test="randomise_layers" points=1 aspect="other networks"
+# Other layers and networks are tried here.
 ### BEGIN HIDDEN TESTS
 network = tiny_network(reference.seed, width=20)
 generator = torch.Generator().manual_seed(reference.seed)
@@ -2374,6 +2514,16 @@ for depth in range(1, len(layers) + 1):
 show_rows(
     rows, "Layer by layer forgotten: the maps fade, yet objects still shine through", outlines=masks
 )
+
+if (mine := askable.get("my picture")) is not None:
+    answer = base(mine).argmax(1)
+    forgetful = [base, randomised_base(layers[:3], seed=0), randomised_base(layers, seed=0)]
+    maps = [compute_saliency_maps(mine.clone(), answer, network) for network in forgetful]
+    show_rows(
+        {"yours": mine.expand(3, -1, -1, -1), "map": torch.cat(maps)},
+        f"Your own picture, asked for {CLASS_NAMES[answer]}",
+        ["trained", "last 3 random", "all random"],
+    )
 
 figure, ax = plt.subplots(figsize=(8, 3.8), layout="constrained")
 looks = [("o-", "#0072B2"), ("s--", "#D55E00"), ("d-.", "0.55"), ("^:", "#009E73")]
@@ -2498,8 +2648,23 @@ def recompute_batchnorm(model, images):
     ### END SOLUTION
 
 
-# %% test="recompute_batchnorm" points=5 aspect="the statistics"
+# %% test="recompute_batchnorm" points=3 aspect="the statistics"
 images_test = random_images(14, 3, 3, 5, 4) + torch.tensor([0.0, 0.3, 0.9])[:, None, None, None]
+
+
+def statistics_of(state):
+    """running_mean and running_var of norm1 and norm2, shape (2, 2, channels)."""
+    return torch.stack(
+        [
+            torch.stack([state[f"{norm}.{name}"] for norm in ("norm1", "norm2")])
+            for name in ("running_mean", "running_var")
+        ]
+    )
+
+
+old_state = tiny_network(5).state_dict()
+old = statistics_of(old_state)
+### BEGIN EXPECTED
 
 
 @torch.no_grad()
@@ -2522,19 +2687,39 @@ def measured(images, correction=1, normalise_by=None):
     return torch.stack([torch.stack(means), torch.stack(variances)])
 
 
-def statistics_of(state):
-    """running_mean and running_var of norm1 and norm2, shape (2, 2, channels)."""
-    return torch.stack(
-        [
-            torch.stack([state[f"{norm}.{name}"] for norm in ("norm1", "norm2")])
-            for name in ("running_mean", "running_var")
-        ]
-    )
-
-
-old_state = tiny_network(5).state_dict()
-old, expected = statistics_of(old_state), measured(images_test)
+right = reference.recompute_batchnorm(tiny_network(5), images_test)
+expected = statistics_of(right.state_dict())
 one_by_one = torch.stack([measured(image[None]) for image in images_test])
+mistakes = {
+    "nothing was measured: BatchNorm does that in training mode only": old,
+    "the old statistics are mixed in, as with BatchNorm's usual momentum of 0.1": (
+        0.9 * old + 0.1 * expected
+    ),
+    "statistics were reset and then mixed with 0.1 of the new ones": (
+        old.new_tensor([0.0, 0.9])[:, None, None] + 0.1 * expected
+    ),
+    "statistics were reset, and nothing was measured": (
+        old.new_tensor([0.0, 1.0])[:, None, None] + 0 * expected
+    ),
+    "the layers still normalise by their old statistics when the next one is measured": (
+        measured(images_test, normalise_by=old)
+    ),
+    "the layers still normalise by their old statistics, and the variance is biased": (
+        measured(images_test, correction=0, normalise_by=old)
+    ),
+    "the biased variance is kept; torch keeps the unbiased one": (
+        measured(images_test, correction=0)
+    ),
+    "standard deviations are kept where variances belong": torch.stack(
+        [expected[0], expected[1].sqrt()]
+    ),
+    "images were passed one by one: what differs between them is lost": one_by_one.mean(0),
+    "only the last image counts": one_by_one[-1],
+    "the images of the batch were passed one by one, with BatchNorm's usual momentum": (
+        0.9**3 * old + 0.1 * (0.81 * one_by_one[0] + 0.9 * one_by_one[1] + one_by_one[2])
+    ),
+}
+### END EXPECTED
 for training in (False, True):
     network = tiny_network(5).train(training)
     result = recompute_batchnorm(network, images_test)
@@ -2544,35 +2729,7 @@ for training in (False, True):
         statistics_of(state),
         expected,
         "running_mean and running_var after recompute_batchnorm",
-        mistakes={
-            "nothing was measured: BatchNorm does that in training mode only": old,
-            "the old statistics are mixed in, as with BatchNorm's usual momentum of 0.1": (
-                0.9 * old + 0.1 * expected
-            ),
-            "statistics were reset and then mixed with 0.1 of the new ones": (
-                old.new_tensor([0.0, 0.9])[:, None, None] + 0.1 * expected
-            ),
-            "statistics were reset, and nothing was measured": (
-                old.new_tensor([0.0, 1.0])[:, None, None] + 0 * expected
-            ),
-            "the layers still normalise by their old statistics when the next one is measured": (
-                measured(images_test, normalise_by=old)
-            ),
-            "the layers still normalise by their old statistics, and the variance is biased": (
-                measured(images_test, correction=0, normalise_by=old)
-            ),
-            "the biased variance is kept; torch keeps the unbiased one": (
-                measured(images_test, correction=0)
-            ),
-            "standard deviations are kept where variances belong": torch.stack(
-                [expected[0], expected[1].sqrt()]
-            ),
-            "images were passed one by one: what differs between them is lost": one_by_one.mean(0),
-            "only the last image counts": one_by_one[-1],
-            "the images of the batch were passed one by one, with BatchNorm's usual momentum": (
-                0.9**3 * old + 0.1 * (0.81 * one_by_one[0] + 0.9 * one_by_one[1] + one_by_one[2])
-            ),
-        },
+        mistakes=mistakes,
     )
     assert result.training == training, (
         f"the network was in {'training' if training else 'eval'} mode and isn't any more"
@@ -2583,6 +2740,9 @@ for training in (False, True):
         assert name.split(".")[1].startswith(("running", "num")) or torch.equal(
             value, old_state[name]
         ), f"{name} was changed: only BatchNorm's statistics are measured anew"
+
+# %% test="recompute_batchnorm" points=2 aspect="other networks"
+# Other shapes and networks are tried here.
 ### BEGIN HIDDEN TESTS
 generator = torch.Generator().manual_seed(reference.seed)
 for shape in [(2, 3, 6, 3), (5, 3, 4, 7)]:
@@ -2740,7 +2900,7 @@ for name, (network, pictures, chosen_class, truth) in elsewhere.items():
 # ## 13. With an ImageNet network (optional)
 #
 # Your functions work for any classifier. Here they ask SqueezeNet, trained on 1.2 million
-# photographs. Put in one of your own with `utils.images.load_image`.
+# photographs; and if you chose a picture of your own, it is the last one.
 
 # %%
 from utils.images import load_photograph, preprocess
@@ -2751,9 +2911,12 @@ try:
 except WeightsUnavailable as reason:
     print(reason)
 else:
-    for name in ("flower", "china"):
+    photographs = {name: load_photograph(name) for name in ("flower", "china")}
+    if (photograph := own.load((224, 336))) is not None:
+        photographs["mine"] = photograph
+    for photograph in photographs.values():
         photograph = F.interpolate(
-            preprocess(load_photograph(name)), (224, 336), mode="bilinear", antialias=True
+            preprocess(photograph), (224, 336), mode="bilinear", antialias=True
         ).to(device)
         with torch.no_grad():
             answer = squeezenet(photograph).argmax(1)

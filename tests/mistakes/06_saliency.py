@@ -1830,3 +1830,92 @@ def recompute_batchnorm(model, images):
     for module, size in sizes.items():
         module.running_var *= size / (size - 1)
     return model.train(training)
+
+
+# %% mistake="probability_gradient" named="most probable class"
+def probability_gradient(scores, gradients, y):
+    n, y = torch.arange(len(y)), scores.argmax(1)
+    p = scores.softmax(1)[:, :, None, None, None]
+    return p[n, y] * (gradients[n, y] - (p * gradients).sum(1))
+
+
+# %% correct="probability_gradient"
+def probability_gradient(scores, gradients, y):
+    p = torch.exp(scores - scores.logsumexp(1, keepdim=True))
+    weights = p * (F.one_hot(y, scores.shape[1]) - p.gather(1, y[:, None]))
+    # Σ_c p_c (δ_cy − p_y) ∂s_c/∂x
+    return (weights[:, :, None, None, None] * gradients).sum(dim=1)
+
+
+# %% mistake="pointing_game" named="smallest value"
+def pointing_game(saliency, masks):
+    peaks = saliency.flatten(1).argmin(1)
+    return masks.flatten(1)[torch.arange(len(masks)), peaks]
+
+
+# %% mistake="pointing_game" named="one pixel on the object"
+def pointing_game(saliency, masks):
+    lit = saliency > saliency.mean((1, 2), keepdim=True)
+    return (lit & masks).any(2).any(1)
+
+
+# %% correct="pointing_game"
+def pointing_game(saliency, masks):
+    peaks = torch.tensor([divmod(m.argmax().item(), m.shape[1]) for m in saliency])
+    return masks[torch.arange(len(masks)), peaks[:, 0], peaks[:, 1]]
+
+
+# %% mistake="saliency_seeds" named="least for object"
+def saliency_seeds(saliency, object_share=0.05, background_share=0.7):
+    values = saliency.flatten()
+    seeds = torch.zeros_like(saliency, dtype=torch.int64)
+    seeds[saliency < values.quantile(object_share)] = 1
+    seeds[saliency > values.quantile(1 - background_share)] = 2
+    return seeds
+
+
+# %% correct="saliency_seeds"
+def saliency_seeds(saliency, object_share=0.05, background_share=0.7):
+    ranks = saliency.flatten().argsort().argsort().reshape(saliency.shape)
+    share = (ranks + 0.5) / saliency.numel()
+    return (share > 1 - object_share).long() + 2 * (share < background_share).long()
+
+
+# %% mistake="intersection_over_union" named="rounded down"
+def intersection_over_union(segments, masks):
+    both, either = (segments & masks).sum((1, 2)), (segments | masks).sum((1, 2))
+    return torch.where(either > 0, both // either.clamp(min=1), 1)
+
+
+# %% correct="intersection_over_union"
+def intersection_over_union(segments, masks):
+    different = (segments ^ masks).sum((1, 2))
+    both = (segments & masks).sum((1, 2))
+    return torch.where(both + different == 0, 1.0, both / (both + different))
+
+
+# %% correct="randomise_layers"
+def randomise_layers(model, names, generator):
+    randomised = copy.deepcopy(model)
+    for name, parameter in randomised.named_parameters():
+        if name.endswith(".weight") and name.removesuffix(".weight") in names:
+            spread = parameter.detach().std()
+            noise = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
+            parameter.data = spread * noise
+    return randomised
+
+
+# %% correct="recompute_batchnorm"
+def recompute_batchnorm(model, images):
+    # Two passes: the second one meets layers that are all measured already.
+    training = model.training
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1
+    with torch.no_grad():
+        for _ in range(2):
+            model.train()(images)
+    for norm, momentum in zip(norms, momenta):
+        norm.momentum = momentum
+    return model.train(training)
