@@ -2092,7 +2092,7 @@ for name, network in {"base": networks["base"], "misled": misled}.items():
 ax.set_xscale("log")
 ax.minorticks_off()
 ax.set_xticks([100, 200, 400], [100, 200, 400])
-ax.set(xlim=(36, 1150), ylim=(-0.05, 1.03))
+ax.set(xlim=(36, 1500), ylim=(-0.05, 1.03))
 ax.set(xlabel="pictures to learn a last layer from (5 draws each)", ylabel="accuracy, worst group")
 ax.set_title("A new last layer repairs misled, and can't repair biased")
 plt.show()
@@ -2499,4 +2499,33 @@ else:
 #   any texture, paid for with robustness, and didn't teach it what a plain shape is.
 # - A test from the same source as the training data can't see a bias of that source, not even a
 #   test for robustness.
+# - A shortcut that somebody has found can be repaired cheaply, by a new last layer and few balanced
+#   pictures, where the trunk holds the right features. Where it has never learned them, it can't.
+# - Where pictures get worse, confidence need not fall as fast as accuracy.
 # - Break results down, and write down for what a network has *not* been tested.
+#
+# <details><summary>The papers</summary>
+#
+# - Brendel & Bethge (2019), "Approximating CNNs with Bag-of-local-Features models works surprisingly
+#   well on ImageNet", ICLR
+# - Buolamwini & Gebru (2018), "Gender Shades: Intersectional Accuracy Disparities in Commercial
+#   Gender Classification", FAT*
+# - Geirhos et al. (2019), "ImageNet-trained CNNs are biased towards texture; increasing shape bias
+#   improves accuracy and robustness", ICLR
+# - Gilmer et al. (2019), "Adversarial Examples Are a Natural Consequence of Test Error in Noise",
+#   ICML
+# - Guo et al. (2017), "On Calibration of Modern Neural Networks", ICML
+# - Hendrycks & Dietterich (2019), "Benchmarking Neural Network Robustness to Common Corruptions and
+#   Perturbations", ICLR
+# - Kirichenko, Izmailov & Wilson (2023), "Last Layer Re-Training is Sufficient for Robustness to
+#   Spurious Correlations", ICLR
+# - Mitchell et al. (2019), "Model Cards for Model Reporting", FAT*
+# - Mummadi et al. (2021), "Does enhanced shape bias improve neural network robustness to common
+#   corruptions?", ICLR
+# - Ovadia et al. (2019), "Can You Trust Your Model's Uncertainty? Evaluating Predictive Uncertainty
+#   Under Dataset Shift", NeurIPS
+# - Sagawa et al. (2020), "Distributionally Robust Neural Networks for Group Shifts: On the
+#   Importance of Regularization for Worst-Case Generalization", ICLR
+# - Yin et al. (2019), "A Fourier Perspective on Model Robustness in Computer Vision", NeurIPS
+#
+# </details>

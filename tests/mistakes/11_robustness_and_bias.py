@@ -1477,3 +1477,72 @@ def expected_calibration_error(confidence, right, bins=10):
     mean_confidence = of_bin @ confidence / np.where(counts, counts, 1)
     error = np.average(np.abs(accuracy - mean_confidence), weights=counts)
     return error, accuracy, mean_confidence, counts
+
+
+# %% correct="correct_answers"
+def correct_answers(model, corrupted, labels):
+    where = next(model.parameters()).device
+    right = np.empty((len(corrupted), len(list(corrupted.values())[0]), len(labels)), dtype=bool)
+    for c, series in enumerate(corrupted.values()):
+        for s, images in enumerate(series):
+            X = torch.as_tensor(np.moveaxis(images, 3, 1).copy(), device=where).float().div(255)
+            with torch.no_grad():
+                scores = torch.cat([model(part) for part in X.chunk(3)])
+            right[c, s] = scores.cpu().numpy().argmax(axis=1) == labels
+    return right
+
+
+# %% correct="paired_difference"
+def paired_difference(right_A, right_B):
+    d = np.einsum("sn->n", 1.0 * right_B - right_A) / len(right_A)
+    return np.average(d), np.sqrt(np.cov(d) / d.size)
+
+
+# %% mistake="shape_bias" named="in per cent"
+def shape_bias(answers, shapes, textures):
+    conflict = shapes != textures
+    by_shape = np.sum(conflict & (answers == shapes))
+    by_texture = np.sum(conflict & (answers == textures))
+    return 100 * by_shape / (by_shape + by_texture)
+
+
+# %% correct="shape_bias"
+def shape_bias(answers, shapes, textures):
+    votes = [
+        answer == shape
+        for answer, shape, texture in zip(answers, shapes, textures)
+        if shape != texture and answer in (shape, texture)
+    ]
+    return sum(votes) / len(votes)
+
+
+# %% mistake="shuffle_patches" named="isn't put together"
+def shuffle_patches(images, size, orders):
+    N, C, H, W = images.shape
+    patches = images.unfold(2, size, size).unfold(3, size, size).permute(0, 2, 3, 1, 4, 5)
+    return patches.reshape(N, -1, C, size, size)[torch.arange(N)[:, None], orders]
+
+
+# %% correct="shuffle_patches"
+def shuffle_patches(images, size, orders):
+    N, C, H, W = images.shape
+    rows, columns = H // size, W // size
+    shuffled = []
+    for image, order in zip(images, orders):
+        patches = [
+            image[:, i * size : (i + 1) * size, j * size : (j + 1) * size]
+            for i in range(rows)
+            for j in range(columns)
+        ]
+        patches = [patches[p] for p in order.tolist()]
+        lines = [torch.cat(patches[i * columns : (i + 1) * columns], 2) for i in range(rows)]
+        shuffled.append(torch.cat(lines, 1))
+    return torch.stack(shuffled)
+
+
+# %% correct="disaggregate"
+def disaggregate(right, first, second, shape):
+    cell = np.ravel_multi_index((first, second), shape)
+    counts = np.bincount(cell, minlength=shape[0] * shape[1])
+    hits = np.bincount(cell, weights=right, minlength=shape[0] * shape[1])
+    return (hits / counts).reshape(shape), counts.reshape(shape)
