@@ -1606,3 +1606,52 @@ def weights_as_images(weight, shape):
     pixels[~flat] = (nodes[~flat] - low[~flat]) / (high - low)[~flat] * 255
     pixels = np.around(pixels).astype("uint8").reshape(len(nodes), *shape)
     return np.moveaxis(pixels, 1, -1)
+
+
+# %% correct="record_activations"
+def record_activations(X, model, names):
+    # Partial functions in place of closures, and an ExitStack in place of finally.
+    from contextlib import ExitStack
+
+    found = {}
+
+    def keep(name, module, inputs, output):
+        found[name] = torch.tensor(output.tolist(), dtype=output.dtype)
+
+    with ExitStack() as stack, torch.no_grad():
+        for name, module in model.named_modules():
+            if name in names:
+                handle = module.register_forward_hook(partial(keep, name))
+                stack.callback(handle.remove)
+        model(X)
+    return found
+
+
+# %% correct="receptive_field_gradient"
+def receptive_field_gradient(X, model, name, row, column):
+    # The gradient of every image by itself, by the Jacobian's rows.
+    def place(images):
+        kept = []
+        layer = model.get_submodule(name)
+        handle = layer.register_forward_hook(lambda m, i, o: kept.append(o))
+        try:
+            model(images)
+        finally:
+            handle.remove()
+        return kept[0][:, :, row, column].sum(1)
+
+    jacobian = torch.autograd.functional.jacobian(place, X.detach())  # (N, N, 3, H, W)
+    own = torch.stack([jacobian[n, n] for n in range(len(X))])
+    return own.abs().sum(dim=1).mean(dim=0)
+
+
+# %% correct="strongest_places"
+def strongest_places(activations, channel, count):
+    rows = []
+    maps = activations[:, channel]
+    by_row, columns = maps.max(dim=2)
+    best, row = by_row.max(dim=1)
+    for image in best.topk(count).indices.tolist():
+        r = int(row[image])
+        rows.append([image, r, int(columns[image, r])])
+    return torch.tensor(rows, dtype=torch.int64)
