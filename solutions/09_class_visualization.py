@@ -2311,6 +2311,7 @@ for shape, percentile in [
     ((3, 3, 5, 4), 70),
     ((2, 3, 10, 2), 0),
     ((2, 3, 3, 4), 100),
+    ((1, 3, 10, 10), 52),
 ]:
     img = torch.randn(shape, generator=generator, dtype=torch.float64)
     img *= 4 * torch.rand(len(img), 1, 1, 1, generator=generator) + 0.1
@@ -2407,6 +2408,7 @@ for shape, percentile in [
     ((3, 3, 5, 4), 70),
     ((2, 3, 10, 2), 0),
     ((2, 3, 3, 4), 100),
+    ((1, 3, 10, 10), 52),
 ]:
     img, gradient = torch.randn(2, *shape, generator=generator, dtype=torch.float64)
     img *= 4 * torch.rand(len(img), 1, 1, 1, generator=generator) + 0.1

@@ -2016,3 +2016,64 @@ def channel_scores(X, model, layer):
         scores = model(X)
     print(scores.shape)
     return activations[layer]
+
+
+# %% equivalent="fourier_image" reason="the scale is rounded to float32, within what the tests allow"
+# - rows, columns = torch.fft.fftfreq(height, **like), torch.fft.rfftfreq(width, **like)
+# + rows, columns = torch.fft.fftfreq(height), torch.fft.rfftfreq(width, **like)
+
+# %% equivalent="fourier_image" reason="the scale is rounded to float32, within what the tests allow"
+# - rows, columns = torch.fft.fftfreq(height, **like), torch.fft.rfftfreq(width, **like)
+# + rows, columns = torch.fft.fftfreq(height, **like), torch.fft.rfftfreq(width)
+
+# %% equivalent="fourier_image" reason="the sum of squares is symmetric"
+# - frequency = torch.hypot(rows[:, None], columns)
+# + frequency = torch.hypot(columns, rows[:, None])
+
+# %% equivalent="fourier_image" reason="the maximum is symmetric"
+# - scale = 1 / frequency.clamp(min=1 / max(height, width))
+# + scale = 1 / frequency.clamp(min=1 / max(width, height))
+
+# %% equivalent="deep_dream" reason="a tensor's rows unpack like a list's, and shifts may be tensors of one number"
+# - for size, octave in zip(sizes, offsets.tolist(), strict=True):
+# + for size, octave in zip(sizes, offsets, strict=True):
+
+# %% equivalent="deep_dream" reason="a factor of the objective is divided out"
+# - (gradient,) = torch.autograd.grad(features(x).square().sum() / 2, x)
+# + (gradient,) = torch.autograd.grad(features(x).square().sum(), x)
+
+# %% equivalent="deep_dream" reason="a factor of the objective is divided out"
+# - (gradient,) = torch.autograd.grad(features(x).square().sum() / 2, x)
+# + (gradient,) = torch.autograd.grad(features(x).square().mean() / 2, x)
+
+# %% equivalent="deep_dream" reason="a factor of the objective is divided out"
+# - (gradient,) = torch.autograd.grad(features(x).square().sum() / 2, x)
+# + (gradient,) = torch.autograd.grad(features(x).square().sum() * 2, x)
+
+# %% equivalent="deep_dream" reason="a factor of the objective is divided out"
+# - (gradient,) = torch.autograd.grad(features(x).square().sum() / 2, x)
+# + (gradient,) = torch.autograd.grad(features(x).square().sum() / 1, x)
+
+# %% equivalent="deep_dream" reason="a factor of the objective is divided out"
+# - (gradient,) = torch.autograd.grad(features(x).square().sum() / 2, x)
+# + (gradient,) = torch.autograd.grad(features(x).square().sum() / 3, x)
+
+# %% equivalent="deep_dream" reason="axes are averaged in any order"
+# - strength = gradient.abs().mean(dim=(1, 2, 3), keepdim=True).clamp(min=1e-12)
+# + strength = gradient.abs().mean(dim=(2, 1, 3), keepdim=True).clamp(min=1e-12)
+
+# %% equivalent="deep_dream" reason="axes are averaged in any order"
+# - strength = gradient.abs().mean(dim=(1, 2, 3), keepdim=True).clamp(min=1e-12)
+# + strength = gradient.abs().mean(dim=(1, 3, 2), keepdim=True).clamp(min=1e-12)
+
+# %% equivalent="deep_dream" reason="any tiny number does"
+# - strength = gradient.abs().mean(dim=(1, 2, 3), keepdim=True).clamp(min=1e-12)
+# + strength = gradient.abs().mean(dim=(1, 2, 3), keepdim=True).clamp(min=5e-13)
+
+# %% equivalent="deep_dream" reason="any tiny number does"
+# - strength = gradient.abs().mean(dim=(1, 2, 3), keepdim=True).clamp(min=1e-12)
+# + strength = gradient.abs().mean(dim=(1, 2, 3), keepdim=True).clamp(min=2e-12)
+
+# %% equivalent="deep_dream" reason="the values are the same; the result is part of a graph"
+# - stepped = (x.detach() + learning_rate * gradient / strength).clamp(0, 1)
+# + stepped = (x + learning_rate * gradient / strength).clamp(0, 1)
