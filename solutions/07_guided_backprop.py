@@ -1688,6 +1688,7 @@ for seed, shape, size, field, count in [
 ]:
     seed += reference.seed
     X, activations = random_images(seed, *shape), random_tensor(seed, shape[0], 3, *size) + 1
+    activations[:, 2, -1, 0] = -9  # the largest magnitude is no excitement
     expected = parts_of(reference.top_patches(X, activations, 2, field, count))
     came = parts_of(top_patches(X, activations, 2, field, count))
     name = f"top_patches for pictures {shape} and activations {tuple(activations.shape)}"
@@ -1718,6 +1719,8 @@ assert len(parts_of(top_patches(X, -activations.abs(), 3, (6, 3, -2), 2))[0]) ==
 ### BEGIN HIDDEN TESTS
 X = random_images(reference.seed, 9, 3, 12, 13)
 activations = (random_tensor(reference.seed, 9, 2, 3, 4) - 1.2).relu()
+activations[0, 1], activations[4, 1, 2, 1] = 20, 50  # the largest mean, and the largest value
+activations[0, 1, 1, 3] = 21
 expected = parts_of(reference.top_patches(X, activations, 1, (6, 3, -2), 7))
 came = parts_of(top_patches(X, activations, 1, (6, 3, -2), 7))
 check_close(came[0], expected[0], "the pictures of top_patches for rectified activations")

@@ -1754,3 +1754,33 @@ def similarity_by_depth(X, y, model, layers, explain, randomise):
         same.append(rho.diagonal().mean())
         other.append((rho.sum() - rho.diagonal().sum()) / (len(X) * (len(X) - 1)))
     return torch.stack(same), torch.stack(other)
+
+
+# %% equivalent="similarity_by_depth" reason="lists of the values are taken as well as arrays"
+# - return np.array(same), np.array(other)
+# + return same, np.array(other)
+
+
+# %% equivalent="similarity_by_depth" reason="lists of the values are taken as well as arrays"
+# - return np.array(same), np.array(other)
+# + return np.array(same), other
+
+
+# %% equivalent="top_patches" reason="an image's number may be a tensor without axes"
+# - for image in values.argsort(descending=True)[:count].tolist():
+# + for image in values.argsort(descending=True)[:count]:
+
+
+# %% equivalent="top_patches" reason="the minimum of two numbers has no order"
+# - bottom, right = min(top + size, H), min(left + size, W)
+# + bottom, right = min(top + size, H), min(W, left + size)
+
+
+# %% equivalent="top_patches" reason="the maximum of two numbers has no order"
+# - top, left = max(top, 0), max(left, 0)
+# + top, left = max(0, top), max(left, 0)
+
+
+# %% equivalent="top_patches" reason="the maximum of two numbers has no order"
+# - top, left = max(top, 0), max(left, 0)
+# + top, left = max(top, 0), max(0, left)
