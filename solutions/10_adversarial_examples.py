@@ -196,23 +196,15 @@ def make_fooling_image(X, target_y, model):
     ### END SOLUTION
 
 
-# %% test="make_fooling_image" points=4
-network = load_model("base")
-pictures, _ = make_scenes(2, np.random.default_rng(0), "biased").tensors()  # loads no photograph
-for picture in (pictures[:1], pictures[1:, :, :, 8:56]):
-    with torch.no_grad():
-        before = network(picture)[0]
-    target = int(before.argsort()[4])
-    norm = network.features.norm1
-    given_picture = picture.clone()
-    X_fooling = make_fooling_image(given_picture, target, network)
-    assert not network.training, "the network was left in training mode; it must stay as it is."
+# %% given=true
+def check_fooling(X_fooling, picture, target, network):
+    """Fail unless an image looks like the picture and the network takes it for the target."""
     assert X_fooling is not None, "make_fooling_image returned None; is a `return` missing?"
     assert X_fooling.shape == picture.shape, (
         f"X_fooling: expected shape {tuple(picture.shape)}, got {tuple(X_fooling.shape)}."
     )
     with torch.no_grad():
-        after = network(X_fooling.detach())[0]
+        before, after = (network(images.detach())[0] for images in (picture, X_fooling))
     change = (X_fooling.detach() - picture).square().mean().sqrt().item()
     assert torch.isfinite(X_fooling).all(), "X_fooling has values that are NaN or infinite."
     assert change > 0, "X_fooling is X itself: nothing was changed."
@@ -232,7 +224,28 @@ for picture in (pictures[:1], pictures[1:, :, :, 8:56]):
         f"the network gives class {after.argmax()} {after.max():.2f} and the target, {target}, only"
         f" {after[target]:.2f}: climb the target's score, in more steps, until it is the highest."
     )
+
+
+# %% test="make_fooling_image" points=2 aspect="a scene"
+network = load_model("base")
+pictures, _ = make_scenes(2, np.random.default_rng(0), "biased").tensors()  # loads no photograph
+with torch.no_grad():
+    target = int(network(pictures[:1])[0].argsort()[4])
+picture = pictures[:1].clone()
+check_fooling(make_fooling_image(pictures[:1], target, network), picture, target, network)
+
+# %% test="make_fooling_image" points=1 aspect="a scene that isn't square"
+network = load_model("base")
+pictures, _ = make_scenes(2, np.random.default_rng(0), "biased").tensors()
+pictures = pictures[1:, :, :, 8:56]
+with torch.no_grad():
+    target = int(network(pictures)[0].argsort()[4])
+picture = pictures.clone()
+check_fooling(make_fooling_image(pictures, target, network), picture, target, network)
+
+# %% test="make_fooling_image" points=1 aspect="other scenes and targets"
 ### BEGIN HIDDEN TESTS
+network = load_model("base")
 rng = np.random.default_rng(reference.seed)
 pictures, _ = make_scenes(3, rng, "biased").tensors()
 for picture, target in zip(pictures[:, None, :, 4:], rng.permutation(10), strict=False):
@@ -1648,7 +1661,7 @@ def peaked_weight(signs, size, row, column):
     """A class's weights (3, H, W): largest at one place, and smaller the farther from it."""
     rows, columns = torch.arange(size[0])[:, None], torch.arange(size[1])
     distance = (rows - row).abs() + (columns - column).abs()
-    return torch.tensor(signs, dtype=torch.float64).view(3, 1, 1) * 5 * torch.exp(-distance / 2)
+    return torch.tensor(signs, dtype=torch.float64).view(3, 1, 1) * 5 * torch.exp(-distance)
 
 
 def best_single_pixel(weight, x):
@@ -1656,8 +1669,9 @@ def best_single_pixel(weight, x):
     return torch.maximum(weight * x, weight * (x - 1)).sum(0)
 
 
-# %% test="one_pixel_attack" points=4
-for size, place in [((4, 7), (3, 6)), ((6, 5), (2, 1))]:
+def pixel_world(size, place):
+    """An image (3, H, W) in which the pixel at this place is what lowers the score of class 1 most,
+    and the weights (3, 3, H, W) of the linear network for which it does."""
     generator = torch.Generator().manual_seed(4)
     x_test = 0.3 + 0.4 * torch.rand(3, *size, generator=generator, dtype=torch.float64)
     weight = torch.stack(
@@ -1667,23 +1681,32 @@ for size, place in [((4, 7), (3, 6)), ((6, 5), (2, 1))]:
             peaked_weight((-1, -1, 1), size, 0, 0),
         ]
     )
-    network = linear_network(weight)
+    return x_test, weight
+
+
+def check_pixel(attack, x_test, network, best, of_predicted, at_the_end):
+    """Fail unless an attack on class 1 changes one pixel, and by that lowers the class's score.
+
+    Args:
+        best, of_predicted: by how much one pixel can lower the score of class 1, and of class 0.
+        at_the_end: whether the best pixel is the last.
+    """
+    height, width = x_test.shape[1:]
     with torch.no_grad():
         before = network(x_test[None])[0]
-    gains = best_single_pixel(weight[1], x_test)
-    x_given = x_test.clone()
+    original = x_test.clone()
     try:
-        x_adv = one_pixel_attack(x_given, 1, network, class_score, 0, popsize=20, maxiter=40)
+        x_adv = attack(x_test, 1, network, class_score, 0, popsize=20, maxiter=40)
     except IndexError as error:
         raise AssertionError(
-            f"a pixel outside an image of {size[0]} rows and {size[1]} columns: are rows and"
+            f"a pixel outside an image of {height} rows and {width} columns: are rows and"
             " columns exchanged, or was exactly H or W drawn?"
         ) from error
     assert x_adv is not None, "one_pixel_attack returned None; is a `return` missing?"
-    assert x_adv.shape == x_test.shape, (
-        f"x_adv: expected shape {tuple(x_test.shape)}, got {tuple(x_adv.shape)}."
+    assert x_adv.shape == original.shape, (
+        f"x_adv: expected shape {tuple(original.shape)}, got {tuple(x_adv.shape)}."
     )
-    difference = (x_adv.detach() - x_test).abs() > 1e-9
+    difference = (x_adv.detach() - original).abs() > 1e-9
     changed = difference.any(0)
     assert changed.sum() <= 1, f"{changed.sum()} pixels are changed, not one: copy x for each."
     assert changed.any(), "no pixel is changed."
@@ -1694,7 +1717,7 @@ for size, place in [((4, 7), (3, 6)), ((6, 5), (2, 1))]:
         after = network(x_adv.detach()[None])[0]
     gain = (before - after)[1]
     pixel = x_adv[:, changed][:, 0]
-    if (before - after)[0] > 0.8 * best_single_pixel(weight[0], x_test).max():
+    if (before - after)[0] > 0.8 * of_predicted:
         hint = "it is the predicted class's score that fell: the objective's labels are y"
     elif gain < 0:
         hint = "the objective has to become small, not large"
@@ -1702,18 +1725,41 @@ for size, place in [((4, 7), (3, 6)), ((6, 5), (2, 1))]:
         hint = "only some of its colours change: a candidate has three of them"
     elif pixel.max() - pixel.min() < 1e-6:
         hint = "all three channels get the same value: a candidate has three colours"
-    elif gains.argmax() == gains.numel() - 1 and not changed[-1, -1]:
+    elif at_the_end and not changed[-1, -1]:
         hint = "are the last row and the last column ever tried"
     else:
         hint = "are rows and columns in the right order, and is the best candidate taken"
-    assert gain >= 0.8 * gains.max(), (
+    assert gain >= 0.8 * best, (
         f"one pixel can lower the score of class 1 from {before[1]:.2f} to"
-        f" {before[1] - gains.max():.2f}, yours gives {after[1]:.2f}; {hint}."
+        f" {before[1] - best:.2f}, yours gives {after[1]:.2f}; {hint}."
     )
-    again = one_pixel_attack(x_test.clone(), 1, network, class_score, 0, popsize=20, maxiter=40)
+    again = attack(original.clone(), 1, network, class_score, 0, popsize=20, maxiter=40)
     assert torch.equal(x_adv, again), (
         "a second call with the same seed gives another image: use seed."
     )
+
+
+# %% test="one_pixel_attack" points=1 aspect="the last pixel"
+x_test, weight = pixel_world((4, 7), (3, 6))
+### BEGIN EXPECTED
+gains = best_single_pixel(weight[1], x_test)
+best, at_the_end = gains.max().item(), gains.argmax().item() == gains.numel() - 1
+of_predicted = best_single_pixel(weight[0], x_test).max().item()
+### END EXPECTED
+network = linear_network(weight)
+check_pixel(one_pixel_attack, x_test, network, best, of_predicted, at_the_end)
+
+# %% test="one_pixel_attack" points=1 aspect="more rows than columns"
+x_test, weight = pixel_world((6, 4), (5, 1))
+### BEGIN EXPECTED
+gains = best_single_pixel(weight[1], x_test)
+best, at_the_end = gains.max().item(), gains.argmax().item() == gains.numel() - 1
+of_predicted = best_single_pixel(weight[0], x_test).max().item()
+### END EXPECTED
+network = linear_network(weight)
+check_pixel(one_pixel_attack, x_test, network, best, of_predicted, at_the_end)
+
+# %% test="one_pixel_attack" points=2 aspect="other networks and sizes"
 ### BEGIN HIDDEN TESTS
 generator = torch.Generator().manual_seed(reference.seed)
 for size, label in [((5, 8), 0), ((7, 3), 2)]:
@@ -2653,7 +2699,20 @@ runs = [
 with torch.no_grad():
     margins = torch.stack([logit_margin(network(run), y_test) for run in runs])
 together = reference.adaptive_attack(X_test, y_test, network, 0.2, 0.1, 2, starts.mean(0)[None])
+images, on_and_on = X_test, []
+for start in starts:
+    begin = (images + start - X_test).clamp(-0.2, 0.2)
+    on_and_on.append(reference.adaptive_attack(X_test, y_test, network, 0.2, 0.1, 2, begin[None]))
+    images = (X_test + begin).clamp(0, 1)
+    for _ in range(3):
+        leaf = images.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(logit_margin(network(leaf), y_test).sum(), leaf)
+        images = (X_test + (images - 0.1 * gradient.sign() - X_test).clamp(-0.2, 0.2)).clamp(0, 1)
+on_and_on = torch.stack(on_and_on)
+with torch.no_grad():
+    on_margins = torch.stack([logit_margin(network(run), y_test) for run in on_and_on])
 mistakes = {
+    "a run begins where the one before it ended": on_and_on[on_margins.argmin(0), range(4)],
     "only the first start counts": runs[0],
     "only the last start counts, or each run forgets the best of those before": runs[-1],
     "one start is the best for all images: choose for each of them": (

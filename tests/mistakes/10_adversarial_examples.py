@@ -1515,7 +1515,7 @@ def expected_scores(X, model, defence, num_samples, approximation=None):
     return torch.stack(draws).mean(0)
 
 
-# %% mistake="expected_scores" named="no gradient"
+# %% mistake="expected_scores" named="no gradient flows back"
 def expected_scores(X, model, defence, num_samples, approximation=None):
     through = X if approximation is None else approximation(X)
     with torch.no_grad():
@@ -1785,7 +1785,7 @@ def adaptive_attack(X, y, model, epsilon, step_size, num_steps, starts):
     return best
 
 
-# %% mistake="adaptive_attack" named="adaptive_attack with 3 starts"
+# %% mistake="adaptive_attack" named="a run begins where the one before it ended"
 def adaptive_attack(X, y, model, epsilon, step_size, num_steps, starts):
     best, smallest = X, torch.full(y.shape, torch.inf).to(X)
     images = X
@@ -2140,3 +2140,43 @@ def adaptive_attack(X, y, model, epsilon, step_size, num_steps, starts):
 # %% equivalent="adversarial_training_step" reason="the gradients that flow on into the attack are not used"
 # - X_adv = attack(X, y, model).detach()
 # + X_adv = attack(X, y, model)
+
+
+# %% equivalent="one_pixel_attack" reason="SciPy draws from below the upper bound, and never the bound itself"
+# - rows = candidates[:, 0].long().clamp(max=H - 1)
+# + rows = candidates[:, 0].long().clamp(max=H)
+
+
+# %% equivalent="one_pixel_attack" reason="SciPy draws from below the upper bound, and never the bound itself"
+# - rows = candidates[:, 0].long().clamp(max=H - 1)
+# + rows = candidates[:, 0].long().clamp(max=H + 1)
+
+
+# %% equivalent="one_pixel_attack" reason="SciPy draws from below the upper bound, and never the bound itself"
+# - rows = candidates[:, 0].long().clamp(max=H - 1)
+# + rows = candidates[:, 0].long().clamp(max=H - 0)
+
+
+# %% equivalent="one_pixel_attack" reason="SciPy draws from below the upper bound, and never the bound itself"
+# - rows = candidates[:, 0].long().clamp(max=H - 1)
+# + rows = candidates[:, 0].long()
+
+
+# %% equivalent="one_pixel_attack" reason="SciPy draws from below the upper bound, and never the bound itself"
+# - columns = candidates[:, 1].long().clamp(max=W - 1)
+# + columns = candidates[:, 1].long().clamp(max=W)
+
+
+# %% equivalent="one_pixel_attack" reason="SciPy draws from below the upper bound, and never the bound itself"
+# - columns = candidates[:, 1].long().clamp(max=W - 1)
+# + columns = candidates[:, 1].long().clamp(max=W + 1)
+
+
+# %% equivalent="one_pixel_attack" reason="SciPy draws from below the upper bound, and never the bound itself"
+# - columns = candidates[:, 1].long().clamp(max=W - 1)
+# + columns = candidates[:, 1].long().clamp(max=W - 0)
+
+
+# %% equivalent="one_pixel_attack" reason="SciPy draws from below the upper bound, and never the bound itself"
+# - columns = candidates[:, 1].long().clamp(max=W - 1)
+# + columns = candidates[:, 1].long()
