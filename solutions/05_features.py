@@ -2690,7 +2690,7 @@ for (name, (values, points)), style in zip(
 ax.set(xscale="log", xlabel="k, neighbours that are looked at", ylabel="trustworthiness")
 ax.set_xticks(counts, labels=counts, minor=False)
 ax.minorticks_off()
-ax.set_title("One k isn't enough: nearest neighbours flatter noise, far ones don't")
+figure.suptitle("One k isn't enough: nearest neighbours flatter noise, far ones don't")
 ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=8)
 ax.spines[["top", "right"]].set_visible(False)
 plt.show()
@@ -2928,9 +2928,9 @@ else:
 #
 # ## What you have now
 #
-# Five ways of looking into a network, and what each of them leaves out: weights as images (the
+# Six ways of looking into a network, and what each of them leaves out: weights as images (the
 # first layer only), activations (too many), the strongest patches (only the strongest), maps in two
-# dimensions (only the near), neighbours (only what is there). And a habit: put the control beside
-# the picture. A network with random weights, a cloud of noise, the pixels themselves: what they can
-# do too isn't knowledge. Lab 06 goes on with the question that none of these views answers: which
-# pixels made the network say *fish*?
+# dimensions (only the near), probes (what is there, used or not), neighbours (only what is there).
+# And a habit: put the control beside the picture. A network with random weights, a cloud of noise,
+# the pixels themselves: what they can do too isn't knowledge. Lab 06 goes on with the question that
+# none of these views answers: which pixels made the network say *fish*?
