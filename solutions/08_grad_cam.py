@@ -1331,10 +1331,10 @@ for shape, share in [((40, 9, 6), 0.05), ((30, 5, 12), 0.3), ((1, 3, 4), 0.1)]:
 # How does Grad-CAM do on 120 scenes that the network has never seen?
 
 # %%
-masks = torch.from_numpy(scenes.masks)
-cam = grad_cam(images, labels, base, last_layer).cpu()
+scene_masks = torch.from_numpy(scenes.masks)
+scene_maps = grad_cam(images, labels, base, last_layer).cpu()
 tolerances = np.arange(0, 9)
-hits = [pointing_game(cam, masks, t).float().mean().item() for t in tolerances]
+hits = [pointing_game(scene_maps, scene_masks, t).float().mean().item() for t in tolerances]
 
 plt.figure(figsize=(5.4, 3.2), layout="constrained")
 plt.title("Grad-CAM points well, nearly always within a few pixels")
@@ -1479,7 +1479,7 @@ for shape, threshold in [((5, 7, 4), 0.8), ((1, 3, 9), 0.1), ((4, 2, 2), 1.5), (
 
 # %%
 thresholds = np.linspace(0.05, 0.95, 19)
-iou = [intersection_over_union(cam, masks, t).mean().item() for t in thresholds]
+iou = [intersection_over_union(scene_maps, scene_masks, t).mean().item() for t in thresholds]
 plt.figure(figsize=(5.4, 3.2), layout="constrained")
 plt.title("Grad-CAM draws badly, whatever the threshold")
 plt.plot(thresholds, iou, marker="o", color="#0072B2")
@@ -1873,7 +1873,7 @@ plt.show()
 print("area beneath the curve        insertion  deletion  pointing game")
 for name, curves in curves_of.items():
     areas = [torch.trapezoid(curve.mean(0).cpu(), fractions).item() for curve in curves]
-    peaks = pointing_game(maps_of[name].cpu(), masks[:60]).float().mean()
+    peaks = pointing_game(maps_of[name].cpu(), scene_masks[:60]).float().mean()
     print(f"{name:28}  {areas[0]:9.2f}  {areas[1]:8.2f}  {peaks:13.2f}")
 
 # %% [markdown]
@@ -2072,12 +2072,12 @@ by_layer = [
     )
     for name in layers
 ]
-own, other, alike = zip(*by_layer, strict=True)
+on_own, on_other, alike = zip(*by_layer, strict=True)
 places = np.arange(6)
 figure, axes = plt.subplots(1, 2, figsize=(10, 3.4), layout="constrained")
 figure.suptitle("Only late layers tell the two objects apart")
-axes[0].bar(places - 0.2, own, 0.4, color="#0072B2", label="on the object asked for")
-axes[0].bar(places + 0.2, other, 0.4, color="#E69F00", hatch="//", label="on the other object")
+axes[0].bar(places - 0.2, on_own, 0.4, color="#0072B2", label="on the object asked for")
+axes[0].bar(places + 0.2, on_other, 0.4, color="#E69F00", hatch="//", label="on the other object")
 axes[0].set(ylabel="share of peaks", ylim=(0, 1.2), yticks=np.linspace(0, 1, 6))
 axes[0].legend(ncols=2, loc="upper center", frameon=False)
 axes[1].axhline(0, color="0.6", linewidth=1)
@@ -2261,7 +2261,9 @@ for name, method in methods.items():
     maps = method(tested, asked)
     if name not in curves_of:
         curves_of[name] = insertion_deletion(tested, asked, base, maps, baseline, fractions)
-    strict, tolerant = (pointing_game(maps.cpu(), masks[:60], t).float().mean() for t in (0, 3))
+    strict, tolerant = (
+        pointing_game(maps.cpu(), scene_masks[:60], t).float().mean() for t in (0, 3)
+    )
     areas = [torch.trapezoid(curve.mean(0).cpu(), fractions).item() for curve in curves_of[name]]
     alike = correlation(*(method(pair_images, y) for y in (first, second)))
     print(
