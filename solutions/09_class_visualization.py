@@ -142,7 +142,7 @@ def note(img, target_y, model, l2_reg, learning_rate):
 # | `robust` | scenes under attack: adversarial training |
 # | `biased` | scenes whose *background hue* gives the class away |
 
-# %%
+# %% fold="The four networks, and how figures are drawn"
 import matplotlib.pyplot as plt
 
 from utils.figures import explore
@@ -1974,8 +1974,8 @@ plt.show()
 # %% [markdown]
 # At full size the layer sees little of the flower at a time, and dreams of short, fine strokes. At
 # the smallest size the whole flower fits into what it sees, and there is a frame about all of it;
-# but enlarged, everything is coarse. The octaves have both: a wide frame, drawn finely. (The layer's
-# norm is largest at full size: octaves are *our* wish, again.)
+# but enlarged, everything is coarse. The octaves have both: a wide frame, drawn finely. (Octaves are
+# *our* wish, again: see in which of the pictures the layer's norm is largest.)
 #
 # **Which layer, which network?** The same flower, or your picture, for three layers of two networks.
 
@@ -1997,9 +1997,9 @@ plt.show()
 # learned ImageNet's classes, more than a hundred of which are breeds of dogs. A network can only
 # dream of what it knows, and ours know ten textures and ten outlines.
 #
-# - **relu2** hardens edges: every petal gets a dark and a bright rim.
-# - **relu4** fills the flower's heart, where the petals are small and close, with dots in rows. In
-#   the smooth outer petals there was little to start from.
+# - **relu2** hardens edges: the petals get dark and bright rims, in `shape` beaded ones.
+# - **relu4** fills the flower's heart, where the petals are small and close, with dots in rows, and
+#   parts of the ground. In the smooth outer petals there was little to start from.
 # - **relu6** is where the two networks part. `base`, which goes by texture, lays patches of checkers
 #   and of feathery waves over the flower and doesn't care what they cross. `shape` draws
 #   *outlines*, beaded as in its pictures of section 4: one about the whole flower, squarer than the
