@@ -294,7 +294,6 @@ def correct_answers(model, corrupted, labels):
 network = tiny_network(0)
 test_images = random_corrupted(1, ("fog",), 1, 40, 6, 5)
 test_labels = np.random.default_rng(2).integers(5, size=40)
-right = correct_answers(network, test_images, test_labels)
 ### BEGIN EXPECTED
 
 
@@ -334,13 +333,13 @@ mistakes = {
     "the result lacks the axes of corruptions and severities: expected (C, S, N)": expected[0, 0],
 }
 ### END EXPECTED
+right = correct_answers(network, test_images, test_labels)
 check_close(right, expected, "correct_answers for one corruption", mistakes=mistakes)
 
 # %% test="correct_answers" points=2 aspect="corruptions and severities"
 network = tiny_network(3)
 test_images = random_corrupted(4, ("snow", "fog", "frost"), 2, 20, 6, 5)
 test_labels = np.random.default_rng(5).integers(5, size=20)
-right = correct_answers(network, test_images, test_labels)
 ### BEGIN EXPECTED
 expected = reference.correct_answers(network, test_images, test_labels)
 mistakes = {
@@ -356,6 +355,7 @@ mistakes = {
     "corruptions and severities share one axis: expected (C, S, N)": expected.reshape(-1, 20),
 }
 ### END EXPECTED
+right = correct_answers(network, test_images, test_labels)
 check_close(right, expected, "correct_answers(model, corrupted, labels)", mistakes=mistakes)
 
 # %% test="correct_answers" points=2 aspect="other networks and images"
@@ -474,8 +474,6 @@ def corruption_error(errors, baseline, clean_error=0.0, baseline_clean_error=0.0
 
 # %% test="corruption_error" points=2 aspect="CE, for each corruption"
 errors, baseline = random_errors(0, 4, 3), random_errors(1, 4, 3)
-result = corruption_error(errors, baseline)
-_, each = check_tuple(result, ("mean", "each"), "corruption_error(errors, baseline)")
 ### BEGIN EXPECTED
 _, expected = reference.corruption_error(errors, baseline)
 mistakes = {
@@ -498,12 +496,12 @@ mistakes = {
     "the network's errors are averaged, the baseline's summed": expected / 3,
 }
 ### END EXPECTED
+result = corruption_error(errors, baseline)
+_, each = check_tuple(result, ("mean", "each"), "corruption_error(errors, baseline)")
 check_close(each, expected, "each CE from corruption_error(errors, baseline)", mistakes=mistakes)
 
 # %% test="corruption_error" points=2 aspect="mCE, their mean"
 errors, baseline = random_errors(2, 5, 3), random_errors(3, 5, 3)
-result = corruption_error(errors, baseline)
-mean, _ = check_tuple(result, ("mean", "each"), "corruption_error(errors, baseline)")
 ### BEGIN EXPECTED
 expected, each = reference.corruption_error(errors, baseline)
 mistakes = {
@@ -528,12 +526,12 @@ mistakes = {
     "the baseline is left out": 100 * errors.mean(),
 }
 ### END EXPECTED
+result = corruption_error(errors, baseline)
+mean, _ = check_tuple(result, ("mean", "each"), "corruption_error(errors, baseline)")
 check_close(mean, expected, "mCE from corruption_error(errors, baseline)", mistakes=mistakes)
 
 # %% test="corruption_error" points=2 aspect="relative to clean images"
 errors, baseline = random_errors(4, 5, 3), 0.1 + random_errors(5, 5, 3)
-result = corruption_error(errors, baseline, 0.04, 0.11)
-relative, _ = check_tuple(result, ("mean", "each"), "corruption_error")
 ### BEGIN EXPECTED
 
 
@@ -568,6 +566,8 @@ mistakes = {
     "the sign of what is added is reversed in one of the two": -expected,
 }
 ### END EXPECTED
+result = corruption_error(errors, baseline, 0.04, 0.11)
+relative, _ = check_tuple(result, ("mean", "each"), "corruption_error")
 words = "the relative mCE, corruption_error(errors, baseline, 0.04, 0.11)[0]"
 check_close(relative, expected, words, mistakes=mistakes)
 
@@ -577,10 +577,10 @@ check_close(relative, expected, words, mistakes=mistakes)
 for seed, shape in enumerate([(15, 5), (1, 4), (6, 1)], start=reference.seed):
     errors, baseline = random_errors(seed, *shape), 0.2 + random_errors(seed + 7, *shape)
     for clean_errors in ((), (0.01 * (seed % 20 + 1), 0.17)):
+        right = reference.corruption_error(errors, baseline, *clean_errors)
         result = check_tuple(
             corruption_error(errors, baseline, *clean_errors), ("mean", "each"), "corruption_error"
         )
-        right = reference.corruption_error(errors, baseline, *clean_errors)
         words = f"corruption_error for {shape} error rates{', relative' * bool(clean_errors)}"
         for part, expected, what in zip(result, right, ("mean", "each"), strict=True):
             check_close(part, expected, f"the {what} from {words}")
@@ -706,8 +706,6 @@ def random_answers(seed, severities, count):
 
 # %% test="paired_difference" points=2 aspect="the difference"
 right_A, right_B = random_answers(0, 3, 20)
-result = paired_difference(right_A, right_B)
-difference, _ = check_tuple(result, ("difference", "standard_error"), "paired_difference")
 ### BEGIN EXPECTED
 expected, standard_error = reference.paired_difference(right_A, right_B)
 mistakes = {
@@ -720,13 +718,13 @@ mistakes = {
     "it is in per cent": 100 * expected,
 }
 ### END EXPECTED
+result = paired_difference(right_A, right_B)
+difference, _ = check_tuple(result, ("difference", "standard_error"), "paired_difference")
 words = "the difference from paired_difference(right_A, right_B)"
 check_close(difference, expected, words, mistakes=mistakes)
 
 # %% test="paired_difference" points=2 aspect="its standard error"
 right_A, right_B = random_answers(1, 3, 20)
-result = paired_difference(right_A, right_B)
-_, standard_error = check_tuple(result, ("difference", "standard_error"), "paired_difference")
 ### BEGIN EXPECTED
 _, expected = reference.paired_difference(right_A, right_B)
 each = right_B.astype(float) - right_A  # (S, N)
@@ -752,6 +750,8 @@ mistakes = {
     ),
 }
 ### END EXPECTED
+result = paired_difference(right_A, right_B)
+_, standard_error = check_tuple(result, ("difference", "standard_error"), "paired_difference")
 words = "the standard error from paired_difference(right_A, right_B)"
 check_close(standard_error, expected, words, mistakes=mistakes)
 
@@ -946,7 +946,6 @@ def shape_bias(answers, shapes, textures):
 trial_answers = np.array([0, 1, 2, 3, 2, 0, 4, 4, 0])
 trial_shapes = np.array([0, 1, 2, 3, 1, 3, 0, 1, 3])
 trial_textures = np.array([1, 0, 3, 1, 2, 0, 2, 3, 1])
-bias = shape_bias(trial_answers, trial_shapes, trial_textures)
 ### BEGIN EXPECTED
 expected = reference.shape_bias(trial_answers, trial_shapes, trial_textures)
 mistakes = {
@@ -957,6 +956,7 @@ mistakes = {
     "votes are counted, not divided": 4,
 }
 ### END EXPECTED
+bias = shape_bias(trial_answers, trial_shapes, trial_textures)
 check_close(bias, expected, "shape_bias(answers, shapes, textures)", mistakes=mistakes)
 
 # %% test="shape_bias" points=2 aspect="cues of the same class"
@@ -964,7 +964,6 @@ check_close(bias, expected, "shape_bias(answers, shapes, textures)", mistakes=mi
 trial_answers = np.array([0, 1, 2, 3, 2, 0, 4, 4, 0, 1, 2, 2, 0, 3])
 trial_shapes = np.array([0, 1, 2, 3, 1, 3, 0, 1, 3, 1, 2, 2, 3, 4])
 trial_textures = np.array([1, 0, 3, 1, 2, 0, 2, 3, 1, 1, 2, 2, 3, 4])
-bias = shape_bias(trial_answers, trial_shapes, trial_textures)
 ### BEGIN EXPECTED
 expected = reference.shape_bias(trial_answers, trial_shapes, trial_textures)
 mistakes = {
@@ -975,6 +974,7 @@ mistakes = {
     "all trials count below, also those with cues of the same class": 4 / 14,
 }
 ### END EXPECTED
+bias = shape_bias(trial_answers, trial_shapes, trial_textures)
 check_close(bias, expected, "shape_bias where some cues agree", mistakes=mistakes)
 
 # %% test="shape_bias" points=1 aspect="other trials"
@@ -1125,7 +1125,6 @@ def random_orders(seed, count, patches):
 
 # %% test="shuffle_patches" points=2 aspect="one image"
 test_images, orders = numbered_image(1, 2, 3, 2), random_orders(0, 1, 6)
-shuffled = shuffle_patches(test_images, 2, orders)
 ### BEGIN EXPECTED
 
 
@@ -1162,11 +1161,11 @@ mistakes = {
     ),
 }
 ### END EXPECTED
+shuffled = shuffle_patches(test_images, 2, orders)
 check_close(shuffled, expected, "shuffle_patches for one image", mistakes=mistakes)
 
 # %% test="shuffle_patches" points=1 aspect="an order for each image"
 test_images, orders = numbered_image(2, 2, 3, 2), random_orders(1, 2, 6)
-shuffled = shuffle_patches(test_images, 2, orders)
 ### BEGIN EXPECTED
 expected = reference.shuffle_patches(test_images, 2, orders)
 mistakes = {
@@ -1182,6 +1181,7 @@ mistakes = {
     "nothing is shuffled": test_images,
 }
 ### END EXPECTED
+shuffled = shuffle_patches(test_images, 2, orders)
 check_close(shuffled, expected, "shuffle_patches(images, 2, orders)", mistakes=mistakes)
 
 # %% test="shuffle_patches" points=1 aspect="other patches"
@@ -1437,8 +1437,6 @@ def random_groups(seed, count, A, B):
 
 # %% test="disaggregate" points=2 aspect="accuracy"
 right_test, first_test, second_test = random_groups(0, 60, 2, 3)
-result = disaggregate(right_test, first_test, second_test, (2, 3))
-accuracy, _ = check_tuple(result, ("accuracy", "counts"), "disaggregate")
 ### BEGIN EXPECTED
 expected, counts = reference.disaggregate(right_test, first_test, second_test, (2, 3))
 hits = expected * counts
@@ -1464,13 +1462,13 @@ mistakes = {
     ),
 }
 ### END EXPECTED
+result = disaggregate(right_test, first_test, second_test, (2, 3))
+accuracy, _ = check_tuple(result, ("accuracy", "counts"), "disaggregate")
 words = "the accuracy from disaggregate(right, first, second, (2, 3))"
 check_close(accuracy, expected, words, mistakes=mistakes)
 
 # %% test="disaggregate" points=1 aspect="counts"
 right_test, first_test, second_test = random_groups(1, 50, 2, 3)
-result = disaggregate(right_test, first_test, second_test, (2, 3))
-_, counts = check_tuple(result, ("accuracy", "counts"), "disaggregate")
 ### BEGIN EXPECTED
 accuracy, expected = reference.disaggregate(right_test, first_test, second_test, (2, 3))
 mistakes = {
@@ -1481,6 +1479,8 @@ mistakes = {
     ),
 }
 ### END EXPECTED
+result = disaggregate(right_test, first_test, second_test, (2, 3))
+_, counts = check_tuple(result, ("accuracy", "counts"), "disaggregate")
 words = "the counts from disaggregate(right, first, second, (2, 3))"
 check_close(counts, expected, words, mistakes=mistakes)
 
@@ -1753,8 +1753,6 @@ def grouped_examples(seed, sizes, features, classes, dtype=torch.float64):
 # %% test="retrain_head" points=2 aspect="as many of each group"
 inputs, labels, groups = grouped_examples(0, (6, 3, 5, 4), 4, 2)
 generator = torch.Generator().manual_seed(1)
-result = retrain_head(no_trunk, inputs, labels, groups, 2, generator, 1, 0.5, 0.0)
-_, _, chosen = check_tuple(result, ("weight", "bias", "chosen"), "retrain_head")
 ### BEGIN EXPECTED
 
 
@@ -1790,13 +1788,13 @@ mistakes = {
     - torch.tensor([0, 6, 9, 14]).repeat_interleave(2),
 }
 ### END EXPECTED
+result = retrain_head(no_trunk, inputs, labels, groups, 2, generator, 1, 0.5, 0.0)
+_, _, chosen = check_tuple(result, ("weight", "bias", "chosen"), "retrain_head")
 check_close(chosen, expected, "chosen of retrain_head(…, per_group=2, …)", mistakes=mistakes)
 
 # %% test="retrain_head" points=2 aspect="one step"
 inputs, labels, groups = grouped_examples(1, (4, 4, 4, 4, 4), 6, 3)
 generator = torch.Generator().manual_seed(2)
-result = retrain_head(no_trunk, inputs, labels, groups, 4, generator, 1, 0.5, 0.0)
-weight, bias, _ = check_tuple(result, ("weight", "bias", "chosen"), "retrain_head")
 ### BEGIN EXPECTED
 again = torch.Generator().manual_seed(2)
 expected, expected_bias, _ = reference.retrain_head(
@@ -1841,14 +1839,14 @@ of_bias = {
     "b's step goes uphill": -start_bias - expected @ mean,
 }
 ### END EXPECTED
+result = retrain_head(no_trunk, inputs, labels, groups, 4, generator, 1, 0.5, 0.0)
+weight, bias, _ = check_tuple(result, ("weight", "bias", "chosen"), "retrain_head")
 check_close(weight, expected, "weight after one step", mistakes=mistakes)
 check_close(bias, expected_bias, "bias after one step", mistakes=of_bias)
 
 # %% test="retrain_head" points=2 aspect="many steps, and decay"
 inputs, labels, groups = grouped_examples(3, (4, 4, 4, 4, 4), 6, 3)
 generator = torch.Generator().manual_seed(4)
-result = retrain_head(no_trunk, inputs, labels, groups, 4, generator, 12, 0.5, 0.25)
-weight, bias, _ = check_tuple(result, ("weight", "bias", "chosen"), "retrain_head")
 ### BEGIN EXPECTED
 
 
@@ -1891,6 +1889,8 @@ layers = {
 mistakes = {cause: layer[0] for cause, layer in layers.items()}
 of_bias = {cause: layer[1] for cause, layer in layers.items()}
 ### END EXPECTED
+result = retrain_head(no_trunk, inputs, labels, groups, 4, generator, 12, 0.5, 0.25)
+weight, bias, _ = check_tuple(result, ("weight", "bias", "chosen"), "retrain_head")
 check_close(weight, expected, "weight after 12 steps", mistakes=mistakes)
 check_close(bias, expected_bias, "bias after 12 steps", mistakes=of_bias)
 
@@ -1899,8 +1899,6 @@ trunk = tiny_network(5)[:-1].double().eval()
 _, labels, groups = grouped_examples(5, (7, 9, 8), 2, 3)
 images = random_images(6, 24, 6, 5).double() / 255
 generator = torch.Generator().manual_seed(7)
-result = retrain_head(trunk, images, labels, groups, 5, generator, 1, 0.5, 0.0)
-weight, _, chosen = check_tuple(result, ("weight", "bias", "chosen"), "retrain_head")
 ### BEGIN EXPECTED
 again = torch.Generator().manual_seed(7)
 expected, _, expected_chosen = reference.retrain_head(
@@ -1938,6 +1936,8 @@ mistakes = {
     "the trunk runs in training mode": training_mode,
 }
 ### END EXPECTED
+result = retrain_head(trunk, images, labels, groups, 5, generator, 1, 0.5, 0.0)
+weight, _, chosen = check_tuple(result, ("weight", "bias", "chosen"), "retrain_head")
 check_close(chosen, expected_chosen, "chosen of retrain_head")
 check_close(weight, expected, "weight for a network's features", mistakes=mistakes)
 
@@ -2199,8 +2199,6 @@ def random_confidences(seed, count, lowest=0.2):
 # %% test="expected_calibration_error" points=1 aspect="which bin"
 confidence = np.array([0.15, 0.25, 0.3, 0.5, 0.55, 0.6, 0.7, 0.9, 0.95, 0.99, 1.0])
 right = np.arange(11) % 3 > 0
-result = expected_calibration_error(confidence, right, 4)
-*_, counts = check_tuple(result, CALIBRATION, "expected_calibration_error")
 ### BEGIN EXPECTED
 *_, expected = reference.expected_calibration_error(confidence, right, 4)
 mistakes = {
@@ -2219,12 +2217,12 @@ mistakes = {
     "the counts are summed up from bin to bin": np.cumsum(expected),
 }
 ### END EXPECTED
+result = expected_calibration_error(confidence, right, 4)
+*_, counts = check_tuple(result, CALIBRATION, "expected_calibration_error")
 check_close(counts, expected, "counts of expected_calibration_error for 4 bins", mistakes=mistakes)
 
 # %% test="expected_calibration_error" points=2 aspect="accuracy and confidence of a bin"
 confidence, right = random_confidences(0, 40)
-result = expected_calibration_error(confidence, right, 8)
-_, accuracy, mean_confidence, _ = check_tuple(result, CALIBRATION, "expected_calibration_error")
 ### BEGIN EXPECTED
 _, expected, expected_confidence, counts = reference.expected_calibration_error(
     confidence, right, 8
@@ -2256,6 +2254,8 @@ of_confidence = {
     ),
 }
 ### END EXPECTED
+result = expected_calibration_error(confidence, right, 8)
+_, accuracy, mean_confidence, _ = check_tuple(result, CALIBRATION, "expected_calibration_error")
 words = "of expected_calibration_error for 8 bins"
 check_close(accuracy, expected, f"accuracy {words}", mistakes=mistakes)
 check_close(
@@ -2265,8 +2265,6 @@ check_close(
 # %% test="expected_calibration_error" points=2 aspect="their distance"
 confidence, right = random_confidences(1, 60)
 right |= confidence < 0.5  # not sure enough here, too sure elsewhere
-result = expected_calibration_error(confidence, right, 5)
-error, *_ = check_tuple(result, CALIBRATION, "expected_calibration_error")
 ### BEGIN EXPECTED
 expected, accuracy, mean_confidence, counts = reference.expected_calibration_error(
     confidence, right, 5
@@ -2289,6 +2287,8 @@ mistakes = {
     "there are always ten bins": reference.expected_calibration_error(confidence, right, 10)[0],
 }
 ### END EXPECTED
+result = expected_calibration_error(confidence, right, 5)
+error, *_ = check_tuple(result, CALIBRATION, "expected_calibration_error")
 check_close(error, expected, "error of expected_calibration_error for 5 bins", mistakes=mistakes)
 
 # %% test="expected_calibration_error" points=1 aspect="other answers"
@@ -2304,13 +2304,13 @@ for number, (confidence, right, bins) in enumerate(
         (np.ones(3), np.array([True, False, True]), 2),
     ]
 ):
+    right_parts = reference.expected_calibration_error(confidence, right, bins)
     options = (bins,) if number else ()  # ten unless one says otherwise
     result = check_tuple(
         expected_calibration_error(confidence, right, *options),
         CALIBRATION,
         "expected_calibration_error",
     )
-    right_parts = reference.expected_calibration_error(confidence, right, bins)
     for part, expected, what in zip(result, right_parts, CALIBRATION, strict=True):
         words = f"{what} of expected_calibration_error for {len(right)} answers, {bins} bins"
         check_close(part, expected, words)
