@@ -13,13 +13,14 @@
 # | 3. What the head sees | `extract_features` | 20 |
 # | 4. A head alone | `train_head` | 30 |
 # | 5. Finetune | `parameter_groups`, one answer in words | 40 |
+# | 5. The head first (optional) | `head_then_finetune` | 30 |
 # | 6. Few labels, or none: six settings | nothing: you look | 10 |
 # | 6. Six cases to name (optional) | one answer in words | 20 |
 # | 7. Adapt to another look | `adapt_batchnorm` | 25 |
 # | 8. Pseudo-labels (optional) | `pseudo_label_loss` | 30 |
 # | 9. With an ImageNet network (optional) | nothing: you look | 10 |
 #
-# The question in section 6 and sections 8 and 9 are optional. The rest takes three hours and needs
+# `head_then_finetune`, the question in section 6, and sections 8 and 9 are optional. The rest takes three hours and needs
 # no exercise from them; only the last part of section 5's question asks you to read the first lines
 # of sections 7 and 8.
 #
@@ -201,6 +202,12 @@ def running_statistics(network):
     """All running means and variances of a network's BatchNorm, one layer after the other."""
     norms = [module for _, module in sorted(network.named_modules()) if is_norm(module)]
     return torch.cat([torch.cat([norm.running_mean, norm.running_var]) for norm in norms])
+
+
+@run_beside
+def all_parameters(network):
+    """All parameters of a network as one vector."""
+    return torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
 
 
 @run_beside
@@ -1651,6 +1658,198 @@ print(
 # all for scratch on the near target; and our network is tiny. Networks trained on a million
 # photographs have more general features, and with them even far targets usually gain. Look at the
 # *kind* of difference, not at the second digit.
+#
+# ### The head first (optional)
+#
+# A head of zeros leaves the features alone in the first step, but not in the second: by then the
+# head has a direction, a poor one, and the features are bent to suit it. Kumar et al.
+# (*Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution*, ICLR 2022)
+# draw the conclusion that you may have drawn already: first train the head on features that stand
+# still, then finetune everything from there with a small rate. When the second phase begins, the
+# head's gradients ask for little.
+#
+# ### Exercise: `head_then_finetune`
+# ★★☆ · 30 minutes · optional
+#
+# All steps are plain gradient descent, $\theta \leftarrow \theta - \eta\, \partial L / \partial
+# \theta$, on all images at once, so that nothing is left to chance.
+#
+# <details><summary>Hint</summary>
+#
+# An optimiser moves only the parameters that it is given, so each phase can have its own
+# `torch.optim.SGD`. But `backward()` adds to the `.grad` of *all* that require one: when does each
+# have to be cleared?
+#
+# </details>
+
+
+# %% exercise="head_then_finetune"
+def head_then_finetune(model, images, labels, head_steps, head_lr, steps, lr):
+    """Train the head of a network, then all of it (Kumar et al., 2022), by gradient descent.
+
+    First, `head_steps` steps with the rate `head_lr` on the head's weight and bias alone; then
+    `steps` steps with the rate `lr` on every parameter, the head's too. The loss is the mean
+    cross-entropy of all images. The network is in eval mode all the time: dropout does nothing, and
+    BatchNorm's statistics stay. Parameters that are frozen (requires_grad is False) never move.
+
+    Args:
+        model: nn.Module whose head is model.classifier[-1], an nn.Linear. It stays as it is.
+        images: float tensor (N, 3, H, W).
+        labels: int64 tensor (N,).
+        head_steps, steps: int ≥ 0.
+        head_lr, lr: float > 0.
+
+    Returns:
+        trained: a trained copy of the model, in eval mode.
+    """
+    ### BEGIN SOLUTION
+    trained = copy.deepcopy(model).eval()
+    head = list(trained.classifier[-1].parameters())
+    everything = list(trained.parameters())
+    for parameters, count, rate in [(head, head_steps, head_lr), (everything, steps, lr)]:
+        optimizer = torch.optim.SGD([p for p in parameters if p.requires_grad], lr=rate)
+        for _ in range(count):
+            trained.zero_grad()
+            F.cross_entropy(trained(images), labels).backward()
+            optimizer.step()
+    return trained
+    ### END SOLUTION
+
+
+# %% test="head_then_finetune" points=2 aspect="the head, then all"
+X, y, model = random_images(30, 4, 3, 5, 6), torch.tensor([2, 0, 3, 1]), tiny_network(30)
+
+
+### BEGIN EXPECTED
+def trained(head_steps, head_lr, steps, lr, start=model):
+    """All parameters after the right training, with other numbers."""
+    network = reference.head_then_finetune(start, X, y, head_steps, head_lr, steps, lr)
+    return all_parameters(network)
+
+
+expected = trained(3, 0.2, 2, 0.05)
+only_head = reference.head_then_finetune(model, X, y, 3, 0.2, 0, 1.0)
+behind = copy.deepcopy(only_head)
+behind.classifier[-1].requires_grad_(False)
+at_both = reference.head_then_finetune(model, X, y, 0, 1.0, 3, 0.2)
+mistakes = {
+    "nothing has moved": all_parameters(model),
+    "only the head is trained: the second phase is missing": all_parameters(only_head),
+    "the first phase is missing": trained(0, 1.0, 2, 0.05),
+    "the first phase moves the features, too": trained(0, 1.0, 2, 0.05, at_both),
+    "the second phase leaves the head where it is": trained(0, 1.0, 2, 0.05, behind),
+    "the second phase trains the head alone": trained(2, 0.05, 0, 1.0, only_head),
+    "the rates of the phases are exchanged": trained(3, 0.05, 2, 0.2),
+    "the numbers of steps are exchanged": trained(2, 0.2, 3, 0.05),
+    "the second phase has the head's rate": trained(3, 0.2, 2, 0.2),
+    "the loss is the sum over the images: it is their mean": trained(3, 0.8, 2, 0.2),
+    "one step is missing in each phase": trained(2, 0.2, 1, 0.05),
+}
+### END EXPECTED
+result = head_then_finetune(model, X, y, 3, 0.2, 2, 0.05)
+assert callable(result), "head_then_finetune returns no network; is a `return` missing?"
+name = "all parameters after head_then_finetune(model, images, labels, 3, 0.2, 2, 0.05)"
+check_close(all_parameters(result), expected, name, mistakes=mistakes)
+
+# %% test="head_then_finetune" points=2 aspect="what must not move"
+X, y, model = random_images(31, 4, 3, 5, 6), torch.tensor([1, 3, 0, 1]), tiny_network(31)
+require_gradients(
+    model, ["features.conv2.weight", "classifier.hidden.bias", "classifier.linear.weight"]
+)
+### BEGIN EXPECTED
+expected = all_parameters(reference.head_then_finetune(model, X, y, 2, 0.2, 2, 0.1))
+thawed = copy.deepcopy(model).requires_grad_(True)
+half = reference.head_then_finetune(model, X, y, 2, 0.2, 0, 1.0).requires_grad_(True)
+mistakes = {
+    "frozen parameters move": (
+        all_parameters(reference.head_then_finetune(thawed, X, y, 2, 0.2, 2, 0.1))
+    ),
+    "frozen parameters move in the second phase": (
+        all_parameters(reference.head_then_finetune(half, X, y, 0, 1.0, 2, 0.1))
+    ),
+}
+statistics = running_statistics(model)
+### END EXPECTED
+result = head_then_finetune(model.train(), X, y, 2, 0.2, 2, 0.1)
+assert callable(result), "head_then_finetune returns no network; is a `return` missing?"
+name = "all parameters after head_then_finetune of a model in training mode, partly frozen"
+check_close(all_parameters(result), expected, name, mistakes=mistakes)
+name = "BatchNorm's statistics after head_then_finetune"
+check_close(running_statistics(result), statistics, name)
+_, in_training = momenta_and_training(result)
+assert not in_training, f"head_then_finetune: {in_training[0]} is in training mode: eval is wanted."
+
+# %% test="head_then_finetune" points=2 aspect="other networks"
+# Other networks, and other numbers of steps, are tried here.
+### BEGIN HIDDEN TESTS
+for number, (head_steps, steps) in enumerate([(0, 3), (4, 0), (2, 1)]):
+    seed = reference.seed + number
+    X, y = random_images(seed, 5, 3, 6, 7), random_labels(seed, 5, 4)
+    model = tiny_network(seed, hidden=number > 0)
+    settings = (head_steps, 0.3, steps, 0.05)
+    check_close(
+        all_parameters(head_then_finetune(model, X, y, *settings)),
+        all_parameters(reference.head_then_finetune(model, X, y, *settings)),
+        f"all parameters after {head_steps} steps of the head and {steps} of all",
+    )
+options = {"inplace": True, "functional": True, "hooks": True, "mixed": True, "gradients": True}
+model = awkward_network(reference.seed, parts=True, **options)
+X, y = random_images(reference.seed, 4, 3, 9, 8), random_labels(reference.seed, 4, 5)
+check_close(
+    all_parameters(head_then_finetune(model, X, y, 2, 0.1, 2, 0.01)),
+    all_parameters(reference.head_then_finetune(model, X, y, 2, 0.1, 2, 0.01)),
+    "all parameters of another network",
+)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# The digits with twenty labels for each class, and the near target with two. Each time the whole
+# network is finetuned with the same small rate, once from a head of zeros, and once after the head
+# has had 200 steps of its own.
+
+# %%
+small_steps = {"near": [0, 5, 10, 20], "far": [0, 10, 20, 40]}
+small_rate, labels_of_each = {"near": 0.01, "far": 0.003}, {"near": 2, "far": 20}
+
+
+def after_each(target, seed, head_steps):
+    """Test accuracy after more and more steps of finetuning, `head_steps` of the head before."""
+    images, labels, *test = targets[target]
+    few = few_labels(labels, labels_of_each[target], seed)
+    few_images, of_few = images[few], labels[few]
+    network = replace_head(base, len(labels.unique()))
+    network = head_then_finetune(network, few_images, of_few, head_steps, 0.5, 0, 1.0)
+    measured = [accuracy(network, *test)]
+    for count in np.diff(small_steps[target]).tolist():
+        network = head_then_finetune(network, few_images, of_few, 0, 1.0, count, small_rate[target])
+        measured.append(accuracy(network, *test))
+    return measured
+
+
+figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained", sharey=True)
+figure.suptitle("Finetuning from a trained head starts where finetuning at once never gets")
+for ax, target in zip(axes, targets, strict=True):
+    for head_steps, colour, marker, style, label in [
+        (200, "#0072B2", "o", "-", "the head first"),
+        (0, "#D55E00", "s", "--", "everything at once"),
+    ]:
+        curve = np.array([after_each(target, seed, head_steps) for seed in range(2)]).T
+        plot_band(ax, small_steps[target], curve, colour, marker, style, label)
+    ax.set(xlabel=f"steps of the whole network, rate {small_rate[target]}", ylim=(0, 1))
+    ax.set_title(f"{target} target, {labels_of_each[target]} labels for each class", fontsize=10)
+    ax.grid(color="0.92")
+axes[0].set_ylabel("test accuracy")
+axes[1].legend(frameon=False)
+plt.show()
+
+# %% [markdown]
+# Two draws of labels each, and few steps: enough to see a direction. **Near**, the second phase
+# adds nothing to a head that is good already; but finetuning at once bends good features to a poor
+# head, and does not come back to where the frozen ones are. **Far**, the head alone is poor, and
+# the second phase makes it better, step by step. So the recipe is safe in both cases, which is its
+# point: freezing was best on one target, finetuning on the other, and one seldom knows beforehand
+# which of the two one has. Its paper is about test images that look *different*; whether the order
+# of the phases helps there, too, you can try with section 7's fog.
 #
 # ### Question: which would you do?
 # ★★☆ · 20 minutes

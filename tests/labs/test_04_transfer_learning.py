@@ -115,6 +115,31 @@ def test_parameter_groups_hold_each_trainable_parameter_once(base):
     assert len(held) == len(expected)
 
 
+def test_head_then_finetune_by_hand():
+    """A linear network, whose gradients are two products of matrices."""
+    generator = np.random.default_rng(4)
+    body, head = generator.normal(size=(5, 12)), generator.normal(size=(3, 5))
+    images, labels = generator.normal(size=(6, 3, 2, 2)), np.array([0, 2, 1, 1, 0, 2])
+    network = nn.Sequential()
+    network.add_module("features", nn.Sequential(nn.Flatten(), nn.Linear(12, 5, bias=False)))
+    network.add_module("classifier", nn.Sequential(nn.Dropout(0.5), nn.Linear(5, 3, bias=False)))
+    network.double()
+    with torch.no_grad():
+        network.features[1].weight.copy_(torch.from_numpy(body))
+        network.classifier[1].weight.copy_(torch.from_numpy(head))
+    trained = reference.head_then_finetune(
+        network, torch.from_numpy(images), torch.from_numpy(labels), 3, 0.2, 2, 0.1
+    )
+    x = images.reshape(6, 12)
+    for rates in [(0.2, 0)] * 3 + [(0.1, 0.1)] * 2:
+        scores = np.exp(x @ body.T @ head.T)
+        error = (scores / scores.sum(1, keepdims=True) - np.eye(3)[labels]) / 6
+        of_head, of_body = error.T @ (x @ body.T), (error @ head).T @ x
+        head, body = head - rates[0] * of_head, body - rates[1] * of_body
+    assert np.allclose(trained.classifier[1].weight.detach().numpy(), head, rtol=1e-10)
+    assert np.allclose(trained.features[1].weight.detach().numpy(), body, rtol=1e-10)
+
+
 @pytest.mark.parametrize("prior", [0, 3])
 def test_adapt_batchnorm_by_hand(prior):
     """Two layers with BatchNorm, their batch statistics computed with NumPy."""

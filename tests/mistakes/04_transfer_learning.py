@@ -769,6 +769,249 @@ def parameter_groups(model, head_lr, features_lr):
     ]
 
 
+# %% mistake="head_then_finetune" named="only the head is trained"
+def head_then_finetune(model, images, labels, head_steps, head_lr, steps, lr):
+    trained = copy.deepcopy(model).eval()
+    optimizer = torch.optim.SGD(
+        [p for p in trained.classifier[-1].parameters() if p.requires_grad], lr=head_lr
+    )
+    for _ in range(head_steps):
+        trained.zero_grad()
+        F.cross_entropy(trained(images), labels).backward()
+        optimizer.step()
+    optimizer = torch.optim.SGD([p for p in trained.parameters() if p.requires_grad], lr=lr)
+    for _ in range(0):
+        trained.zero_grad()
+        F.cross_entropy(trained(images), labels).backward()
+        optimizer.step()
+    return trained
+
+
+# %% mistake="head_then_finetune" named="the first phase is missing"
+def head_then_finetune(model, images, labels, head_steps, head_lr, steps, lr):
+    trained = copy.deepcopy(model).eval()
+    optimizer = torch.optim.SGD(
+        [p for p in trained.classifier[-1].parameters() if p.requires_grad], lr=head_lr
+    )
+    for _ in range(0):
+        trained.zero_grad()
+        F.cross_entropy(trained(images), labels).backward()
+        optimizer.step()
+    optimizer = torch.optim.SGD([p for p in trained.parameters() if p.requires_grad], lr=lr)
+    for _ in range(steps):
+        trained.zero_grad()
+        F.cross_entropy(trained(images), labels).backward()
+        optimizer.step()
+    return trained
+
+
+# %% mistake="head_then_finetune" named="the first phase moves the features"
+def head_then_finetune(model, images, labels, head_steps, head_lr, steps, lr):
+    trained = copy.deepcopy(model).eval()
+    optimizer = torch.optim.SGD(
+        [p for p in list(trained.parameters()) if p.requires_grad], lr=head_lr
+    )
+    for _ in range(head_steps):
+        trained.zero_grad()
+        F.cross_entropy(trained(images), labels).backward()
+        optimizer.step()
+    optimizer = torch.optim.SGD([p for p in trained.parameters() if p.requires_grad], lr=lr)
+    for _ in range(steps):
+        trained.zero_grad()
+        F.cross_entropy(trained(images), labels).backward()
+        optimizer.step()
+    return trained
+
+
+# %% mistake="head_then_finetune" named="the second phase leaves the head"
+def head_then_finetune(model, images, labels, head_steps, head_lr, steps, lr):
+    trained = copy.deepcopy(model).eval()
+    optimizer = torch.optim.SGD(
+        [p for p in trained.classifier[-1].parameters() if p.requires_grad], lr=head_lr
+    )
+    for _ in range(head_steps):
+        trained.zero_grad()
+        F.cross_entropy(trained(images), labels).backward()
+        optimizer.step()
+    optimizer = torch.optim.SGD(
+        [
+            p
+            for p in [*trained.features.parameters(), *trained.classifier[:-1].parameters()]
+            if p.requires_grad
+        ],
+        lr=lr,
+    )
+    for _ in range(steps):
+        trained.zero_grad()
+        F.cross_entropy(trained(images), labels).backward()
+        optimizer.step()
+    return trained
+
+
+# %% mistake="head_then_finetune" named="the rates of the phases are exchanged"
+def head_then_finetune(model, images, labels, head_steps, head_lr, steps, lr):
+    trained = copy.deepcopy(model).eval()
+    optimizer = torch.optim.SGD(
+        [p for p in trained.classifier[-1].parameters() if p.requires_grad], lr=lr
+    )
+    for _ in range(head_steps):
+        trained.zero_grad()
+        F.cross_entropy(trained(images), labels).backward()
+        optimizer.step()
+    optimizer = torch.optim.SGD([p for p in trained.parameters() if p.requires_grad], lr=head_lr)
+    for _ in range(steps):
+        trained.zero_grad()
+        F.cross_entropy(trained(images), labels).backward()
+        optimizer.step()
+    return trained
+
+
+# %% mistake="head_then_finetune" named="the numbers of steps are exchanged"
+def head_then_finetune(model, images, labels, head_steps, head_lr, steps, lr):
+    trained = copy.deepcopy(model).eval()
+    optimizer = torch.optim.SGD(
+        [p for p in trained.classifier[-1].parameters() if p.requires_grad], lr=head_lr
+    )
+    for _ in range(steps):
+        trained.zero_grad()
+        F.cross_entropy(trained(images), labels).backward()
+        optimizer.step()
+    optimizer = torch.optim.SGD([p for p in trained.parameters() if p.requires_grad], lr=lr)
+    for _ in range(head_steps):
+        trained.zero_grad()
+        F.cross_entropy(trained(images), labels).backward()
+        optimizer.step()
+    return trained
+
+
+# %% mistake="head_then_finetune" named="the sum over the images"
+def head_then_finetune(model, images, labels, head_steps, head_lr, steps, lr):
+    trained = copy.deepcopy(model).eval()
+    optimizer = torch.optim.SGD(
+        [p for p in trained.classifier[-1].parameters() if p.requires_grad], lr=head_lr
+    )
+    for _ in range(head_steps):
+        trained.zero_grad()
+        F.cross_entropy(trained(images), labels, reduction="sum").backward()
+        optimizer.step()
+    optimizer = torch.optim.SGD([p for p in trained.parameters() if p.requires_grad], lr=lr)
+    for _ in range(steps):
+        trained.zero_grad()
+        F.cross_entropy(trained(images), labels, reduction="sum").backward()
+        optimizer.step()
+    return trained
+
+
+# %% mistake="head_then_finetune" named="frozen parameters move"
+def head_then_finetune(model, images, labels, head_steps, head_lr, steps, lr):
+    trained = copy.deepcopy(model).eval()
+    trained.requires_grad_(True)
+    optimizer = torch.optim.SGD(
+        [p for p in trained.classifier[-1].parameters() if p.requires_grad], lr=head_lr
+    )
+    for _ in range(head_steps):
+        trained.zero_grad()
+        F.cross_entropy(trained(images), labels).backward()
+        optimizer.step()
+    optimizer = torch.optim.SGD([p for p in trained.parameters() if p.requires_grad], lr=lr)
+    for _ in range(steps):
+        trained.zero_grad()
+        F.cross_entropy(trained(images), labels).backward()
+        optimizer.step()
+    return trained
+
+
+# %% mistake="head_then_finetune" named="work on a copy"
+def head_then_finetune(model, images, labels, head_steps, head_lr, steps, lr):
+    trained = model.eval()
+    optimizer = torch.optim.SGD(
+        [p for p in trained.classifier[-1].parameters() if p.requires_grad], lr=head_lr
+    )
+    for _ in range(head_steps):
+        trained.zero_grad()
+        F.cross_entropy(trained(images), labels).backward()
+        optimizer.step()
+    optimizer = torch.optim.SGD([p for p in trained.parameters() if p.requires_grad], lr=lr)
+    for _ in range(steps):
+        trained.zero_grad()
+        F.cross_entropy(trained(images), labels).backward()
+        optimizer.step()
+    return trained
+
+
+# %% mistake="head_then_finetune" named="is a `return` missing?"
+def head_then_finetune(model, images, labels, head_steps, head_lr, steps, lr):
+    trained = copy.deepcopy(model).eval()
+    optimizer = torch.optim.SGD(
+        [p for p in trained.classifier[-1].parameters() if p.requires_grad], lr=head_lr
+    )
+    for _ in range(head_steps):
+        trained.zero_grad()
+        F.cross_entropy(trained(images), labels).backward()
+        optimizer.step()
+    optimizer = torch.optim.SGD([p for p in trained.parameters() if p.requires_grad], lr=lr)
+    for _ in range(steps):
+        trained.zero_grad()
+        F.cross_entropy(trained(images), labels).backward()
+        optimizer.step()
+
+
+# %% correct="head_then_finetune"
+def head_then_finetune(model, images, labels, head_steps, head_lr, steps, lr):
+    trained = copy.deepcopy(model).eval()
+    head = trained.classifier[-1]
+    for step in range(head_steps + steps):
+        moving = list(head.parameters()) if step < head_steps else list(trained.parameters())
+        moving = [parameter for parameter in moving if parameter.requires_grad]
+        loss = F.cross_entropy(trained(images), labels)
+        gradients = torch.autograd.grad(loss, moving)
+        with torch.no_grad():
+            for parameter, gradient in zip(moving, gradients, strict=True):
+                parameter -= (head_lr if step < head_steps else lr) * gradient
+    print(loss)
+    return trained
+
+
+# %% correct="head_then_finetune"
+def head_then_finetune(model, images, labels, head_steps, head_lr, steps, lr):
+    trained = copy.deepcopy(model)
+    trained.eval()
+    head = trained.classifier[-1]
+    with torch.no_grad():
+        seen = trained.classifier[:-1](trained.features(images))
+    for _ in range(head_steps):
+        head.zero_grad()
+        F.cross_entropy(head(seen), labels).backward()
+        for parameter in head.parameters():
+            if parameter.requires_grad:
+                parameter.data -= head_lr * parameter.grad
+    optimizer = torch.optim.SGD(trained.parameters(), lr=lr)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        F.cross_entropy(trained(images), labels).backward()
+        optimizer.step()
+    return trained
+
+
+# %% correct="head_then_finetune"
+def head_then_finetune(model, images, labels, head_steps, head_lr, steps, lr):
+    trained = copy.deepcopy(model).eval()
+    learning = [parameter for parameter in trained.parameters() if parameter.requires_grad]
+    head = [p for p in learning if any(p is own for own in trained.classifier[-1].parameters())]
+    rest = [p for p in learning if all(p is not own for own in head)]
+    groups = [{"params": head, "lr": head_lr}, {"params": rest, "lr": 0.0}]
+    optimizer = torch.optim.SGD(groups)
+    for step in range(head_steps + steps):
+        if step == head_steps:
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+        optimizer.zero_grad()
+        log_probabilities = trained(images).log_softmax(1)
+        (-log_probabilities[torch.arange(len(labels)), labels].mean()).backward()
+        optimizer.step()
+    return trained
+
+
 # %% mistake="adapt_batchnorm" named="by BatchNorm's usual momentum of 0.1"
 def adapt_batchnorm(model, images, prior=0):
     adapted = copy.deepcopy(model).eval()
