@@ -1704,10 +1704,9 @@ def head_then_finetune(model, images, labels, head_steps, head_lr, steps, lr):
     """
     ### BEGIN SOLUTION
     trained = copy.deepcopy(model).eval()
-    head = list(trained.classifier[-1].parameters())
-    everything = list(trained.parameters())
-    for parameters, count, rate in [(head, head_steps, head_lr), (everything, steps, lr)]:
-        optimizer = torch.optim.SGD([p for p in parameters if p.requires_grad], lr=rate)
+    head = trained.classifier[-1]
+    for part, count, rate in [(head, head_steps, head_lr), (trained, steps, lr)]:
+        optimizer = torch.optim.SGD(part.parameters(), lr=rate)  # it passes over what has no .grad
         for _ in range(count):
             trained.zero_grad()
             F.cross_entropy(trained(images), labels).backward()
