@@ -2405,24 +2405,31 @@ import warnings
 from captum.attr import Deconvolution, GuidedBackprop, NeuronGuidedBackprop
 
 
-def quietly(attribute, *arguments, **keywords):
+X, y = images[:6], labels[:6]
+
+
+def by_captum(method, network, **asked):
+    """The maps of X by a method of Captum's, without its warning."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return attribute(*arguments, **keywords)
+        return method(network).attribute(X, **asked)
 
 
-X, y = images[:6], labels[:6]
+def neuron_of_relu4(network):
+    return NeuronGuidedBackprop(network, network.features.relu4)
+
+
 neuron = (9, 5, 7)  # channel, row and column in ReLU 4
 guided_network = networks["guided"]
 pairs_of_maps = {
-    "guided": (guided_backprop(X, y, base), quietly(GuidedBackprop(base).attribute, X, target=y)),
+    "guided": (guided_backprop(X, y, base), by_captum(GuidedBackprop, base, target=y)),
     "deconvnet": (
         gradient_of_score(X, y, networks["deconvnet"]),
-        quietly(Deconvolution(base).attribute, X, target=y),
+        by_captum(Deconvolution, base, target=y),
     ),
     "one neuron, guided": (
         neuron_gradient(X, guided_network, guided_network.features.relu4, *neuron),
-        quietly(NeuronGuidedBackprop(base, base.features.relu4).attribute, X, neuron),
+        by_captum(neuron_of_relu4, base, neuron_selector=neuron),
     ),
 }
 
@@ -2435,7 +2442,7 @@ def apart(some, others):
 for name, (ours, theirs) in pairs_of_maps.items():
     print(f"{name}: yours and Captum's differ by {apart(ours, theirs):.0e} of the largest value")
 calls_relu = replace_relus(base, CallsRelu)
-silent = quietly(GuidedBackprop(calls_relu).attribute, X, target=y)
+silent = by_captum(GuidedBackprop, calls_relu, target=y)
 print(
     "a network that calls F.relu: Captum's guided backprop differs by"
     f" {apart(silent, pairs_of_maps['guided'][0]):.0%} from the guided gradient, by"
