@@ -184,13 +184,14 @@ def show_rows(rows, heading, titles=(), outlines=None, inches=1.35):
 # </details>
 
 
-# %% exercise="compute_saliency_maps" changes="X.grad, X.requires_grad, model.grad"
+# %% exercise="compute_saliency_maps" changes="X.grad, X.requires_grad, model.grad" without="captum"
 def compute_saliency_maps(X, y, model):
     """How strongly each pixel of each image can move the score of the image's class y.
 
         M(n, r, c) = Σ_k |∂ s(n, y_n) / ∂ X(n, k, r, c)|
 
     The absolute value comes first, then the sum over the three channels (not the maximum).
+    Calling Captum costs a point.
 
     Args:
         X: images, float tensor (N, 3, H, W); its values stay as they are.
@@ -262,7 +263,7 @@ check_close(
 )
 
 # %% test="compute_saliency_maps" points=2 aspect="a batch"
-X_test, y_test, network = random_images(1, 3, 3, 4, 5), torch.tensor([3, 0, 1]), tiny_network(1)
+X_test, y_test, network = random_images(1, 2, 3, 4, 5), torch.tensor([3, 0]), tiny_network(1)
 ### BEGIN EXPECTED
 
 
@@ -274,7 +275,7 @@ def with_label_of(number):
 
 expected = reference.compute_saliency_maps(X_test, y_test, network)
 mistakes = {
-    "the scores are averaged over the batch: add them up": expected / 3,
+    "the scores are averaged over the batch: add them up": expected / 2,
     "the maps of the whole batch are added up": expected.sum(0),
     "each map is divided by its maximum": expected / expected.amax((1, 2), keepdim=True),
     "it is the gradient of the cross-entropy loss, not of the score": (
@@ -340,6 +341,19 @@ for parts in (False, True):
     )
 ### END HIDDEN TESTS
 
+# %% test="compute_saliency_maps" points=1 aspect="written by hand"
+X_test, y_test, network = random_images(7, 2, 3, 3, 4), torch.tensor([2, 4]), tiny_network(7)
+### BEGIN EXPECTED
+expected = reference.compute_saliency_maps(X_test, y_test, network)
+### END EXPECTED
+check_close(
+    compute_saliency_maps(X_test, y_test, network),
+    expected,
+    "compute_saliency_maps(X, y, model)",
+    tolerance=1e-6,
+)
+check_without(compute_saliency_maps)
+
 # %% [markdown]
 # Two networks look at the same pictures. (`X[:7].clone()` hands your function a copy, so that it
 # may do with it as it likes.)
@@ -388,9 +402,11 @@ show_rows(
 # </details>
 
 
-# %% exercise="score_gradients" changes="X.grad, X.requires_grad, model.grad"
+# %% exercise="score_gradients" changes="X.grad, X.requires_grad, model.grad" without="captum"
 def score_gradients(X, model):
     """The gradient of every class's score with respect to every image, with its sign.
+
+    Calling Captum costs a point.
 
     Args:
         X: images, float tensor (N, 3, H, W); its values stay as they are.
@@ -495,6 +511,14 @@ for parts in (False, True):
         tolerance=1e-6,
     )
 ### END HIDDEN TESTS
+
+# %% test="score_gradients" points=1 aspect="written by hand"
+X_test, network = random_images(10, 2, 3, 4, 3), tiny_network(10)
+### BEGIN EXPECTED
+expected = reference.score_gradients(X_test, network)
+### END EXPECTED
+check_close(score_gradients(X_test, network), expected, "score_gradients(X, model)", tolerance=1e-6)
+check_without(score_gradients)
 
 # %%
 gradients = score_gradients(X[:7].clone(), base)
@@ -718,13 +742,14 @@ print(f"largest difference of the two maps: {apart.item():.0e} of the largest va
 # </details>
 
 
-# %% exercise="smooth_grad" changes="X.grad, X.requires_grad, model.grad"
+# %% exercise="smooth_grad" changes="X.grad, X.requires_grad, model.grad" without="captum"
 def smooth_grad(X, y, model, noise):
     """SmoothGrad (Smilkov et al., 2017): the saliency map of a gradient averaged over noisy images.
 
         M(n, r, c) = Σ_k |1/S Σ_t ∂ s(n, y_n) / ∂ X(n, k, r, c), taken at X + noise[t]|
 
     First the mean of the signed gradients, then the absolute value, then the sum over channels.
+    Calling Captum costs a point.
 
     Args:
         X: images, float tensor (N, 3, H, W); its values stay as they are.
@@ -876,6 +901,20 @@ for parts in (False, True):
         tolerance=1e-6,
     )
 ### END HIDDEN TESTS
+
+# %% test="smooth_grad" points=1 aspect="written by hand"
+X_test, y_test, network = random_images(11, 2, 3, 4, 3), torch.tensor([2, 0]), tiny_network(11)
+noise_test = random_images(12, 4, 2, 3, 4, 3) - 0.5
+### BEGIN EXPECTED
+expected = reference.smooth_grad(X_test, y_test, network, noise_test)
+### END EXPECTED
+check_close(
+    smooth_grad(X_test, y_test, network, noise_test),
+    expected,
+    "smooth_grad(X, y, model, noise)",
+    tolerance=1e-6,
+)
+check_without(smooth_grad)
 
 
 # %%

@@ -6,7 +6,7 @@ def compute_saliency_maps(X, y, model):
     return X.grad.abs().sum(dim=1)
 
 
-# %% mistake="compute_saliency_maps" named="cross-entropy loss, averaged"
+# %% mistake="compute_saliency_maps" named="cross-entropy loss"
 def compute_saliency_maps(X, y, model):
     X.requires_grad_()
     loss = F.cross_entropy(model(X), y)
@@ -174,6 +174,13 @@ def compute_saliency_maps(X, y, model):
         score.backward(torch.FloatTensor([1.0]))
         saliency[i] = x.grad.abs().sum(dim=1)
     return saliency
+
+
+# %% mistake="compute_saliency_maps" named="calls `captum.attr.Saliency"
+def compute_saliency_maps(X, y, model):
+    from captum.attr import Saliency
+
+    return Saliency(model).attribute(X.requires_grad_(), y).sum(1)
 
 
 # %% mistake="score_gradients" named="second time"
@@ -1683,19 +1690,19 @@ def recompute_batchnorm(model, images):
 
 # %% mistake="recompute_batchnorm" named="mode and isn't any more"
 def recompute_batchnorm(model, images):
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 1.0
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0
     model.train()
     with torch.no_grad():
         model(images)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 0.1
+    for norm, momentum in zip(norms, momenta):
+        norm.momentum = momentum
     return model
 
 
-# %% mistake="recompute_batchnorm" named="momentum was 0.1"
+# %% mistake="recompute_batchnorm" named="moment"
 def recompute_batchnorm(model, images):
     training = model.training
     for module in model.modules():
@@ -1919,3 +1926,15 @@ def recompute_batchnorm(model, images):
     for norm, momentum in zip(norms, momenta):
         norm.momentum = momentum
     return model.train(training)
+
+
+# %% [markdown]
+# Changes to the solutions that no test can notice.
+
+# %% equivalent="intersection_over_union" reason="axes are summed in any order"
+# - intersection = (segments & masks).sum(dim=(1, 2))
+# + intersection = (segments & masks).sum(dim=(2, 1))
+
+# %% equivalent="intersection_over_union" reason="axes are summed in any order"
+# - union = (segments | masks).sum(dim=(1, 2))
+# + union = (segments | masks).sum(dim=(2, 1))
