@@ -2836,22 +2836,23 @@ from captum.attr import IntegratedGradients, NoiseTunnel, Occlusion, Saliency
 
 one, asked = X[3:4].clone().requires_grad_(), y[3:4]
 torch.manual_seed(0)  # NoiseTunnel draws from the global generator
-theirs = {
-    "gradient": Saliency(base).attribute(one, asked).sum(1),
+theirs = {  # (1, 3, 64, 64) each: the sum over the channels is still to be taken
+    "gradient": Saliency(base).attribute(one, asked),
     "SmoothGrad": NoiseTunnel(Saliency(base))
     .attribute(one, nt_samples=16, stdevs=0.15, target=asked, abs=False)
-    .abs()
-    .sum(1),
-    "integrated": IntegratedGradients(base)
-    .attribute(one, baselines=0.5, target=asked, n_steps=16, method="riemann_middle")
-    .sum(1),
-    "occlusion": Occlusion(base)
-    .attribute(one, (3, 16, 16), strides=(3, 8, 8), baselines=0.5, target=asked)
-    .mean(1),
+    .abs(),
+    "integrated": IntegratedGradients(base).attribute(
+        one, baselines=0.5, target=asked, n_steps=16, method="riemann_middle"
+    ),
+    "occlusion": Occlusion(base).attribute(
+        one, (3, 16, 16), strides=(3, 8, 8), baselines=0.5, target=asked
+    )
+    / 3,  # Captum gives each channel the patch's whole fall
 }
 ours = {name: orders[name][3:4] for name in theirs}
 
 # %%
+theirs = {name: maps.sum(1) for name, maps in theirs.items()}
 figure, axes = plt.subplots(2, 5, figsize=(10, 4.2), layout="constrained")
 figure.suptitle("Captum's maps (below) are yours")
 axes[0, 0].imshow(scenes.images[3])
