@@ -1111,7 +1111,7 @@ from utils.images import preprocess
 
 layers = [f"features.relu{number}" for number in range(1, 7)]
 pictures = {
-    f"{CLASS_NAMES[a]} and {CLASS_NAMES[b]} ({number})": pair_images[number : number + 1]
+    f"{CLASS_NAMES[a]} and {CLASS_NAMES[b]} ({number})": pair_images[number - 1 : number]
     for number, (a, b) in enumerate(zip(first, second, strict=True), start=1)
 }
 mine = own.load(base.input_size)
