@@ -2852,12 +2852,12 @@ theirs = {  # (1, 3, 64, 64) each: the sum over the channels is still to be take
 ours = {name: orders[name][3:4] for name in theirs}
 
 # %%
-theirs = {name: maps.sum(1) for name, maps in theirs.items()}
+summed = {name: maps.sum(1) for name, maps in theirs.items()}
 figure, axes = plt.subplots(2, 5, figsize=(10, 4.2), layout="constrained")
 figure.suptitle("Captum's maps (below) are yours")
 axes[0, 0].imshow(scenes.images[3])
 axes[0, 0].set_title(CLASS_NAMES[asked])
-for row, name, maps in zip(axes, ("yours", "Captum's"), (ours, theirs), strict=True):
+for row, name, maps in zip(axes, ("yours", "Captum's"), (ours, summed), strict=True):
     row[1].set_ylabel(name)
     for ax, (method, one_map) in zip(row[1:], maps.items(), strict=True):
         shown = one_map[0].detach().cpu()
@@ -2870,7 +2870,7 @@ for ax in axes.flat:
 axes[1, 0].set_visible(False)
 figure.colorbar(image, ax=axes, shrink=0.7, label="map / its 99th percentile")
 plt.show()
-for name, their_map in theirs.items():
+for name, their_map in summed.items():
     apart = (their_map - ours[name]).abs().max() / ours[name].abs().max()
     print(f"{name:10}: the two differ by {apart.item():.1g} of the largest value")
 
