@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import update_bn
 
 
 def guided_backprop(X: torch.Tensor, y: torch.Tensor, model: nn.Module) -> torch.Tensor:
@@ -96,15 +97,5 @@ def randomised_copy(
             copied.get_submodule(name).reset_parameters()  # type: ignore[operator]
     copied.to(device)
     if names:
-        norms = [m for m in copied.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-        momenta = [norm.momentum for norm in norms]
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None  # the mean over what it sees, no moving average
-            norm.train()
-        with torch.no_grad():
-            copied(images)
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
-            norm.eval()
+        update_bn([images], copied)
     return copied
