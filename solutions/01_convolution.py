@@ -203,23 +203,26 @@ from ipywidgets import IntSlider
 
 from utils.figures import explore
 
-image = np.array([[0, 0, 1, 1, 1], [0, 0, 1, 1, 1], [0, 1, 1, 1, 0], [1, 1, 1, 0, 0]], dtype=float)
-edge = np.array([[-1, 0, 1], [-1, 0, 1], [-1, 0, 1]], dtype=float)
-answer = cross_correlate2d(image, edge)
+# Names of their own, as the slider goes on using them when you are further down.
+steps_image = np.array(
+    [[0, 0, 1, 1, 1], [0, 0, 1, 1, 1], [0, 1, 1, 1, 0], [1, 1, 1, 0, 0]], dtype=float
+)
+steps_kernel = np.array([[-1, 0, 1], [-1, 0, 1], [-1, 0, 1]], dtype=float)
+steps_output = cross_correlate2d(steps_image, steps_kernel)
 
 
 def draw_step(axes, step):
     """Draw the window, the products and the sum at one step."""
-    row, column = divmod(step, answer.shape[1])
-    products = image[row : row + 3, column : column + 3] * edge
-    so_far = np.where(np.arange(answer.size) <= step, answer.ravel(), np.nan)
-    show_numbers(axes[0], image, "image and window", limit=3)
+    row, column = divmod(step, steps_output.shape[1])
+    products = steps_image[row : row + 3, column : column + 3] * steps_kernel
+    so_far = np.where(np.arange(steps_output.size) <= step, steps_output.ravel(), np.nan)
+    show_numbers(axes[0], steps_image, "image and window", limit=3)
     outline(axes[0], row, column, 3, 3)
-    show_numbers(axes[1], edge, "kernel", limit=3)
+    show_numbers(axes[1], steps_kernel, "kernel", limit=3)
     show_numbers(
-        axes[2], products, f"products, sum {answer[row, column]:g}".replace("-", "−"), limit=3
+        axes[2], products, f"products, sum {steps_output[row, column]:g}".replace("-", "−"), limit=3
     )
-    show_numbers(axes[3], so_far.reshape(answer.shape), "output so far", limit=3)
+    show_numbers(axes[3], so_far.reshape(steps_output.shape), "output so far", limit=3)
     outline(axes[3], row, column, 1, 1)
 
 
@@ -236,7 +239,7 @@ def one_step(step):
     draw_step(axes, step - 1)
 
 
-explore(one_step, step=IntSlider(value=3, min=1, max=answer.size))
+explore(one_step, step=IntSlider(value=3, min=1, max=steps_output.size))
 
 
 # %% [markdown]

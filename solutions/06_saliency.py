@@ -2068,7 +2068,7 @@ soft_maps = torch.stack(
     ]
 )
 seeds = torch.stack([saliency_seeds(saliency) for saliency in soft_maps])
-segments = torch.stack(
+cut_outs = torch.stack(
     [
         torch.from_numpy(segment(image, s.numpy()))
         for image, s in zip(scenes.images, seeds, strict=True)
@@ -2076,7 +2076,7 @@ segments = torch.stack(
 )
 thresholds = soft_maps.flatten(1).quantile(1 - masks.float().mean().item(), dim=1)
 thresholded = soft_maps > thresholds[:, None, None]
-wrong_pixels = (segments != masks.cpu()).float().mean((1, 2))
+wrong_pixels = (cut_outs != masks.cpu()).float().mean((1, 2))
 order = wrong_pixels.argsort()[torch.linspace(0, 47, 7).long()]
 seed_colours = ListedColormap(["white", "#D55E00", "#56B4E9"])
 figure, axes = plt.subplots(3, 7, figsize=(10.5, 5), layout="constrained")
@@ -2085,7 +2085,7 @@ for column, index in zip(axes.T, order, strict=True):
     column[0].imshow(scenes.images[index])
     column[0].set_title(CLASS_NAMES[y[index]], fontsize=9)
     seed_image = column[1].imshow(seeds[index], cmap=seed_colours, vmin=0, vmax=2)
-    faded = np.where(segments[index][..., None], scenes.images[index], 255)
+    faded = np.where(cut_outs[index][..., None], scenes.images[index], 255)
     column[2].imshow(faded)
     column[2].contour(masks[index].cpu(), [0.5], colors="black", linewidths=0.8)
     column[2].set_title(f"{wrong_pixels[index]:.0%} wrong", fontsize=9)
@@ -2214,7 +2214,7 @@ for shape in [(5, 3, 8), (1, 6, 2), (3, 4, 4)]:
 # ### The same segments, scored (optional)
 
 # %%
-for name, cut_out in [("grown from seeds", segments), ("by a threshold", thresholded)]:
+for name, cut_out in [("grown from seeds", cut_outs), ("by a threshold", thresholded)]:
     iou = intersection_over_union(cut_out, masks.cpu())
     print(f"{name:16}: IoU {iou.mean():.2f} on average, {iou.min():.2f} at worst")
 

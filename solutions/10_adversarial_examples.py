@@ -661,13 +661,14 @@ for parts in (False, True):
 from ipywidgets import IntSlider
 
 
-pictures = torch.cat([X, own_picture()])
-truths = torch.cat([y, scores_of(base, pictures[len(X) :]).argmax(1)])
+# Names of their own, as the sliders go on using them when you are further down.
+attackable = torch.cat([X, own_picture()])
+attackable_labels = torch.cat([y, scores_of(base, attackable[len(X) :]).argmax(1)])
 
 
 def show_attack(axes, number, levels):
     """A picture, attacked with ε = levels/255: the image, the perturbation, the network's answer."""
-    image, label = pictures[number : number + 1], truths[number : number + 1]
+    image, label = attackable[number : number + 1], attackable_labels[number : number + 1]
     attacked = fgsm(image, label, base, levels / 255)
     probabilities = scores_of(base, attacked).softmax(1)[0].cpu().numpy()
     show_image(axes[0], attacked[0])
@@ -700,7 +701,7 @@ def attack_one(scene, levels):
 
 explore(
     attack_one,
-    scene=IntSlider(value=2, max=len(pictures) - 1),
+    scene=IntSlider(value=2, max=len(attackable) - 1),
     levels=IntSlider(value=4, max=16, description="255 ε"),
 )
 

@@ -1938,22 +1938,23 @@ ax.margins(0.15)
 plt.show()
 
 
+# Names of their own, as the slider goes on using them when you are further down.
+ratio_pictures = [torch.cat([content, image, style]).cpu() for image in images]
+ratio_losses = reached
+
+
 def show_ratio(ratio):
     """Content, what was painted at this ratio, and style; and where it lies on the curve."""
     number = ratios.index(ratio)
     figure, axes = plt.subplots(1, 4, figsize=(12, 3), layout="constrained")
     figure.suptitle("Move along the curve")
-    for ax, picture, title in zip(
-        axes,
-        (content, images[number], style),
-        ("content", f"α/β = {ratio:g}", "style"),
-        strict=False,
-    ):
-        ax.imshow(picture[0].permute(1, 2, 0).cpu())
+    titles = ("content", f"α/β = {ratio:g}", "style")
+    for ax, picture, title in zip(axes, ratio_pictures[number], titles, strict=False):
+        ax.imshow(picture.permute(1, 2, 0))
         ax.set_title(title)
         ax.set_axis_off()
-    axes[3].plot(reached[:, 0], reached[:, 1], "o-", color="0.6")
-    axes[3].plot(*reached[number], "o", color="#D55E00", markersize=10)
+    axes[3].plot(ratio_losses[:, 0], ratio_losses[:, 1], "o-", color="0.6")
+    axes[3].plot(*ratio_losses[number], "o", color="#D55E00", markersize=10)
     axes[3].set(xlabel="content loss", ylabel="style loss")
 
 

@@ -59,9 +59,6 @@ def extract_features(model, images, batch_size=100):
 def parameter_groups(model, head_lr, features_lr):
     return [{"params": [nn.Parameter(torch.zeros(1))], "lr": head_lr}]
 """,
-    ("07", "replace_relus"): (
-        "def replace_relus(model, function):\n    return copy.deepcopy(model)\n"
-    ),
     ("08", "record_output"): "def record_output(X, model, layer):\n    return X.clone()\n",
     ("12", "gram_matrix"): """
 def gram_matrix(features, normalize=True):

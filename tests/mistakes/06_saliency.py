@@ -1938,3 +1938,7 @@ def recompute_batchnorm(model, images):
 # %% equivalent="intersection_over_union" reason="axes are summed in any order"
 # - union = (segments | masks).sum(dim=(1, 2))
 # + union = (segments | masks).sum(dim=(2, 1))
+
+# %% equivalent="smooth_grad" reason="one gradient is asked for: the first is the last"
+# - mean += torch.autograd.grad(scores.sum(), noisy)[0] / len(noise)
+# + mean += torch.autograd.grad(scores.sum(), noisy)[-1] / len(noise)
