@@ -401,7 +401,7 @@ def shape_bias(answers, shapes, textures):
     return (answers == shapes)[conflict].mean()
 
 
-# %% mistake="shape_bias" named="and every trial below"
+# %% mistake="shape_bias" named="answers for neither cue count"
 def shape_bias(answers, shapes, textures):
     return np.mean(answers == shapes)
 
@@ -420,7 +420,7 @@ def shape_bias(answers, shapes, textures):
     return np.sum(conflict & (answers == shapes)) / np.sum(conflict & (answers == textures))
 
 
-# %% mistake="shape_bias" named="all trials count below"
+# %% mistake="shape_bias" named="answers for neither cue count"
 def shape_bias(answers, shapes, textures):
     return np.mean((shapes != textures) & (answers == shapes))
 
