@@ -1832,7 +1832,7 @@ def channel_scores(X, model, layer):
     return kept[0].mean(dim=(2, 3))
 
 
-# %% mistake="channel_scores" named="was left with other hooks"
+# %% mistake="channel_scores" named="after an exception"
 def channel_scores(X, model, layer):
     kept = []
     module = model.get_submodule(layer)
@@ -1841,7 +1841,7 @@ def channel_scores(X, model, layer):
     return kept[0]
 
 
-# %% mistake="channel_scores" named="remove yours in a `finally`"
+# %% mistake="channel_scores" named="after an exception"
 def channel_scores(X, model, layer):
     kept = []
     module = model.get_submodule(layer)
@@ -2016,6 +2016,73 @@ def channel_scores(X, model, layer):
         scores = model(X)
     print(scores.shape)
     return activations[layer]
+
+
+# %% correct="channel_scores"
+def channel_scores(X, model, layer):
+    means, module = [], model
+    for part in layer.split("."):
+        module = getattr(module, part)
+
+    def keep(module, inputs, output):
+        means.append(torch.einsum("nchw->nc", output) / output[0, 0].numel())
+
+    handle = module.register_forward_hook(keep)
+    try:
+        model(X)
+    finally:
+        handle.remove()
+    return means[0]
+
+
+# %% correct="clip_small_values"
+def clip_small_values(img, percentile):
+    images = []
+    for image in img:
+        norms = torch.linalg.vector_norm(image, dim=0)
+        images.append(image.masked_fill(norms < norms.quantile(percentile / 100), 0.0))
+    return torch.stack(images)
+
+
+# %% correct="clip_small_contributions"
+def clip_small_contributions(img, gradient, percentile):
+    images = []
+    for image, slope in zip(img, gradient):
+        size = (image * slope).sum(0).abs()
+        images.append(torch.where(size >= size.quantile(percentile / 100), image, 0.0))
+    return torch.stack(images)
+
+
+# %% correct="create_class_visualization"
+def create_class_visualization(
+    target_y,
+    model,
+    start,
+    update_step,
+    mean,
+    std,
+    l2_reg=1e-3,
+    learning_rate=6.0,
+    num_iterations=100,
+    blur_every=10,
+    max_jitter=6,
+    seed=0,
+):
+    generator = torch.Generator().manual_seed(seed)
+    lowest, highest = (((end - mean) / std).to(start).view(3, 1, 1) for end in (0, 1))
+    img = start.clone()
+    for t in range(num_iterations):
+        shift = [
+            int(torch.randint(-max_jitter, max_jitter + 1, (), generator=generator))
+            for _ in range(2)
+        ]
+        shifted = torch.roll(img, shift, (2, 3))
+        update_step(shifted, target_y, model, l2_reg, learning_rate)
+        img = torch.roll(shifted, [-steps for steps in shift], (2, 3))
+        img = torch.minimum(torch.maximum(img, lowest), highest)
+        if (t + 1) % blur_every == 0:
+            img = blur_image(img)
+    return img
 
 
 # %% equivalent="fourier_image" reason="the scale is rounded to float32, within what the tests allow"

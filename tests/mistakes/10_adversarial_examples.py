@@ -1037,7 +1037,7 @@ def adversarial_training_step(X, y, model, optimizer, attack):
     return loss.item()
 
 
-# %% mistake="adversarial_training_step" named="has to be in training mode"
+# %% mistake="adversarial_training_step" named="the network learned in eval mode"
 def adversarial_training_step(X, y, model, optimizer, attack):
     model.eval()
     X_adv = attack(X, y, model)
