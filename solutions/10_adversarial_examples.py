@@ -350,13 +350,13 @@ def linear_perturbation(w, epsilon, norm):
 
 
 # %% test="linear_perturbation" points=1 aspect="the maximum norm"
-w = torch.tensor([[2.0, -1.0, 0.5], [-4.0, 0.25, 3.0]], dtype=torch.float64)
+w = torch.tensor([[2.0, -1.0, 0.5], [-4.0, 0.05, 3.0]], dtype=torch.float64)
 ### BEGIN EXPECTED
 expected = reference.linear_perturbation(w, 0.1, "linf")
 mistakes = {
     "ε is left out": w.sign(),
     "the weights themselves are taken, not their signs": 0.1 * w,
-    "the weights are clamped to [−ε, ε]: every pixel can use all of ε": w.clamp(-0.3, 0.3) / 3,
+    "the weights are clamped to [−ε, ε]: every pixel can use all of ε": w.clamp(-0.1, 0.1),
     "it lowers the score: the sign is reversed": -0.1 * w.sign(),
     "the weights' absolute values are taken": 0.1 * w.abs().sign(),
     "all of it went into the largest weight": 0.1 * w.sign() * (w.abs() == 4),
@@ -770,24 +770,6 @@ def pgd(X, y, model, epsilon, step_size, num_steps, start=None):
     ### END SOLUTION
 
 
-# %% test="pgd" points=1 aspect="the start"
-X_test, start = random_images(54, 3, 3, 2, 4), 0.2 * random_images(55, 3, 3, 2, 4) - 0.1
-X_test[0, :, 0, :2], X_test[1, :, 1, 2:] = 1, 0  # where the clamp has to act
-network, y_test = tiny_network(55), torch.tensor([0, 1, 3])
-### BEGIN EXPECTED
-expected = reference.pgd(X_test, y_test, network, 0.1, 0.03, 0, start)
-mistakes = {
-    "the start is ignored": X_test,
-    "the start is not clamped to [0, 1]": X_test + start,
-    "the start is taken for the image itself": start.clamp(0, 1),
-    "there is a step too many": reference.pgd(X_test, y_test, network, 0.1, 0.03, 1, start),
-    "the start is subtracted": (X_test - start).clamp(0, 1),
-    "the start is scaled with ε once more": (X_test + 0.1 * start).clamp(0, 1),
-}
-### END EXPECTED
-X_adv = pgd(X_test, y_test, network, 0.1, 0.03, 0, start=start)
-check_close(X_adv, expected, "pgd with 0 steps and a start", mistakes=mistakes)
-
 # %% test="pgd" points=1 aspect="one step"
 X_test = 0.3 + 0.4 * random_images(56, 3, 3, 5, 4)
 network, y_test = tiny_network(56), torch.tensor([2, 0, 1])
@@ -810,6 +792,27 @@ mistakes = {
 ### END EXPECTED
 X_adv = pgd(X_test, y_test, network, 0.1, 0.03, 1)
 check_close(X_adv, expected, "pgd with 1 step and no start", mistakes=mistakes)
+
+# %% test="pgd" points=1 aspect="the start"
+X_test, start = random_images(54, 3, 3, 2, 4), 0.2 * random_images(55, 3, 3, 2, 4) - 0.1
+X_test[0, :, 0, :2], X_test[1, :, 1, 2:] = 1, 0  # where the clamp has to act
+network, y_test = tiny_network(55), torch.tensor([0, 1, 3])
+### BEGIN EXPECTED
+expected = reference.pgd(X_test, y_test, network, 0.1, 0.03, 0, start)
+mistakes = {
+    "the start is ignored": X_test,
+    "the start is not clamped to [0, 1]": X_test + start,
+    "the start is taken for the image itself": start.clamp(0, 1),
+    "there is a step too many": reference.pgd(X_test, y_test, network, 0.1, 0.03, 1, start),
+    "the start is subtracted": (X_test - start).clamp(0, 1),
+    "the start is scaled with ε once more": (X_test + 0.1 * start).clamp(0, 1),
+}
+moved = reference.pgd(X_test, y_test, network, 0.1, 0.03, 1, start)
+### END EXPECTED
+X_adv = pgd(X_test, y_test, network, 0.1, 0.03, 0, start=start)
+check_close(X_adv, expected, "pgd with 0 steps and a start", mistakes=mistakes)
+X_adv = pgd(X_test, y_test, network, 0.1, 0.03, 1, start=start)
+check_close(X_adv, moved, "pgd with 1 step from a start")
 
 # %% test="pgd" points=2 aspect="many steps, the ball and [0, 1]"
 X_test, start = random_images(57, 3, 3, 4, 6), 0.2 * random_images(58, 3, 3, 4, 6) - 0.1
@@ -2423,7 +2426,9 @@ gradients = [
 leaf, middle = X_test.clone().requires_grad_(), torch.stack(points).mean(0).detach()
 expected = torch.stack(gradients).mean(0)
 mistakes = {
-    "no gradient passes the defence: go straight through it": torch.zeros_like(X_test),
+    "no gradient passes the defence, where only its gradient is used: go straight through it": (
+        torch.zeros_like(X_test)
+    ),
     "the gradient is taken at X itself, not at the defended images": torch.autograd.grad(
         network(leaf), leaf, upstream
     )[0],
@@ -2715,7 +2720,7 @@ with torch.no_grad():
 mistakes = {
     "a run begins where the one before it ended": on_and_on[on_margins.argmin(0), range(4)],
     "only the first start counts": runs[0],
-    "only the last start counts, or each run forgets the best of those before": runs[-1],
+    "only what came last counts: the last images, or the last start's best": runs[-1],
     "one start is the best for all images: choose for each of them": (
         runs[margins.mean(1).argmin()]
     ),

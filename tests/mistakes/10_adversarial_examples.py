@@ -1146,6 +1146,107 @@ def adversarial_training_step(X, y, model, optimizer, attack):
     return float(loss)
 
 
+# %% mistake="linear_perturbation" named="divided by Σ|w|"
+def linear_perturbation(w, epsilon, norm):
+    return epsilon * w.sign() if norm == "linf" else epsilon * w / w.abs().sum()
+
+
+# %% mistake="linear_perturbation" named="all of it went into the largest weight"
+def linear_perturbation(w, epsilon, norm):
+    if norm == "linf":
+        return epsilon * w.sign() * (w.abs() == w.abs().max())
+    return epsilon * w / w.norm()
+
+
+# %% correct="linear_perturbation"
+def linear_perturbation(w, epsilon, norm):
+    direction = w / w.abs() if norm == "linf" else w / w.pow(2).sum().sqrt()
+    return direction * epsilon
+
+
+# %% mistake="estimate_gradient" named="only the sign of the difference counts"
+def estimate_gradient(f, x, directions, sigma):
+    signs = (f(x + sigma * directions) - f(x - sigma * directions)).sign()
+    return (signs.view(-1, 1, 1, 1) * directions).mean(0)
+
+
+# %% correct="estimate_gradient"
+def estimate_gradient(f, x, directions, sigma):
+    ahead, behind = f(x + sigma * directions), f(x - sigma * directions)
+    total = torch.einsum("k,kchw->chw", ahead - behind, directions)
+    return total / (2 * sigma * len(directions))
+
+
+# %% correct="pgd"
+def pgd(X, y, model, epsilon, step_size, num_steps, start=None):
+    lowest, highest = torch.clamp(X - epsilon, min=0), torch.clamp(X + epsilon, max=1)
+    x = X.clone() if start is None else torch.clamp(X + start, 0, 1)
+    for _ in range(num_steps):
+        x = x.detach().requires_grad_()
+        loss = -model(x).log_softmax(1).gather(1, y[:, None]).mean()
+        (slope,) = torch.autograd.grad(loss, x)
+        x = torch.minimum(torch.maximum(x + step_size * slope.sign(), lowest), highest)
+    return x
+
+
+# %% correct="pgd_l2"
+def pgd_l2(X, y, model, epsilon, step_size, num_steps):
+    delta = torch.zeros_like(X)
+    for _ in range(num_steps):
+        x = (X + delta).requires_grad_()
+        (slope,) = torch.autograd.grad(F.cross_entropy(model(x), y, reduction="sum"), x)
+        length = slope.square().sum((1, 2, 3), keepdim=True).sqrt()
+        delta = delta + step_size * torch.where(length > 0, slope / length, 0.0)
+        length = delta.square().sum((1, 2, 3), keepdim=True).sqrt()
+        delta = torch.where(length > epsilon, delta * epsilon / length, delta)
+        delta = (X + delta).clamp(0, 1) - X
+    return X + delta
+
+
+# %% correct="one_pixel_attack"
+def one_pixel_attack(x, y, model, objective, seed, popsize=8, maxiter=15):
+    _, H, W = x.shape
+
+    def build(candidates):
+        rows = np.minimum(candidates[0].astype(int), H - 1)
+        columns = np.minimum(candidates[1].astype(int), W - 1)
+        chosen = torch.zeros(candidates.shape[1], 1, H, W, dtype=torch.bool)
+        chosen[range(len(chosen)), 0, rows, columns] = True
+        colours = torch.tensor(candidates[2:].T, dtype=x.dtype)[:, :, None, None]
+        return torch.where(chosen, colours, x)
+
+    def function(candidates):
+        with torch.no_grad():
+            scores = model(build(candidates))
+            return objective(scores, torch.full((len(scores),), y)).double().numpy()
+
+    best = differential_evolution(
+        function,
+        [(0, H), (0, W)] + [(0, 1)] * 3,
+        popsize=popsize,
+        maxiter=maxiter,
+        tol=0,
+        seed=seed,
+        vectorized=True,
+        updating="deferred",
+        polish=False,
+    )
+    return build(best.x[:, None])[0]
+
+
+# %% correct="adversarial_training_step"
+def adversarial_training_step(X, y, model, optimizer, attack):
+    model.train(False)
+    X_adv = attack(X, y, model)
+    model.train(True)
+    for parameter in model.parameters():
+        parameter.grad = None
+    loss = F.nll_loss(F.log_softmax(model(X_adv), dim=1), y)
+    loss.backward()
+    optimizer.step()
+    return loss.detach()
+
+
 # %% mistake="targeted_pgd" named="leads away from the target"
 def targeted_pgd(X, targets, model, epsilon, step_size, num_steps, generator):
     if targets is None:
@@ -1488,7 +1589,7 @@ def expected_scores(X, model, defence, num_samples, approximation=None):
     return model(through + (defended - through).detach())
 
 
-# %% mistake="expected_scores" named="the defence is left out"
+# %% mistake="expected_scores" named="only its gradient is used"
 def expected_scores(X, model, defence, num_samples, approximation=None):
     through = X if approximation is None else approximation(X)
     draws = []
@@ -1605,7 +1706,7 @@ def expected_scores(X, model, defence, num_samples, approximation=None):
     return sum(scores) / num_samples
 
 
-# %% mistake="adaptive_attack" named="the last images are returned"
+# %% mistake="adaptive_attack" named="the last images"
 def adaptive_attack(X, y, model, epsilon, step_size, num_steps, starts):
     best, smallest = X, torch.full(y.shape, torch.inf).to(X)
     for start in starts:
@@ -1749,7 +1850,7 @@ def adaptive_attack(X, y, model, epsilon, step_size, num_steps, starts):
     return best
 
 
-# %% mistake="adaptive_attack" named="only the last start counts"
+# %% mistake="adaptive_attack" named="the last start's best"
 def adaptive_attack(X, y, model, epsilon, step_size, num_steps, starts):
     for start in starts:
         best, smallest = X, torch.full(y.shape, torch.inf).to(X)
