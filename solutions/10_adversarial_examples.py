@@ -770,7 +770,7 @@ def pgd(X, y, model, epsilon, step_size, num_steps, start=None):
     ### END SOLUTION
 
 
-# %% test="pgd" points=1 aspect="one step"
+# %% test="pgd" points=2 aspect="one step, and a start"
 X_test = 0.3 + 0.4 * random_images(56, 3, 3, 5, 4)
 network, y_test = tiny_network(56), torch.tensor([2, 0, 1])
 ### BEGIN EXPECTED
@@ -793,7 +793,6 @@ mistakes = {
 X_adv = pgd(X_test, y_test, network, 0.1, 0.03, 1)
 check_close(X_adv, expected, "pgd with 1 step and no start", mistakes=mistakes)
 
-# %% test="pgd" points=1 aspect="the start"
 X_test, start = random_images(54, 3, 3, 2, 4), 0.2 * random_images(55, 3, 3, 2, 4) - 0.1
 X_test[0, :, 0, :2], X_test[1, :, 1, 2:] = 1, 0  # where the clamp has to act
 network, y_test = tiny_network(55), torch.tensor([0, 1, 3])

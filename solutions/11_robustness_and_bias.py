@@ -969,7 +969,8 @@ expected = reference.shape_bias(trial_answers, trial_shapes, trial_textures)
 mistakes = {
     "trials whose cues are of the same class count: leave them out": 7 / 12,
     "trials whose cues are of the same class count, for the shape alone": 7 / 9,
-    "trials whose cues are of the same class count for the shape, and every trial below": 7 / 14,
+    "answers for neither cue count below, and for the shape those with cues of the same class": 7
+    / 14,
     "answers for neither cue count below": 4 / 9,
     "all trials count below, also those with cues of the same class": 4 / 14,
 }

@@ -1832,7 +1832,7 @@ def channel_scores(X, model, layer):
     return kept[0].mean(dim=(2, 3))
 
 
-# %% mistake="channel_scores" named="after an exception"
+# %% mistake="channel_scores" named="remove yours, and only yours"
 def channel_scores(X, model, layer):
     kept = []
     module = model.get_submodule(layer)
