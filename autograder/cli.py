@@ -818,10 +818,13 @@ def quality(
     with progress_bar("measuring") as bar:
         task = bar.add_task("", total=None)
         try:
-            for name in labs or lab_names():
-                bar.update(task, description=name)
+            for lab in map(find_lab, labs or lab_names()):
+                bar.update(task, description=lab.name)
                 progress = functools.partial(_show_done, bar, task)
-                write(path, find_lab(name), measure(find_lab(name), workers, progress))
+                report = measure(lab, workers, progress)
+                write(path, lab, report.quality)
+                for text in (*report.problems, *report.notes):
+                    console.print(f"{lab.name}: {text}", markup=False)
         except (LabError, FileNotFoundError) as error:
             raise fail(str(error)) from None
     console.print(f"wrote {path}")

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from autograder.authoring.lab import Lab, lab_names
-from autograder.rehearsal.rehearse import SEEDS, Quality, rehearse
+from autograder.rehearsal.rehearse import SEEDS, Quality, Report, rehearse
 
 VARIANT_SEEDS = range(10)
 OPENING = f"""\
@@ -26,9 +26,9 @@ HEADER = (
 )
 
 
-def measure(lab: Lab, workers: int, progress: Callable[[int, int], None]) -> dict[str, Quality]:
+def measure(lab: Lab, workers: int, progress: Callable[[int, int], None]) -> Report:
     """Rehearses a lab wholly: all mutants, all seeds."""
-    report = rehearse(
+    return rehearse(
         lab,
         workers,
         variant_seeds=VARIANT_SEEDS,
@@ -36,7 +36,6 @@ def measure(lab: Lab, workers: int, progress: Callable[[int, int], None]) -> dic
         everywhere=True,
         progress=progress,
     )
-    return report.quality
 
 
 def write(path: Path, lab: Lab, quality: dict[str, Quality]) -> None:

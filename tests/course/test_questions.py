@@ -209,6 +209,7 @@ def test_marking_in_a_browser(mini: Lab, course: Path) -> None:
         watch = Watch(page, f"http://{server.host}")
         page.goto(server.url)
         page.click("text=why")
+        page.wait_for_url("**/why")
         assert page.locator("article").count() == len(answers)
         assert page.inner_text("#progress") == f"0 of {len(answers)} marked"
         order = [answer.student for answer in server.answers["why"]]
