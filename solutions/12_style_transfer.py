@@ -78,25 +78,11 @@ def unwrap(loss):
     return loss[0] if isinstance(loss, torch.Tensor) and loss.shape == (1,) else loss
 
 
-def check_gradient(function, inputs, position, name):
-    """Fail unless autograd's gradient for inputs[position] agrees with the function's own values:
-    for the sum of its results, along a random direction, against a central difference."""
-
-    def value(step):
-        moved = [*inputs[:position], inputs[position] + step * direction, *inputs[position + 1 :]]
-        return torch.as_tensor(function(*moved)).detach()
-
-    direction = noise(1, *inputs[position].shape) - 0.3
-    gradients = vector_jacobian_product(function, inputs, torch.ones_like(value(0)))
-    tensors = [index for index, x in enumerate(inputs) if isinstance(x, torch.Tensor)]
-    expected = (value(1e-3) - value(-1e-3)).sum() / 2e-3
-    check_close(
-        (gradients[tensors.index(position)] * direction).sum(),
-        expected,
-        f"the slope of {name} along a random direction, by autograd",
-        mistakes={"part of the computation is detached": expected / 2},
-        tolerance=2e-3,
-    )
+def gradient(function, inputs, position):
+    """Autograd's gradient of a loss, or of the sum of what is returned, for inputs[position]."""
+    values = torch.as_tensor(function(*inputs)).detach()
+    gradients = vector_jacobian_product(function, inputs, torch.ones_like(values))
+    return gradients[sum(isinstance(x, torch.Tensor) for x in inputs[:position])]
 
 
 # %% [markdown]
@@ -195,44 +181,79 @@ def content_loss(content_weight, content_current, content_original):
     ### END SOLUTION
 
 
-# %% test="content_loss" points=3
-# The squares of the differences add up to 15, 6 and 14 for the three images.
-difference = torch.tensor([[1, -2, 0, 3, 0, -1], [2, 0, 0, -1, 1, 0], [0, 1, 0, 0, -2, 3.0]])
-difference = difference.double().reshape(3, 2, 1, 3)
-original = noise(0, 3, 2, 1, 3)
+# %% test="content_loss" points=1 aspect="one image"
+# The squares of the differences add up to 30.
+difference = torch.tensor([1, -2, 0, 3, 0, -4]).double().reshape(1, 2, 1, 3)
+original = noise(0, 1, 2, 1, 3)
 current = original + difference
+### BEGIN EXPECTED
+expected = reference.content_loss(0.7, current, original)
+mistakes = {
+    "the weight is left out": 30.0,
+    "the weight is squared too": 0.49 * 30,
+    "the loss is divided by the weight": 30 / 0.7,
+    "there is a factor 1/2, which our definition doesn't have": 0.7 * 30 / 2,
+    "the mean is taken, not the sum": 0.7 * 30 / 6,
+    "the root of the sum is taken": 0.7 * 30**0.5,
+    "absolute differences are summed, not their squares": 0.7 * 10,
+    "differences are summed without being squared": 0.7 * -2,
+    "the sum is squared, not each difference": 0.7 * 4,
+    "squares are subtracted: subtract first, then square": (
+        0.7 * (current.square() - original.square()).sum()
+    ),
+}
+### END EXPECTED
+loss = unwrap(content_loss(0.7, current, original))
+name = "content_loss(0.7, current, original)"
+check_close(loss, expected, name, mistakes=mistakes, tolerance=1e-6)
 
-loss = content_loss(0.7, current, original)
+# %% test="content_loss" points=1 aspect="a batch, and the gradient"
+# The squares of the differences add up to 15, 6 and 14 for the three images.
+difference = torch.tensor([[1, -2, 0, 3, 0, -1], [2, 0, 0, -1, 1, 0], [0, 1, 0, 0, -2, 3]])
+difference = difference.double().reshape(3, 2, 1, 3)
+original = noise(1, 3, 2, 1, 3)
+current = original + difference
+### BEGIN EXPECTED
+expected = reference.content_loss(0.7, current, original)
+mistakes = {
+    "only the first image counts": 0.7 * 15,
+    "only the last image counts": 0.7 * 14,
+    "the mean over the batch is taken, not the sum": 0.7 * 35 / 3,
+    "all images are compared with the first content image": (
+        reference.content_loss(0.7, current, original[:1].expand_as(original))
+    ),
+}
+slope = gradient(reference.content_loss, (0.7, current, original), 1)
+slopes = {
+    "part of the computation is detached": slope / 2,
+    "the gradient's sign is that for content_original": -slope,
+}
+### END EXPECTED
+loss = unwrap(content_loss(0.7, current, original))
+check_close(loss, expected, "content_loss of three images", mistakes=mistakes, tolerance=1e-6)
 check_close(
-    unwrap(loss),
-    torch.tensor(0.7 * 35),
-    "content_loss(0.7, current, original)",
-    mistakes={
-        "the weight is left out": 35,
-        "the weight is squared too": 0.49 * 35,
-        "the loss is divided by the weight": 35 / 0.7,
-        "there is a factor 1/2, which our definition doesn't have": 0.7 * 35 / 2,
-        "the mean is taken, not the sum": 0.7 * 35 / 18,
-        "the mean over the batch is taken, not the sum": 0.7 * 35 / 3,
-        "only the first image counts": 0.7 * 15,
-        "the root of the sum is taken": 0.7 * 35**0.5,
-        "absolute differences are summed, not their squares": 0.7 * 17,
-        "differences are summed without being squared": 0.7 * 5,
-        "the sum is squared, not each difference": 0.7 * 25,
-        "squares are subtracted: subtract first, then square": (
-            0.7 * (current.square() - original.square()).sum()
-        ),
-    },
+    gradient(content_loss, (0.7, current, original), 1),
+    slope,
+    "the gradient of content_loss for content_current, by autograd",
+    mistakes=slopes,
     tolerance=1e-6,
 )
-check_gradient(content_loss, [0.7, current, original], 1, "content_loss")
+
+# %% test="content_loss" points=1 aspect="other features"
+# Other shapes and numbers are tried here.
 ### BEGIN HIDDEN TESTS
 for number, shape in enumerate([(1, 3, 4, 6), (4, 1, 2, 2), (2, 5, 1, 3)]):
     current, original = noise(reference.seed + number, 2, *shape)
+    arguments = 0.05 + number, current, original
     check_close(
-        unwrap(content_loss(0.05 + number, current, original)),
-        reference.content_loss(0.05 + number, current, original),
+        unwrap(content_loss(*arguments)),
+        reference.content_loss(*arguments),
         f"content_loss for features {shape}",
+        tolerance=1e-6,
+    )
+    check_close(
+        *(gradient(function, arguments, 1) for function in (content_loss, reference.content_loss)),
+        f"the gradient of content_loss for features {shape}",
         tolerance=1e-6,
     )
 check_close(
@@ -537,60 +558,83 @@ def gram_matrix(features, normalize=True):
     ### END SOLUTION
 
 
-# %% test="gram_matrix" points=4
-# Two images, two channels, 2 × 3 positions: small enough to compute by hand.
-features = torch.tensor(
-    [
-        [[[1, 0, 2], [0, 1, 0]], [[0, 3, 1], [1, 0, 0]]],
-        [[[2, 0, 0], [1, 1, 0]], [[1, 0, 4], [0, 2, 0]]],
-    ],
-    dtype=torch.float64,
-)
-for normalize, factor in [(True, 1 / 12), (False, 1)]:
+# %% test="gram_matrix" points=1 aspect="one image"
+# Two channels, 2 × 3 positions: small enough to compute by hand.
+features = torch.tensor([[[[1, 0, 2], [0, 1, 0]], [[0, 3, 1], [1, 0, 0]]]]).double()
+for normalize in (True, False):
     ### BEGIN EXPECTED
     expected = reference.gram_matrix(features, normalize)
     plain = 12 * reference.gram_matrix(features)
-    as_one = features.reshape(2, 12)  # what view(C, -1) does to a batch of two
-    stacked = features.reshape(4, 6)
-    scrambled = features.reshape(2, 6, 2)  # rows are not channels' transpose
-    centred = features - features.mean((2, 3), keepdim=True)
+    factor = 1 / 12 if normalize else 1
+    rows = features.flatten(2)
+    scrambled = features.reshape(1, 6, 2)  # isn't the transpose of (1, 2, 6)
+    centred = rows - rows.mean(2, keepdim=True)
     mistakes = {
         "it is not divided by C·H·W": plain,
         "it is divided by C·H·W although normalize is False": plain / 12,
         "it is divided by H·W, not by C·H·W": plain / 6,
-        "it is divided by N·C·H·W, not by C·H·W": plain / 24,
         "it is divided by C·H·H, not by C·H·W": plain / 8,
         "it is divided by C, not by C·H·W": plain / 2,
         "it is divided by C·C, not by C·H·W": plain / 4,
-        "the batch is summed: each image needs a Gram matrix of its own": expected.sum(0),
-        "the batch is summed: each image needs its own Gram matrix": expected.sum(0, keepdim=True),
-        "the batch is averaged: each image needs a Gram matrix of its own": expected.mean(0),
-        "only the first image gets a Gram matrix": expected[0],
-        "only the first of the images gets a Gram matrix": expected[:1],
-        "the batch is run into the positions, as if N were 1": factor * as_one @ as_one.T,
-        "the batch runs into the positions, as if N were 1": (factor * as_one @ as_one.T)[None],
-        "the batch is run into the channels: the result has N·C rows": (
-            factor * stacked @ stacked.T
-        ),
+        "the axis of the images is lost: the result is (N, C, C) for one image too": expected[0],
         "positions are compared with positions, not channels with channels": (
-            factor * features.flatten(2).mT @ features.flatten(2)
+            factor * rows.mT @ rows
         ),
         "the array is reshaped to (N, H·W, C), which scrambles the channels": (
             factor * scrambled.mT @ scrambled
         ),
         "each channel's mean is subtracted, which makes it a covariance": (
-            factor * centred.flatten(2) @ centred.flatten(2).mT
+            factor * centred @ centred.mT
         ),
+        "each channel is divided by its norm, which makes the entries cosines": (
+            factor * F.normalize(rows, dim=2) @ F.normalize(rows, dim=2).mT
+        ),
+        "each channel is compared with itself only": torch.diag_embed(expected.diagonal(0, 1, 2)),
     }
     ### END EXPECTED
-    check_close(
-        gram_matrix(features.clone(), normalize=normalize),
-        expected,
-        f"gram_matrix(features, normalize={normalize})",
-        mistakes=mistakes,
-        tolerance=1e-6,
-    )
-check_gradient(gram_matrix, [noise(5, 2, 3, 4, 2)], 0, "gram_matrix")
+    name = f"gram_matrix(features, normalize={normalize})"
+    gram = gram_matrix(features, normalize=normalize)
+    check_close(gram, expected, name, mistakes=mistakes, tolerance=1e-6)
+
+# %% test="gram_matrix" points=1 aspect="a batch"
+features = noise(5, 3, 2, 2, 5) - 0.4
+### BEGIN EXPECTED
+expected = reference.gram_matrix(features)
+as_one = features.reshape(2, 30)  # what view(C, -1) does to a batch
+stacked = features.reshape(6, 10)
+mixed = features.transpose(0, 1).flatten(1)  # channels × all positions of all images
+mistakes = {
+    "it is divided by N·C·H·W, not by C·H·W": expected / 3,
+    "the batch is summed: each image needs a Gram matrix of its own": expected.sum(0),
+    "the batch is summed: each image needs its own Gram matrix": expected.sum(0, keepdim=True),
+    "the batch is averaged: each image needs a Gram matrix of its own": mixed @ mixed.T / 60,
+    "only the first image gets a Gram matrix": expected[0],
+    "only the first of the images gets a Gram matrix": expected[:1],
+    "the batch is run into the positions, as if N were 1": as_one @ as_one.T / 20,
+    "the batch runs into the positions, as if N were 1": (as_one @ as_one.T)[None] / 20,
+    "the batch is run into the channels: the result has N·C rows": stacked @ stacked.T / 20,
+}
+### END EXPECTED
+name = "gram_matrix(features) for three images"
+check_close(gram_matrix(features), expected, name, mistakes=mistakes, tolerance=1e-6)
+
+# %% test="gram_matrix" points=1 aspect="the gradient"
+features = noise(6, 2, 3, 4, 2)
+### BEGIN EXPECTED
+expected = reference.gram_matrix(features)
+slope = gradient(reference.gram_matrix, (features,), 0)
+### END EXPECTED
+check_close(gram_matrix(features), expected, "gram_matrix(features)", tolerance=1e-6)
+check_close(
+    gradient(gram_matrix, (features,), 0),
+    slope,
+    "the gradient of the sum of gram_matrix(features), by autograd",
+    mistakes={"part of the computation is detached": slope / 2},
+    tolerance=1e-6,
+)
+
+# %% test="gram_matrix" points=1 aspect="other features"
+# Other shapes and numbers are tried here.
 ### BEGIN HIDDEN TESTS
 for number, shape in enumerate([(1, 1, 2, 3), (3, 5, 1, 4), (2, 2, 7, 3), (4, 3, 2, 2)]):
     features = noise(reference.seed + number, *shape) - 0.4
@@ -725,71 +769,125 @@ def style_loss(feats, style_layers, style_targets, style_weights):
     ### END SOLUTION
 
 
-# %% test="style_loss" points=4
-# Features that are constant over the image have Gram matrices that are easy to write down.
-channels = 2 * noise(6, 5, 2, 3) - 0.5  # five layers, two images, three channels
-feats = list(channels[..., None, None].expand(5, 2, 3, 4, 2).clone())
-grams = channels[..., None, :] * channels[..., :, None] / 3
+# %% test="style_loss" points=1 aspect="one layer"
+feats = [noise(40 + number, 1, 3, 4, 2 + number) for number in range(3)]
+targets = [noise(43, 1, 3, 3)]
+### BEGIN EXPECTED
+expected = reference.style_loss(feats, [1], targets, [5.0])
+gram = reference.gram_matrix(feats[1])
+difference = gram - targets[0]
+mistakes = {
+    "feats[i] is taken instead of feats[style_layers[i]]": (
+        reference.style_loss(feats, [0], targets, [5.0])
+    ),
+    "weights are left out": expected / 5,
+    "weights are squared too": 5 * expected,
+    "there is a factor 1/2, which our definition doesn't have": expected / 2,
+    "the mean over a Gram matrix's entries is taken, not the sum": expected / 9,
+    "Gram matrices are not divided by C·H·W": 5 * (36 * gram - targets[0]).square().sum(),
+    "the Gram matrices are divided by H·W, not by C·H·W": (
+        5 * (3 * gram - targets[0]).square().sum()
+    ),
+    "the features themselves are summed, not their products": (
+        5 * (feats[1].sum((2, 3))[:, :, None] / 36 - targets[0]).square().sum()
+    ),
+    "absolute differences are summed, not their squares": 5 * difference.abs().sum(),
+    "the root is taken of each layer's sum": 5 * difference.norm(),
+    "differences are summed without being squared": 5 * difference.sum(),
+    "squares are subtracted: subtract first, then square": (
+        5 * (gram.square() - targets[0].square()).sum()
+    ),
+}
+### END EXPECTED
+loss = unwrap(style_loss(feats, [1], targets, [5.0]))
+name = "style_loss(feats, [1], targets, [5.0])"
+check_close(loss, expected, name, mistakes=mistakes, tolerance=1e-6)
+
+# %% test="style_loss" points=1 aspect="several layers"
+feats = [noise(50 + number, 1, 3, 4, 2 + number) for number in range(5)]
 style_layers, style_weights = [3, 0, 2], [0.5, 3.0, 20.0]
-style_targets = [noise(7 + index, 2, 3, 3) for index in range(3)]
-unweighted = [grams[3] - style_targets[0], grams[0] - style_targets[1], grams[2] - style_targets[2]]
+targets = [noise(55 + number, 1, 3, 3) for number in range(3)]
+### BEGIN EXPECTED
 
 
-def total(differences, weights=style_weights):
-    return sum(w * d.square().sum() for w, d in zip(weights, differences, strict=False))
+def value(layers=style_layers, weights=style_weights, targets=targets):
+    """The loss with other layers, weights or targets."""
+    return reference.style_loss(feats, layers, targets, weights)
 
 
-loss = style_loss(feats, style_layers, style_targets, style_weights)
+expected = value()
+mistakes = {
+    "feats[i] is taken instead of feats[style_layers[i]]": value([0, 1, 2]),
+    "the order of style_layers is not that of style_targets": value(sorted(style_layers)),
+    "targets are taken in the wrong order": value(targets=targets[::-1]),
+    "weights are taken in the wrong order": value(weights=style_weights[::-1]),
+    "weights are left out": value(weights=[1, 1, 1]),
+    "weights are squared too": value(weights=[0.25, 9, 400]),
+    "the first layer's weight serves all": value(weights=[0.5, 0.5, 0.5]),
+    "only the first layer counts; is `return` inside the loop?": value([3], [0.5], targets[:1]),
+    "only the last layer counts, = for +=": value([2], [20.0], targets[2:]),
+    "the mean over the layers is taken, not the sum": expected / 3,
+    "weights are divided by their sum": expected / 23.5,
+}
+### END EXPECTED
+loss = unwrap(style_loss(feats, style_layers, targets, style_weights))
+name = "style_loss(feats, [3, 0, 2], targets, [0.5, 3.0, 20.0])"
+check_close(loss, expected, name, mistakes=mistakes, tolerance=1e-6)
+
+# %% test="style_loss" points=1 aspect="a batch, and the gradient"
+# The layers have one shape here, so they can be one tensor, whose gradient can be asked for.
+feats = noise(60, 2, 3, 4, 3, 2)  # two layers, three images, four channels
+arguments = feats, [1, 0], [noise(61, 3, 4, 4), noise(62, 3, 4, 4)], [2.0, 0.5]
+### BEGIN EXPECTED
+_, style_layers, targets, style_weights = arguments
+
+
+def value(images=slice(None)):
+    """The loss of some of the images."""
+    chosen = [target[images] for target in targets]
+    return reference.style_loss(feats[:, images], style_layers, chosen, style_weights)
+
+
+expected = reference.style_loss(*arguments)
+differences = [
+    reference.gram_matrix(feats[at]) - to for at, to in zip([1, 0], targets, strict=True)
+]
+mistakes = {
+    "only the first image counts": value(slice(0, 1)),
+    "only the last image counts": value(slice(2, 3)),
+    "the mean over the batch is taken, not the sum": expected / 3,
+    "Gram matrices are summed over the batch before they are compared": (
+        2.0 * differences[0].sum(0).square().sum() + 0.5 * differences[1].sum(0).square().sum()
+    ),
+    "all images are compared with the first target": reference.style_loss(
+        feats, style_layers, [target[:1].expand_as(target) for target in targets], style_weights
+    ),
+    "Gram matrices are divided by N·C·H·W, not by C·H·W": sum(
+        weight * (reference.gram_matrix(feats[at]) / 3 - to).square().sum()
+        for weight, at, to in zip(style_weights, style_layers, targets, strict=True)
+    ),
+}
+slope = gradient(reference.style_loss, arguments, 0)
+slopes = {
+    "part of the computation is detached": slope / 2,
+    "nothing flows back to the first layer of style_layers": slope
+    * torch.tensor([1, 0]).reshape(2, 1, 1, 1, 1),
+    "nothing flows back to the last layer of style_layers": slope
+    * torch.tensor([0, 1]).reshape(2, 1, 1, 1, 1),
+}
+### END EXPECTED
+loss = unwrap(style_loss(*arguments))
+check_close(loss, expected, "style_loss of three images", mistakes=mistakes, tolerance=1e-6)
 check_close(
-    unwrap(loss),
-    total(unweighted),
-    "style_loss(feats, style_layers, style_targets, style_weights)",
-    mistakes={
-        "feats[i] is taken instead of feats[style_layers[i]]": total(
-            [gram - target for gram, target in zip(grams, style_targets, strict=False)]
-        ),
-        "the order of style_layers is not that of style_targets": total(
-            [grams[layer] - style_targets[i] for i, layer in enumerate(sorted(style_layers))]
-        ),
-        "weights are left out": total(unweighted, [1, 1, 1]),
-        "weights are squared too": total(unweighted, [0.25, 9, 400]),
-        "only the first layer counts; is `return` inside the loop?": total(unweighted[:1]),
-        "only the last layer counts, = for +=": total(unweighted[2:], style_weights[2:]),
-        "the mean over the layers is taken, not the sum": total(unweighted) / 3,
-        "the mean over a Gram matrix's entries is taken, not the sum": total(unweighted) / 18,
-        "the mean over the batch is taken, not the sum": total(unweighted) / 2,
-        "only the first image counts": total([d[:1] for d in unweighted]),
-        "Gram matrices are summed over the batch before they are compared": total(
-            [d.sum(0) for d in unweighted]
-        ),
-        "Gram matrices are not divided by C·H·W": total(
-            [
-                24 * grams[layer] - target
-                for layer, target in zip(style_layers, style_targets, strict=True)
-            ]
-        ),
-        "the Gram matrices are divided by H·W, not by C·H·W": total(
-            [
-                3 * grams[layer] - target
-                for layer, target in zip(style_layers, style_targets, strict=True)
-            ]
-        ),
-        "absolute differences are summed, not their squares": sum(
-            w * d.abs().sum() for w, d in zip(style_weights, unweighted, strict=True)
-        ),
-        "the root is taken of each layer's sum": sum(
-            w * d.norm() for w, d in zip(style_weights, unweighted, strict=True)
-        ),
-        "differences are summed without being squared": sum(
-            w * d.sum() for w, d in zip(style_weights, unweighted, strict=True)
-        ),
-    },
+    gradient(style_loss, arguments, 0),
+    slope,
+    "the gradient of style_loss for feats, by autograd",
+    mistakes=slopes,
     tolerance=1e-6,
 )
-# Stacked layers are one tensor, whose gradient can be asked for.
-check_gradient(
-    style_loss, [torch.stack(feats), style_layers, style_targets, style_weights], 0, "style_loss"
-)
+
+# %% test="style_loss" points=1 aspect="other features"
+# Other layers, shapes and numbers are tried here.
 ### BEGIN HIDDEN TESTS
 for shapes, style_layers in [
     ([(1, 2, 5, 4), (1, 4, 2, 3), (1, 3, 1, 2)], [0, 1, 2]),
@@ -808,6 +906,13 @@ for shapes, style_layers in [
         f"style_loss for layers {style_layers} of features {shapes}",
         tolerance=1e-6,
     )
+feats = noise(reference.seed + 20, 3, 2, 3, 2, 5)
+arguments = feats, [2, 0], list(noise(reference.seed + 21, 2, 2, 3, 3)), [0.7, 4.0]
+check_close(
+    *(gradient(function, arguments, 0) for function in (style_loss, reference.style_loss)),
+    "the gradient of style_loss for feats",
+    tolerance=1e-6,
+)
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -928,57 +1033,86 @@ def tv_loss(img, tv_weight):
     ### END SOLUTION
 
 
-# %% test="tv_loss" points=3
-img = noise(8, 2, 3, 4, 6)
+# %% test="tv_loss" points=1 aspect="one image"
+img = noise(7, 1, 3, 4, 6)
+### BEGIN EXPECTED
 down, right = torch.diff(img, dim=2), torch.diff(img, dim=3)
-expected = 0.3 * (down.square().sum() + right.square().sum())
+expected = reference.tv_loss(img, 0.3)
+mistakes = {
+    "the weight is left out": expected / 0.3,
+    "the weight is squared too": 0.3 * expected,
+    "the loss is divided by the weight": expected / 0.09,
+    "there is a factor 1/2, which our definition doesn't have": expected / 2,
+    "only differences between rows count": 0.3 * down.square().sum(),
+    "only differences between columns count": 0.3 * right.square().sum(),
+    "absolute differences are summed, not their squares": (
+        0.3 * (down.abs().sum() + right.abs().sum())
+    ),
+    "means are taken, not sums": 0.3 * (down.square().mean() + right.square().mean()),
+    "the sum is divided by the number of values": expected / img.numel(),
+    "only the first colour counts": 0.3 * (down[:, 0].square().sum() + right[:, 0].square().sum()),
+    "the borders wrap around: the last row is compared with the first": 0.3
+    * sum((img - img.roll(1, axis)).square().sum() for axis in (2, 3)),
+    "colours are compared with each other, and rows, but not columns": 0.3
+    * sum(torch.diff(img, dim=axis).square().sum() for axis in (1, 2)),
+    "the last row and column are left out, where one of the two neighbours is missing": (
+        0.3 * (down[..., :-1].square() + right[:, :, :-1].square()).sum()
+    ),
+    "the root is taken at each pixel": (
+        0.3 * (down[..., :-1].square() + right[:, :, :-1].square()).sqrt().sum()
+    ),
+    "the root is taken of the sum": 0.3 * (expected / 0.3).sqrt(),
+    "both differences are added before they are squared": (
+        0.3 * (down[..., :-1] + right[:, :, :-1]).square().sum()
+    ),
+    "each pixel is compared with the next but one": 0.3
+    * (
+        (img[:, :, 2:] - img[:, :, :-2]).square().sum()
+        + (img[..., 2:] - img[..., :-2]).square().sum()
+    ),
+}
+### END EXPECTED
+loss = unwrap(tv_loss(img, 0.3))
+check_close(loss, expected, "tv_loss(img, 0.3)", mistakes=mistakes, tolerance=1e-6)
 
-loss = tv_loss(img, 0.3)
+# %% test="tv_loss" points=1 aspect="a batch, and the gradient"
+img = noise(8, 3, 3, 5, 4)
+### BEGIN EXPECTED
+expected = reference.tv_loss(img, 0.3)
+mistakes = {
+    "only the first image counts": reference.tv_loss(img[:1], 0.3),
+    "only the last image counts": reference.tv_loss(img[2:], 0.3),
+    "the mean over the batch is taken, not the sum": expected / 3,
+    "images are compared with each other, too": (
+        expected + 0.3 * torch.diff(img, dim=0).square().sum()
+    ),
+}
+slope = gradient(reference.tv_loss, (img, 0.3), 0)
+### END EXPECTED
+loss = unwrap(tv_loss(img, 0.3))
+check_close(loss, expected, "tv_loss of three images", mistakes=mistakes, tolerance=1e-6)
 check_close(
-    unwrap(loss),
-    expected,
-    "tv_loss(img, 0.3)",
-    mistakes={
-        "the weight is left out": expected / 0.3,
-        "the weight is squared too": 0.3 * expected,
-        "only differences between rows count": 0.3 * down.square().sum(),
-        "only differences between columns count": 0.3 * right.square().sum(),
-        "absolute differences are summed, not their squares": (
-            0.3 * (down.abs().sum() + right.abs().sum())
-        ),
-        "means are taken, not sums": 0.3 * (down.square().mean() + right.square().mean()),
-        "the sum is divided by the number of values": expected / img.numel(),
-        "the mean over the batch is taken, not the sum": expected / 2,
-        "there is a factor 1/2, which our definition doesn't have": expected / 2,
-        "only the first image counts": (0.3 * (down[0].square().sum() + right[0].square().sum())),
-        "only the first colour counts": (
-            0.3 * (down[:, 0].square().sum() + right[:, 0].square().sum())
-        ),
-        "the borders wrap around: the last row is compared with the first": 0.3
-        * sum((img - img.roll(1, axis)).square().sum() for axis in (2, 3)),
-        "colours are compared with each other, and rows, but not columns": 0.3
-        * sum(torch.diff(img, dim=axis).square().sum() for axis in (1, 2)),
-        "the last row and column are left out, where one of the two neighbours is missing": (
-            0.3 * (down[..., :-1].square() + right[:, :, :-1].square()).sum()
-        ),
-        "the root is taken": (
-            0.3 * (down[..., :-1].square() + right[:, :, :-1].square()).sqrt().sum()
-        ),
-        "the root is taken of the sum": 0.3 * (expected / 0.3).sqrt(),
-        "both differences are added before they are squared": (
-            0.3 * (down[..., :-1] + right[:, :, :-1]).square().sum()
-        ),
-    },
+    gradient(tv_loss, (img, 0.3), 0),
+    slope,
+    "the gradient of tv_loss for img, by autograd",
+    mistakes={"part of the computation is detached": slope / 2},
     tolerance=1e-6,
 )
-check_gradient(tv_loss, [img, 0.3], 0, "tv_loss")
+
+# %% test="tv_loss" points=1 aspect="other images"
+# Other shapes and numbers are tried here.
 ### BEGIN HIDDEN TESTS
 for number, shape in enumerate([(1, 3, 7, 3), (3, 3, 2, 5), (1, 3, 1, 4), (2, 3, 5, 1)]):
-    img = noise(reference.seed + number, *shape)
+    arguments = noise(reference.seed + number, *shape), 0.02 + number
     check_close(
-        unwrap(tv_loss(img.clone(), 0.02 + number)),
-        reference.tv_loss(img, 0.02 + number),
+        unwrap(tv_loss(*arguments)),
+        reference.tv_loss(*arguments),
         f"tv_loss for images {shape}",
+        tolerance=1e-6,
+    )
+    check_close(
+        *(gradient(function, arguments, 0) for function in (tv_loss, reference.tv_loss)),
+        f"the gradient of tv_loss for images {shape}",
         tolerance=1e-6,
     )
 ### END HIDDEN TESTS
