@@ -127,7 +127,7 @@ def test_gradient_norms_against_a_shift_of_the_output(training):
 
 
 def test_gradient_norms_leaves_no_hook_after_an_exception():
-    network = reference.tiny_network(0)
+    network = reference.network_of_blocks(0)
     with pytest.raises(RuntimeError):
         reference.gradient_norms(
             torch.zeros(1, 5, 4, 4).double(), torch.tensor([0]), network, ["stem"]

@@ -91,6 +91,24 @@ def residual_forward(x, w1, b1, w2, b2):
     return [out, [x.copy(), w1, w2, h, out.copy()]]
 
 
+# %% correct="residual_forward"
+def residual_forward(x, w1, b1, w2, b2):
+    relu = lambda a: (a + np.abs(a)) / 2
+    h = relu(b1 + np.dot(x, w1))
+    identity = np.eye(x.shape[1])
+    stacked = np.concatenate([h, x], axis=1) @ np.concatenate([w2, identity])
+    out = relu(b2 + stacked)
+    return (out, (x, w1, w2, h, out))
+
+
+# %% mistake="residual_forward" named="the branch goes through a ReLU before the sum"
+def residual_forward(x, w1, b1, w2, b2):
+    h = np.maximum(0, x @ w1 + b1)
+    branch = np.maximum(0, h @ w2 + b2)
+    out = np.maximum(0, x + branch)
+    return out, (x, w1, w2, h, out)
+
+
 # %% mistake="residual_backward" named="the skip is missing"
 def residual_backward(dout, cache):
     x, w1, w2, h, out = cache
@@ -107,7 +125,7 @@ def residual_backward(dout, cache):
     return dout + dh @ w1.T, x.T @ dh, dh.sum(0), h.T @ dsum, dsum.sum(0)
 
 
-# %% mistake="residual_backward" named="dout passes the last ReLU everywhere"
+# %% mistake="residual_backward" named="the mask of the last ReLU is missing"
 def residual_backward(dout, cache):
     x, w1, w2, h, out = cache
     dh = dout @ w2.T * (h > 0)
@@ -196,6 +214,36 @@ def residual_backward(dout, cache):
         np.einsum("nh,nd->hd", h, d_out),
         np.sum(d_out, axis=0),
     ]
+
+
+# %% correct="residual_backward"
+def residual_backward(dout, cache):
+    x, w1, w2, h, out = cache
+    upstream = np.where(out > 0, dout, 0.0)
+    hidden = np.sign(h) * (w2 @ upstream.T).T
+    dx = upstream.copy()
+    dx += np.dot(w1, hidden.T).T
+    return dx, (hidden.T @ x).T, hidden.sum(axis=0), (upstream.T @ h).T, upstream.sum(axis=0)
+
+
+# %% mistake="residual_backward" named="calls `torch"
+def residual_backward(dout, cache):
+    x, w1, w2, h, out = (torch.tensor(value) for value in cache)
+    b1, b2 = torch.zeros(w1.shape[1]).double(), torch.zeros(w2.shape[1]).double()
+    variables = [value.requires_grad_() for value in (x, w1, b1, w2, b2)]
+    before = x @ w1 + b1
+    hidden = (before - before.detach() + h) * (h > 0)
+    value = (x + hidden @ w2 + b2) * (out > 0)
+    gradients = torch.autograd.grad(value, variables, torch.tensor(dout))
+    return tuple(gradient.numpy() for gradient in gradients)
+
+
+# %% mistake="residual_backward" named="the two ways are multiplied"
+def residual_backward(dout, cache):
+    x, w1, w2, h, out = cache
+    dsum = dout * (out > 0)
+    dh = dsum @ w2.T * (h > 0)
+    return dsum * (dh @ w1.T), x.T @ dh, dh.sum(0), h.T @ dsum, dsum.sum(0)
 
 
 # %% mistake="ResidualBlock" named="the shortcut isn't added: this is a plain block"
@@ -435,7 +483,10 @@ class ResidualBlock(PlainBlock):
         self.bn1 = nn.BatchNorm2d(in_channels)
         self.shortcut = nn.Identity()
         if stride != 1 or in_channels != out_channels:
-            self.shortcut = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, 1, stride, bias=False),
+                nn.BatchNorm2d(out_channels),
+            )
 
     def forward(self, x):
         out = self.conv1(F.relu(self.bn1(x)))
@@ -477,7 +528,7 @@ class ResidualBlock(PlainBlock):
         return F.relu(out + self.shortcut(identity))
 
 
-# %% mistake="ResidualBlock" named="a projection is made that isn't needed"
+# %% mistake="ResidualBlock" named="there is a projection where x fits already"
 class ResidualBlock(PlainBlock):
     # The projection is always there, and used only where it is needed.
     def __init__(self, in_channels, out_channels, stride=1):
@@ -574,7 +625,7 @@ class ResidualBlock(nn.Module):
         return torch.clamp(y, min=0)
 
 
-# %% correct="ResidualBlock"
+# %% mistake="ResidualBlock" named="is made of torchvision's BasicBlock"
 class ResidualBlock(torch.nn.Module):
     def __init__(self, in_channels, out_channels, stride=1):
         super().__init__()
@@ -590,6 +641,26 @@ class ResidualBlock(torch.nn.Module):
 
     def forward(self, x):
         return self.block(x)
+
+
+# %% correct="ResidualBlock"
+class ResidualBlock(PlainBlock):
+    # The projection in a list that is empty where none is needed.
+    def __init__(self, in_channels, out_channels, stride=1):
+        super().__init__(in_channels, out_channels, stride)
+        self.projection = nn.ModuleList()
+        if (in_channels, stride) != (out_channels, 1):
+            self.projection.append(nn.BatchNorm2d(out_channels))
+            kernel = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+            kernel.stride = (stride, stride)
+            self.projection.append(kernel)
+
+    def forward(self, x):
+        y = x
+        for layer in reversed(self.projection):
+            y = layer(y)
+        y = self.bn2(self.conv2(self.bn1(self.conv1(x)).clamp(min=0))) + y
+        return torch.where(y > 0, y, torch.zeros_like(y))
 
 
 # %% mistake="gradient_norms" named="in the order in which the modules run"
@@ -638,7 +709,7 @@ def gradient_norms(X, y, model, names):
     return torch.stack([gradient.norm() for gradient in gradients])
 
 
-# %% mistake="gradient_norms" named="it is the gradient for the modules' parameters"
+# %% mistake="gradient_norms" named="it is the gradient for the module's parameters"
 def gradient_norms(X, y, model, names):
     model.zero_grad()
     F.cross_entropy(model(X), y).backward()
@@ -725,10 +796,9 @@ def gradient_norms(X, y, model, names):
     return torch.stack([gradient.norm() for gradient in gradients])
 
 
-# %% mistake="gradient_norms" named="the model runs in the other mode"
+# %% mistake="gradient_norms" named="the model runs in eval mode"
 def gradient_norms(X, y, model, names):
-    training = model.training
-    model.eval()
+    model = copy.deepcopy(model).eval()
     outputs = {}
     handles = [
         model.get_submodule(name).register_forward_hook(
@@ -740,11 +810,10 @@ def gradient_norms(X, y, model, names):
     for handle in handles:
         handle.remove()
     gradients = torch.autograd.grad(loss, [outputs[name] for name in names])
-    model.train(training)
     return torch.stack([gradient.norm() for gradient in gradients])
 
 
-# %% mistake="gradient_norms" named="the norm of the outputs themselves"
+# %% mistake="gradient_norms" named="the norm of the output itself"
 def gradient_norms(X, y, model, names):
     outputs = {}
     handles = [
@@ -879,7 +948,7 @@ def path_contributions(x, weights):
     return np.array(c)
 
 
-# %% mistake="path_contributions" named="the signal after k blocks"
+# %% mistake="path_contributions" named="c[k] is the signal after k blocks"
 def path_contributions(x, weights):
     c = [x]
     for w in weights:
@@ -922,7 +991,7 @@ def path_contributions(x, weights):
     return c
 
 
-# %% mistake="path_contributions" named="the longest path of all is missing"
+# %% mistake="path_contributions" named="the path through the branch is missing"
 def path_contributions(x, weights):
     c = np.zeros((len(weights) + 1,) + x.shape)
     c[0] = x
@@ -1155,7 +1224,7 @@ def remove_blocks(model, names):
     return copied
 
 
-# %% mistake="remove_blocks" named="which leaves their last ReLU"
+# %% mistake="remove_blocks" named="the block's weights are set to 0"
 def remove_blocks(model, names):
     copied = copy.deepcopy(model)
     for name in names:
@@ -1164,11 +1233,11 @@ def remove_blocks(model, names):
     return copied
 
 
-# %% mistake="remove_blocks" named="kept and the others taken out"
+# %% mistake="remove_blocks" named="the others are taken out"
 def remove_blocks(model, names):
     copied = copy.deepcopy(model)
     for name, module in list(copied.named_modules()):
-        if isinstance(module, BasicBlock) and name not in names:
+        if isinstance(module, PlainBlock) and name not in names:
             copied.set_submodule(name, nn.Identity())
     return copied
 
