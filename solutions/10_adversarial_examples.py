@@ -37,7 +37,7 @@ import torch.nn.functional as F
 from scipy.optimize import differential_evolution
 from torch import nn
 
-from utils.checks import check_close, random_images, vector_jacobian_product
+from utils.checks import check_close, random_images, run_beside, vector_jacobian_product
 from utils.changes import call_on_copies
 from utils.models import load_model
 from utils.scenes import make_scenes
@@ -69,6 +69,12 @@ def tiny_network(seed, classes=4):
     network[1].running_mean = torch.randn(6, generator=generator, dtype=torch.float64)
     network[1].running_var = 1 + torch.rand(6, generator=generator, dtype=torch.float64)
     return network.eval()
+
+
+@run_beside
+def twice(attack, *arguments):
+    """The images of two calls, one after the other, with the same generator."""
+    return attack(*arguments), attack(*arguments)
 
 
 # %% [markdown]
@@ -379,6 +385,10 @@ mistakes = {
     "the weights' absolute values are taken": 0.1 * w.abs() / w.norm(),
     "all of it went into the largest weight": 0.1 * w.sign() * (w.abs() == 4),
     "each row has a norm of its own": 0.1 * w / w.norm(dim=1, keepdim=True),
+    "each column has a norm of its own": 0.1 * w / w.norm(dim=0),
+    "w is divided by its largest singular value: it is the norm of all values as one vector": (
+        0.1 * w / torch.linalg.matrix_norm(w, 2)
+    ),
     "w is divided by Σ|w|, not by the square root of Σw²": 0.1 * w / w.abs().sum(),
     "w is divided by Σw², not by its square root": 0.1 * w / w.square().sum(),
     "w is divided by its largest value": 0.1 * w / 4,
@@ -613,16 +623,24 @@ X_test[0, :, 0, :2], X_test[1, :, 1, 2:] = 1, 0  # where the clamp has to act
 network = linear_network(weight)
 with torch.no_grad():
     ranking = network(X_test).argsort(1)
-y_test = torch.stack([ranking[0, -1], ranking[1, 0], ranking[2, 1]])  # one of them is predicted
+y_test = torch.stack([ranking[0, 0], ranking[1, -1], ranking[2, 1]])  # one of them is predicted
 ### BEGIN EXPECTED
 errors = network(X_test).softmax(1).detach() - F.one_hot(y_test, 4)
 gradient = torch.einsum("nk,kchw->nchw", errors, weight)
 step = 0.1 * gradient.sign()
+leaf = X_test.clone().requires_grad_()
+(of_probabilities,) = torch.autograd.grad(F.cross_entropy(network(leaf).softmax(1), y_test), leaf)
 expected = reference.fgsm(X_test, y_test, network, 0.1)
 mistakes = {
     "the result is not clamped to [0, 1]": X_test + step,
     "the perturbation is clamped to [0, 1] instead of the image": X_test + step.clamp(0, 1),
+    "images that the network gets wrong already are left as they are": torch.stack(
+        [X_test[0], expected[1], X_test[2]]
+    ),
     "only the first image is attacked": torch.cat([expected[:1], X_test[1:]]),
+    "probabilities are handed to the cross-entropy, which takes scores": torch.clamp(
+        X_test + 0.1 * of_probabilities.sign(), 0, 1
+    ),
     "all images share one gradient": (X_test + 0.1 * gradient.mean(0).sign()).clamp(0, 1),
     "what belongs to the first label is used for all": reference.fgsm(
         X_test, y_test[:1].expand(3), network, 0.1
@@ -783,14 +801,18 @@ mistakes = {
     "the gradient's sign is not taken": X_test + 0.03 * gradient,
     "the gradient's sign is not taken, nor the loss's mean": X_test + 0.03 * 3 * gradient,
     "there is a step too many": reference.pgd(X_test, y_test, network, 0.1, 0.03, 2),
-    "no step is taken": X_test,
+    "no step is taken: images that the network gets wrong already are attacked, too": X_test,
     "the perturbation is returned, not the image": 0.03 * gradient.sign(),
     "y is ignored and the network's own answer used": reference.pgd(
         X_test, network(X_test).argmax(1), network, 0.1, 0.03, 1
     ),
 }
 ### END EXPECTED
-X_adv = pgd(X_test, y_test, network, 0.1, 0.03, 1)
+X_adv, again = (pgd(X_test, y_test, network, 0.1, 0.03, 1) for _ in range(2))
+assert X_adv is not None, "pgd returned None; is a `return` missing?"
+assert torch.equal(torch.as_tensor(X_adv), torch.as_tensor(again)), (
+    "two calls gave different images: without a start it begins at X itself, not at random."
+)
 check_close(X_adv, expected, "pgd with 1 step and no start", mistakes=mistakes)
 
 X_test, start = random_images(54, 3, 3, 2, 4), 0.2 * random_images(55, 3, 3, 2, 4) - 0.1
@@ -807,16 +829,39 @@ mistakes = {
     "the start is scaled with ε once more": (X_test + 0.1 * start).clamp(0, 1),
 }
 moved = reference.pgd(X_test, y_test, network, 0.1, 0.03, 1, start)
+begin = (X_test + start).clamp(0, 1)
+signs = []
+for images in (X_test, begin):
+    leaf = images.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(F.cross_entropy(network(leaf), y_test), leaf)
+    signs.append(gradient.sign())
+
+
+def arrived(sign, begin=begin):
+    """The images after a step of 0.03, back in the ball."""
+    return X_test + (begin + 0.03 * sign - X_test).clamp(-0.1, 0.1)
+
+
+mistakes_of_step = {
+    "nothing brings the images back to the ball, or the ball is around the start, not around X": (
+        (begin + 0.03 * signs[1]).clamp(0, 1)
+    ),
+    "every step starts from X again": (X_test + 0.03 * signs[1]).clamp(0, 1),
+    "the start is ignored": (X_test + 0.03 * signs[0]).clamp(0, 1),
+    "the gradient is always taken at X, not at the latest image": arrived(signs[0]).clamp(0, 1),
+    "the images are not clamped to [0, 1]": arrived(signs[1]),
+    "the step goes down the loss": arrived(-signs[1]).clamp(0, 1),
+}
 ### END EXPECTED
 X_adv = pgd(X_test, y_test, network, 0.1, 0.03, 0, start=start)
 check_close(X_adv, expected, "pgd with 0 steps and a start", mistakes=mistakes)
 X_adv = pgd(X_test, y_test, network, 0.1, 0.03, 1, start=start)
-check_close(X_adv, moved, "pgd with 1 step from a start")
+check_close(X_adv, moved, "pgd with 1 step from a start", mistakes=mistakes_of_step)
 
 # %% test="pgd" points=2 aspect="many steps, the ball and [0, 1]"
 X_test, start = random_images(57, 3, 3, 4, 6), 0.2 * random_images(58, 3, 3, 4, 6) - 0.1
 X_test[0, :, 0, :3], X_test[1, :, 1, 2:] = 1, 0
-network, y_test = tiny_network(57), torch.tensor([1, 3, 0])
+network, y_test = tiny_network(1), torch.tensor([1, 2, 0])
 ### BEGIN EXPECTED
 begin = (X_test + start).clamp(0, 1)
 
@@ -836,7 +881,27 @@ def to_ball(images, centre=X_test):
     return centre + (images - centre).clamp(-0.1, 0.1)
 
 
+def path():
+    """The images after 0 to 7 steps (8, N, …), their losses and whether they fool, both (8, N)."""
+    shown = [reference.pgd(X_test, y_test, network, 0.1, 0.03, k, start) for k in range(8)]
+    with torch.no_grad():
+        scores = torch.stack([network(images) for images in shown])
+    losses = [F.cross_entropy(each, y_test, reduction="none") for each in scores]
+    return torch.stack(shown), torch.stack(losses), scores.argmax(2) != y_test
+
+
+def added_up():
+    """Seven steps along all gradients so far."""
+    images, total = begin, 0
+    for _ in range(7):
+        leaf = images.clone().requires_grad_()
+        total = total + torch.autograd.grad(F.cross_entropy(network(leaf), y_test), leaf)[0]
+        images = to_ball(images + 0.03 * total.sign()).clamp(0, 1)
+    return images
+
+
 free = steps(lambda images: images.clamp(0, 1))
+shown, losses, fooled = path()
 expected = reference.pgd(X_test, y_test, network, 0.1, 0.03, 7, start)
 mistakes = {
     "nothing brings the images back to the ball": free,
@@ -856,6 +921,14 @@ mistakes = {
     "the gradient is always taken at the start, not at the latest image": steps(
         lambda images: to_ball(images).clamp(0, 1), at=begin
     ),
+    "the gradients of earlier steps are added up: .grad has to be emptied": added_up(),
+    "the images with the highest loss on the way are returned, not the last": (
+        shown[losses.argmax(0), range(3)]
+    ),
+    "images that fool the network already are left as they are": (
+        shown[fooled.int().argmax(0), range(3)]
+    ),
+    "the steps end once the whole batch fools the network": shown[fooled.all(1).int().argmax()],
     "there is a step too many": reference.pgd(X_test, y_test, network, 0.1, 0.03, 8, start),
     "there is a step too few": reference.pgd(X_test, y_test, network, 0.1, 0.03, 6, start),
 }
@@ -1046,6 +1119,37 @@ assert torch.equal(torch.as_tensor(first), torch.as_tensor(again)), (
     "equal generators gave different images: draw from the generator, and from nothing else."
 )
 check_close(first, expected, "targeted_pgd with 0 steps", mistakes=mistakes)
+# A generator that has been drawn from before, in two calls.
+used = torch.Generator().manual_seed(36)
+torch.rand(1, generator=used)
+### BEGIN EXPECTED
+
+
+def calls(count, skipped=0, drawn=1):
+    """The images of `count` calls, of a generator that skips some numbers in between."""
+    stream = torch.Generator().manual_seed(36)
+    torch.rand(drawn, generator=stream)
+    images = []
+    for _ in range(count):
+        images.append(reference.targeted_pgd(X_test, targets, tiny_network(3), 0.3, 0.1, 0, stream))
+        for _ in range(skipped):
+            torch.rand(X_test.shape, generator=stream, dtype=X_test.dtype)
+    return images
+
+
+one, two = calls(2)
+mistakes_one = {"the generator is seeded anew: leave it as it comes": calls(1, drawn=0)[0]}
+mistakes_two = {
+    "it starts where the first call did: the generator was wound back, or never drawn from": one,
+    "more is drawn from the generator than one start": calls(2, skipped=1)[1],
+}
+### END EXPECTED
+first, second = twice(targeted_pgd, X_test, targets, tiny_network(3), 0.3, 0.1, 0, used)
+name = "targeted_pgd with a generator that is used already"
+check_close(first, one, name, mistakes=mistakes_one)
+check_close(
+    second, two, "a second call of targeted_pgd, with the same generator", mistakes=mistakes_two
+)
 
 # %% test="targeted_pgd" points=1 aspect="one step towards the class"
 X_test = 0.3 + 0.4 * random_images(31, 3, 3, 5, 4)
@@ -1172,8 +1276,16 @@ with torch.no_grad():
     at_start = network((X_test + start).clamp(0, 1)).argmin(1)
 
 
-def towards(targets):
-    return reference.pgd(X_test, targets, network, 0.4, -0.1, 3, start)
+def towards(targets, number=3):
+    return reference.pgd(X_test, targets, network, 0.4, -0.1, number, start)
+
+
+shown = torch.stack([towards(ranking[:, 0], number) for number in range(4)])
+reached = torch.stack([network(images).argmax(1) for images in shown]) == ranking[:, 0]
+anew = shown[0]
+for _ in range(3):
+    least = network(anew).argmin(1)
+    anew = reference.pgd(X_test, least, network, 0.4, -0.1, 1, anew - X_test)
 
 
 expected = reference.targeted_pgd(
@@ -1184,6 +1296,11 @@ mistakes = {
     "the target is the second likeliest class, not the least likely": towards(ranking[:, -2]),
     "the least likely class is that of the random start, not that of the original": towards(
         at_start
+    ),
+    "the least likely class is asked for anew at each step: it is the original's": anew,
+    "the steps end once every target is reached": shown[reached.all(1).int().argmax()],
+    "images that have reached their target are left as they are": (
+        shown[reached.int().argmax(0), range(4)]
     ),
     "all images go to the first one's least likely class": towards(ranking[:1, 0].expand(4)),
     "it goes away from the least likely class": reference.pgd(
@@ -1217,6 +1334,11 @@ for parts in (False, True):
         expected = reference.targeted_pgd(X_test, targets, network, 0.1, 0.04, 4, seeds[0])
         X_adv = targeted_pgd(X_test.clone(), targets, network, 0.1, 0.04, 4, seeds[1])
         check_close(X_adv, expected, "targeted_pgd for a network with a forward of its own")
+arguments = X_test, torch.tensor([4, 1, 0]), network, 0.1, 0.04, 3
+expected = twice(reference.targeted_pgd, *arguments, torch.Generator().manual_seed(reference.seed))
+images = twice(targeted_pgd, *arguments, torch.Generator().manual_seed(reference.seed))
+for X_adv, right, which in zip(images, expected, ("first", "second"), strict=True):
+    check_close(X_adv, right, f"the {which} of two calls of targeted_pgd with one generator")
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -2227,7 +2349,7 @@ for count, training in [(3, True), (6, False)]:
         loss, _, _, network, *_ = call_on_copies(
             step, X_test, y_test, network, optimizer, careless_attack
         )
-        results.append((float(loss), parameters_of(network), network[1].running_mean.clone()))
+        results.append((loss, parameters_of(network), network[1].running_mean.clone()))
     for actual, expected, name in zip(
         *results, ("the loss", "the parameters", "BatchNorm's running mean"), strict=True
     ):
@@ -2244,7 +2366,7 @@ for parts in (False, True):
             step, X_test, y_test, network, optimizer, careless_attack
         )
         means = [value for name, value in network.named_buffers() if name.endswith("running_mean")]
-        results.append((float(loss), parameters_of(network), torch.cat(means)))
+        results.append((loss, parameters_of(network), torch.cat(means)))
     for expected, actual, name in zip(
         *results, ("the loss", "the parameters", "BatchNorm's running means"), strict=True
     ):

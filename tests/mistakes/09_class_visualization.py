@@ -2144,3 +2144,31 @@ def create_class_visualization(
 # %% equivalent="deep_dream" reason="the values are the same; the result is part of a graph"
 # - stepped = (x.detach() + learning_rate * gradient / strength).clamp(0, 1)
 # + stepped = (x + learning_rate * gradient / strength).clamp(0, 1)
+
+# %% equivalent="class_visualization_update_step" reason="any tiny number does"
+# - norm = gradient.flatten(1).norm(dim=1).clamp(min=1e-12)  # 0 / 0 where the gradient is zero
+# + norm = gradient.flatten(1).norm(dim=1).clamp(min=5e-13)  # 0 / 0 where the gradient is zero
+
+# %% equivalent="class_visualization_update_step" reason="any tiny number does"
+# - norm = gradient.flatten(1).norm(dim=1).clamp(min=1e-12)  # 0 / 0 where the gradient is zero
+# + norm = gradient.flatten(1).norm(dim=1).clamp(min=2e-12)  # 0 / 0 where the gradient is zero
+
+# %% equivalent="channel_scores" reason="axes are averaged in any order"
+# - lambda module, inputs, output: means.append(output.mean(dim=(2, 3)))
+# + lambda module, inputs, output: means.append(output.mean(dim=(3, 2)))
+
+# %% equivalent="channel_scores" reason="the layer runs once, so its first mean is its last"
+# - return means[0]
+# + return means[-1]
+
+# %% equivalent="clip_small_contributions" reason="a pixel's mean is a third of its sum, and orders the pixels alike"
+# - contributions = (img * gradient).sum(dim=1).abs()
+# + contributions = (img * gradient).mean(dim=1).abs()
+
+# %% equivalent="clip_small_contributions" reason="a square orders the pixels like an absolute value"
+# - contributions = (img * gradient).sum(dim=1).abs()
+# + contributions = (img * gradient).sum(dim=1).square()
+
+# %% equivalent="create_class_visualization" reason="torch.roll, which comes first, makes a new tensor"
+# - img = start.clone()
+# + img = start

@@ -2118,6 +2118,180 @@ def adaptive_attack(X, y, model, epsilon, step_size, num_steps, starts):
     return best
 
 
+# %% mistake="linear_perturbation" named="each column has a norm of its own"
+def linear_perturbation(w, epsilon, norm):
+    if norm == "linf":
+        return epsilon * w.sign()
+    return epsilon * F.normalize(w, dim=0)
+
+
+# %% mistake="linear_perturbation" named="largest singular value"
+def linear_perturbation(w, epsilon, norm):
+    if norm == "linf":
+        return epsilon * w.sign()
+    return epsilon * w / torch.linalg.norm(w, 2)
+
+
+# %% mistake="fgsm" named="images that the network gets wrong already are left"
+def fgsm(X, y, model, epsilon):
+    A = X.clone().requires_grad_()
+    s = model(A)
+    (g,) = torch.autograd.grad(F.cross_entropy(s, y), A)
+    right = (s.argmax(1) == y).view(-1, 1, 1, 1)
+    return torch.where(right, (X + epsilon * g.sign()).clamp(0, 1), X)
+
+
+# %% mistake="fgsm" named="probabilities are handed to the cross-entropy"
+def fgsm(X, y, model, epsilon):
+    A = X.clone().requires_grad_()
+    (g,) = torch.autograd.grad(F.cross_entropy(model(A).softmax(1), y), A)
+    return (X + epsilon * g.sign()).clamp(0, 1)
+
+
+# %% mistake="pgd" named="two calls gave different images"
+def pgd(X, y, model, epsilon, step_size, num_steps, start=None):
+    if start is None:
+        start = torch.empty_like(X).uniform_(-epsilon, epsilon)
+    A = (X + start).clamp(0, 1)
+    for _ in range(num_steps):
+        A.requires_grad_()
+        (g,) = torch.autograd.grad(F.cross_entropy(model(A), y), A)
+        d = A.detach() + step_size * g.sign() - X
+        A = (X + d.clamp(-epsilon, epsilon)).clamp(0, 1)
+    return A
+
+
+# %% mistake="pgd" named="the gradients of earlier steps are added up"
+def pgd(X, y, model, epsilon, step_size, num_steps, start=None):
+    A = X.clone() if start is None else (X + start).clamp(0, 1)
+    A.requires_grad_()
+    for _ in range(num_steps):
+        F.cross_entropy(model(A), y).backward()
+        with torch.no_grad():
+            d = A + step_size * A.grad.sign() - X
+            A.copy_((X + d.clamp(-epsilon, epsilon)).clamp(0, 1))
+    return A.detach()
+
+
+# %% mistake="pgd" named="the images with the highest loss on the way"
+def pgd(X, y, model, epsilon, step_size, num_steps, start=None):
+    A = X.clone() if start is None else (X + start).clamp(0, 1)
+    best, bl = A.clone(), torch.full(y.shape, -1.0, dtype=X.dtype)
+    for i in range(num_steps + 1):
+        A = A.detach().requires_grad_()
+        l = F.cross_entropy(model(A), y, reduction="none")
+        (g,) = torch.autograd.grad(l.sum(), A)
+        b = l.detach() > bl
+        bl = torch.where(b, l.detach(), bl)
+        best = torch.where(b.view(-1, 1, 1, 1), A.detach(), best)
+        d = A.detach() + step_size * g.sign() - X
+        A = (X + d.clamp(-epsilon, epsilon)).clamp(0, 1)
+    return best
+
+
+# %% mistake="pgd" named="that fool the network already"
+def pgd(X, y, model, epsilon, step_size, num_steps, start=None):
+    A = X.clone() if start is None else (X + start).clamp(0, 1)
+    for _ in range(num_steps):
+        A.requires_grad_()
+        s = model(A)
+        (g,) = torch.autograd.grad(F.cross_entropy(s, y), A)
+        d = A.detach() + step_size * g.sign() - X
+        new = (X + d.clamp(-epsilon, epsilon)).clamp(0, 1)
+        A = torch.where((s.argmax(1) == y).view(-1, 1, 1, 1), new, A.detach())
+    return A
+
+
+# %% mistake="pgd" named="end once the whole batch"
+def pgd(X, y, model, epsilon, step_size, num_steps, start=None):
+    A = X.clone() if start is None else (X + start).clamp(0, 1)
+    for _ in range(num_steps):
+        A.requires_grad_()
+        s = model(A)
+        if (s.argmax(1) != y).all():
+            break
+        (g,) = torch.autograd.grad(F.cross_entropy(s, y), A)
+        d = A.detach() + step_size * g.sign() - X
+        A = (X + d.clamp(-epsilon, epsilon)).clamp(0, 1)
+    return A.detach()
+
+
+# %% mistake="targeted_pgd" named="is asked for anew at each step"
+def targeted_pgd(X, targets, model, epsilon, step_size, num_steps, generator):
+    start = epsilon * (2 * torch.rand(X.shape, generator=generator, dtype=X.dtype) - 1)
+    A = (X + start).clamp(0, 1)
+    for _ in range(num_steps):
+        A.requires_grad_()
+        s = model(A)
+        t = s.argmin(1) if targets is None else targets
+        (g,) = torch.autograd.grad(F.cross_entropy(s, t), A)
+        d = A.detach() - step_size * g.sign() - X
+        A = (X + d.clamp(-epsilon, epsilon)).clamp(0, 1)
+    return A
+
+
+# %% mistake="targeted_pgd" named="the steps end once every target is reached"
+def targeted_pgd(X, targets, model, epsilon, step_size, num_steps, generator):
+    if targets is None:
+        targets = model(X).argmin(1)
+    start = epsilon * (2 * torch.rand(X.shape, generator=generator, dtype=X.dtype) - 1)
+    A = (X + start).clamp(0, 1)
+    for _ in range(num_steps):
+        A.requires_grad_()
+        s = model(A)
+        if (s.argmax(1) == targets).all():
+            break
+        (g,) = torch.autograd.grad(F.cross_entropy(s, targets), A)
+        d = A.detach() - step_size * g.sign() - X
+        A = (X + d.clamp(-epsilon, epsilon)).clamp(0, 1)
+    return A.detach()
+
+
+# %% mistake="targeted_pgd" named="the generator is seeded anew"
+def targeted_pgd(X, targets, model, epsilon, step_size, num_steps, generator):
+    if targets is None:
+        targets = model(X).argmin(1)
+    generator.manual_seed(generator.initial_seed())
+    start = epsilon * (2 * torch.rand(X.shape, generator=generator, dtype=X.dtype) - 1)
+    A = (X + start).clamp(0, 1)
+    for _ in range(num_steps):
+        A.requires_grad_()
+        (g,) = torch.autograd.grad(F.cross_entropy(model(A), targets), A)
+        d = A.detach() - step_size * g.sign() - X
+        A = (X + d.clamp(-epsilon, epsilon)).clamp(0, 1)
+    return A
+
+
+# %% mistake="targeted_pgd" named="wound back, or never drawn from"
+def targeted_pgd(X, targets, model, epsilon, step_size, num_steps, generator):
+    if targets is None:
+        targets = model(X).argmin(1)
+    own = torch.Generator().set_state(generator.get_state())
+    start = epsilon * (2 * torch.rand(X.shape, generator=own, dtype=X.dtype) - 1)
+    A = (X + start).clamp(0, 1)
+    for _ in range(num_steps):
+        A.requires_grad_()
+        (g,) = torch.autograd.grad(F.cross_entropy(model(A), targets), A)
+        d = A.detach() - step_size * g.sign() - X
+        A = (X + d.clamp(-epsilon, epsilon)).clamp(0, 1)
+    return A
+
+
+# %% mistake="targeted_pgd" named="the second of two calls of targeted_pgd"
+def targeted_pgd(X, targets, model, epsilon, step_size, num_steps, generator):
+    if targets is None:
+        targets = model(X).argmin(1)
+    start = epsilon * (2 * torch.rand(X.shape, generator=generator, dtype=X.dtype) - 1)
+    A = (X + start).clamp(0, 1)
+    for _ in range(num_steps):
+        torch.rand(X.shape, generator=generator)
+        A.requires_grad_()
+        (g,) = torch.autograd.grad(F.cross_entropy(model(A), targets), A)
+        d = A.detach() - step_size * g.sign() - X
+        A = (X + d.clamp(-epsilon, epsilon)).clamp(0, 1)
+    return A
+
+
 # %% equivalent="targeted_pgd" reason="a result that hangs on autograd's graph is right as well, only slower"
 # - perturbation = X_adv.detach() - step_size * gradient.sign() - X
 # + perturbation = X_adv - step_size * gradient.sign() - X
