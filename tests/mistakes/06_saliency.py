@@ -1931,6 +1931,102 @@ def recompute_batchnorm(model, images):
 # %% [markdown]
 # Changes to the solutions that no test can notice.
 
+# %% equivalent="compute_saliency_maps" reason="the copy may hang on a graph: its gradient is the same"
+# - X = X.detach().clone().requires_grad_()
+# + X = X.clone().requires_grad_()
+
+# %% equivalent="compute_saliency_maps" reason="detach gives a tensor of its own, and no module works in place"
+# - X = X.detach().clone().requires_grad_()
+# + X = X.detach().requires_grad_()
+
+# %% equivalent="score_gradients" reason="detach gives a tensor of its own, and no module works in place"
+# - X = X.detach().clone().requires_grad_()
+# + X = X.detach().requires_grad_()
+
+# %% equivalent="score_gradients" reason="the copy may hang on a graph: its gradient is the same"
+# - X = X.detach().clone().requires_grad_()
+# + X = X.clone().requires_grad_()
+
+# %% equivalent="score_gradients" reason="one gradient is asked for: the first is the last"
+# - torch.autograd.grad(score_of_class.sum(), X, retain_graph=True)[0]
+# + torch.autograd.grad(score_of_class.sum(), X, retain_graph=True)[-1]
+
+# %% equivalent="probability_gradient" reason="indices may lie on the CPU"
+# - image = torch.arange(len(y), device=y.device)
+# + image = torch.arange(len(y))
+
+# %% equivalent="smooth_grad" reason="the sum may hang on a graph: its gradient is the same"
+# - noisy = (X + perturbation).detach().requires_grad_()
+# + noisy = (X + perturbation).requires_grad_()
+
+# %% equivalent="smooth_grad" reason="an absolute value has no sign"
+# - mean += torch.autograd.grad(scores.sum(), noisy)[0] / len(noise)
+# + mean -= torch.autograd.grad(scores.sum(), noisy)[0] / len(noise)
+
+# %% equivalent="pointing_game" reason="there is one column"
+# - return masks.flatten(1).gather(1, peaks)[:, 0]
+# + return masks.flatten(1).gather(1, peaks)[:, -1]
+
+# %% equivalent="occlusion_map" reason="a result that hangs on autograd's graph is right as well, only slower"
+# - with torch.no_grad():
+# + if True:
+
+# %% equivalent="occlusion_map" reason="there is one column, and one row"
+# - falls[:, a : a + size, b : b + size] += fall[:, :, None]
+# + falls[:, a : a + size, b : b + size] += fall[:, None, :]
+
+# %% equivalent="integrated_gradients" reason="the sum may hang on a graph: its gradient is the same"
+# - point = (baseline + (t + 0.5) / steps * (X - baseline)).detach().requires_grad_()
+# + point = (baseline + (t + 0.5) / steps * (X - baseline)).requires_grad_()
+
+# %% equivalent="integrated_gradients" reason="one gradient is asked for: the first is the last"
+# - mean += torch.autograd.grad(scores.sum(), point)[0] / steps
+# + mean += torch.autograd.grad(scores.sum(), point)[-1] / steps
+
+# %% equivalent="deletion_curve" reason="the last axis is the default"
+# - order = saliency.flatten(1).argsort(dim=1, descending=True)
+# + order = saliency.flatten(1).argsort(descending=True)
+
+# %% equivalent="deletion_curve" reason="the last axis is the default"
+# - rank = order.argsort(dim=1).reshape(saliency.shape)
+# + rank = order.argsort().reshape(saliency.shape)
+
+# %% equivalent="deletion_curve" reason="the number of steps divides the number of pixels, says the stub"
+# - pixels, curve = saliency[0].numel() // steps, []
+# + pixels, curve = -(-(saliency[0].numel()) // (steps)), []
+
+# %% equivalent="deletion_curve" reason="all maps have as many pixels"
+# - pixels, curve = saliency[0].numel() // steps, []
+# + pixels, curve = saliency[-1].numel() // steps, []
+
+# %% equivalent="deletion_curve" reason="the number of steps divides the number of pixels, says the stub"
+# - pixels, curve = saliency[0].numel() // steps, []
+# + pixels, curve = saliency[0].numel() / steps, []
+
+# %% equivalent="deletion_curve" reason="a result that hangs on autograd's graph is right as well, only slower"
+# - with torch.no_grad():
+# + if True:
+
+# %% equivalent="saliency_seeds" reason="the quantile is that of all values, on any number of axes"
+# - values = saliency.flatten()
+# + values = saliency
+
+# %% equivalent="saliency_seeds" reason="whole numbers may be kept as floats"
+# - seeds = torch.zeros_like(saliency, dtype=torch.int64)
+# + seeds = torch.zeros_like(saliency)
+
+# %% equivalent="saliency_seeds" reason="with a whole number of pixels the quantile lies between two values"
+# - seeds[saliency > values.quantile(1 - object_share)] = 1
+# + seeds[saliency >= values.quantile(1 - object_share)] = 1
+
+# %% equivalent="saliency_seeds" reason="with a whole number of pixels the quantile lies between two values"
+# - seeds[saliency < values.quantile(background_share)] = 2
+# + seeds[saliency <= values.quantile(background_share)] = 2
+
+# %% equivalent="recompute_batchnorm" reason="the statistics that it leaves behind are no part of a graph"
+# - with torch.no_grad():
+# + if True:
+
 # %% equivalent="intersection_over_union" reason="axes are summed in any order"
 # - intersection = (segments & masks).sum(dim=(1, 2))
 # + intersection = (segments & masks).sum(dim=(2, 1))
