@@ -84,7 +84,7 @@ def content_loss(content_weight, content_current, content_original):
     return loss
 
 
-# %% mistake="invert_features" named="is the loss summed over all the layers"
+# %% mistake="invert_features" named="is the loss summed over all layers"
 def invert_features(targets, layers, network, start, steps=100):
     image = start.clone().requires_grad_()
     optimizer = torch.optim.Adam([image], lr=0.05)
@@ -99,7 +99,7 @@ def invert_features(targets, layers, network, start, steps=100):
     return image.detach()
 
 
-# %% mistake="invert_features" named="is the loss summed over all the layers"
+# %% mistake="invert_features" named="is the loss summed over all layers"
 def invert_features(targets, layers, network, start, steps=100):
     image = start.clone().requires_grad_()
     optimizer = torch.optim.Adam([image], lr=0.05)
@@ -112,7 +112,7 @@ def invert_features(targets, layers, network, start, steps=100):
     return image.detach()
 
 
-# %% mistake="invert_features" named="gradients not set to zero"
+# %% mistake="invert_features" named="are gradients set to zero"
 def invert_features(targets, layers, network, start, steps=100):
     image = start.clone().requires_grad_()
     optimizer = torch.optim.Adam([image], lr=0.05)
@@ -125,7 +125,7 @@ def invert_features(targets, layers, network, start, steps=100):
     return image.detach()
 
 
-# %% mistake="invert_features" named="is the step along the gradient"
+# %% mistake="invert_features" named="is it along the gradient"
 def invert_features(targets, layers, network, start, steps=100):
     image = start.clone()
     for _ in range(steps):
@@ -192,7 +192,7 @@ def invert_features(targets, layers, network, start, steps=100):
     return start.clone()
 
 
-# %% mistake="invert_features" named="image 1 has"
+# %% mistake="invert_features" named="is the loss summed over all images"
 def invert_features(targets, layers, network, start, steps=100):
     image = start.clone().requires_grad_()
     optimizer = torch.optim.Adam([image], lr=0.05)
@@ -206,7 +206,7 @@ def invert_features(targets, layers, network, start, steps=100):
     return image.detach()
 
 
-# %% mistake="invert_features" named="is `steps` used"
+# %% mistake="invert_features" named="are there `steps` of them"
 def invert_features(targets, layers, network, start, steps=100):
     image = start.clone().requires_grad_()
     optimizer = torch.optim.Adam([image], lr=0.05)
@@ -624,8 +624,13 @@ def match_colours(image, target):
 # %% mistake="match_colours" named="each channel is scaled on its own"
 def match_colours(image, target):
     axes = (2, 3)
-    whitened = (image - image.mean(axes, keepdim=True)) / image.std(axes, keepdim=True)
-    return whitened * target.std(axes, keepdim=True) + target.mean(axes, keepdim=True)
+    means, deviations = zip(
+        *(
+            (x.mean(axes, keepdim=True), x.std(axes, correction=0, keepdim=True))
+            for x in (image, target)
+        )
+    )
+    return (image - means[0]) / deviations[0] * deviations[1] + means[1]
 
 
 # %% mistake="match_colours" named="the roots are taken of each entry"
@@ -639,7 +644,7 @@ def match_colours(image, target):
 # %% mistake="match_colours" named="A is Σ_target · Σ_image⁻¹, without roots"
 def match_colours(image, target):
     x, t = image.flatten(2)[0], target.flatten(2)[0]
-    A = torch.cov(t) @ torch.inverse(torch.cov(x))
+    A = torch.cov(t, correction=0) @ torch.inverse(torch.cov(x, correction=0))
     x = x - x.mean(1, keepdim=True)
     return (A @ x + t.mean(1, keepdim=True)).view(image.shape)
 
@@ -647,14 +652,20 @@ def match_colours(image, target):
 # %% mistake="match_colours" named="A is transposed"
 def match_colours(image, target):
     x, t = image.flatten(2)[0].T, target.flatten(2)[0].T  # one row per pixel
-    A = torch.linalg.cholesky(torch.cov(t.T)) @ torch.linalg.cholesky(torch.cov(x.T)).inverse()
+    A = (
+        torch.linalg.cholesky(torch.cov(t.T, correction=0))
+        @ torch.linalg.cholesky(torch.cov(x.T, correction=0)).inverse()
+    )
     return ((x - x.mean(0)) @ A + t.mean(0)).T.reshape(image.shape)
 
 
 # %% mistake="match_colours" named="the target's mean is not added"
 def match_colours(image, target):
     x, t = image.flatten(2)[0], target.flatten(2)[0]
-    A = torch.linalg.cholesky(torch.cov(t)) @ torch.linalg.cholesky(torch.cov(x)).inverse()
+    A = (
+        torch.linalg.cholesky(torch.cov(t, correction=0))
+        @ torch.linalg.cholesky(torch.cov(x, correction=0)).inverse()
+    )
     return (A @ (x - x.mean(1, keepdim=True))).view(image.shape)
 
 
@@ -668,20 +679,46 @@ def match_colours(image, target):
 
 # %% mistake="match_colours" named="pixels of equal colour don't get equal colours"
 def match_colours(image, target):
-    return target.flatten(2).flip(2).reshape(image.shape)
+    # each pixel takes a pixel of the target
+    pixels = target.flatten(2)[0]
+    number = image[0, 0].numel()
+    chosen = torch.linspace(0, pixels.shape[1] - 1, number).round().long().flip(0)
+    return pixels[:, chosen].reshape(image.shape)
 
 
 # %% mistake="match_colours" named="expected shape"
 def match_colours(image, target):
     x, t = image.flatten(2)[0], target.flatten(2)[0]
-    A = torch.linalg.cholesky(torch.cov(t)) @ torch.linalg.cholesky(torch.cov(x)).inverse()
+    A = (
+        torch.linalg.cholesky(torch.cov(t, correction=0))
+        @ torch.linalg.cholesky(torch.cov(x, correction=0)).inverse()
+    )
     return (A @ (x - x.mean(1, keepdim=True)) + t.mean(1, keepdim=True)).view(image.shape[1:])
+
+
+# %% mistake="match_colours" named="number of pixels less one"
+def match_colours(image, target):
+    x, t = image.flatten(2)[0], target.flatten(2)[0]
+    A = torch.linalg.cholesky(torch.cov(t)) @ torch.linalg.cholesky(torch.cov(x)).inverse()
+    return (A @ (x - x.mean(1, keepdim=True)) + t.mean(1, keepdim=True)).view(image.shape)
+
+
+# %% mistake="match_colours" named="sums over pixels aren't divided by their numbers"
+def match_colours(image, target):
+    x, t = image.flatten(2)[0], target.flatten(2)[0]
+    mean = t.mean(1, keepdim=True)
+    x, t = x - x.mean(1, keepdim=True), t - mean
+    A = torch.linalg.cholesky(t @ t.T) @ torch.linalg.cholesky(x @ x.T).inverse()
+    return (A @ x + mean).view(image.shape)
 
 
 # %% correct="match_colours"
 def match_colours(image, target):
     x, t = image.flatten(2)[0], target.flatten(2)[0]
-    A = torch.linalg.cholesky(torch.cov(t)) @ torch.linalg.cholesky(torch.cov(x)).inverse()
+    A = (
+        torch.linalg.cholesky(torch.cov(t, correction=0))
+        @ torch.linalg.cholesky(torch.cov(x, correction=0)).inverse()
+    )
     return (A @ (x - x.mean(1, keepdim=True)) + t.mean(1, keepdim=True)).view(image.shape)
 
 
@@ -709,6 +746,21 @@ def match_colours(image, target):
         for column in range(image.shape[3]):
             result[0, :, row, column] = A @ (image[0, :, row, column] - mean) + wanted_mean
     return result
+
+
+# %% correct="match_colours"
+def match_colours(image, target):
+    # pixels as rows, roots by the singular value decomposition of the centred colours
+    def centred(picture):
+        pixels = picture.squeeze(0).permute(1, 2, 0).flatten(0, 1)
+        return pixels - pixels.mean(0), pixels.mean(0)
+
+    (x, _), (t, mean) = centred(image), centred(target)
+    _, S_x, V_x = torch.linalg.svd(x, full_matrices=False)
+    _, S_t, V_t = torch.linalg.svd(t, full_matrices=False)
+    white = x @ V_x.T / S_x * len(x) ** 0.5
+    colours = white * S_t / len(t) ** 0.5 @ V_t + mean
+    return colours.T.reshape(image.shape)
 
 
 # %% mistake="make_losses" named="it is divided by Σ |P|, not by Σ P²"
@@ -1468,7 +1520,7 @@ def style_transfer(content_image, style_image, prepare, weights, scales, steps):
     return image
 
 
-# %% mistake="style_transfer" named="does each scale start from what the one before has given"
+# %% mistake="style_transfer" named="each scale starts from the content, not from what the one before has given"
 def style_transfer(content_image, style_image, prepare, weights, scales, steps):
     for scale in scales:
         content = resize(content_image, [round(scale * s) for s in content_image.shape[2:]])
@@ -1534,7 +1586,7 @@ def style_transfer(content_image, style_image, prepare, weights, scales, steps):
     return image
 
 
-# %% mistake="style_transfer" named="the image of the last scale is wanted"
+# %% mistake="style_transfer" named="the first scale is all"
 def style_transfer(content_image, style_image, prepare, weights, scales, steps):
     image = None
     for scale in scales:
@@ -1546,7 +1598,7 @@ def style_transfer(content_image, style_image, prepare, weights, scales, steps):
         return image
 
 
-# %% mistake="style_transfer" named="is `steps` used"
+# %% mistake="style_transfer" named="`steps` is ignored"
 def style_transfer(content_image, style_image, prepare, weights, scales, steps):
     image = None
     for scale in scales:
@@ -1592,6 +1644,30 @@ def style_transfer(content_image, style_image, prepare, weights, scales, steps):
         return paint(minimise(total, start, steps), scales[1:])
 
     return paint(None, list(scales))
+
+
+# %% correct="style_transfer"
+class Total:
+    def __init__(self, losses, weights):
+        self.losses, self.weights = losses, torch.as_tensor(weights)
+
+    def __call__(self, image):
+        return (torch.stack(list(self.losses(image))) * self.weights).sum()
+
+
+def style_transfer(content_image, style_image, prepare, weights, scales, steps):
+    # all the pictures first, then the painting
+    def at(x, scale):
+        H, W = x.shape[-2:]
+        return resize(x, (int(round(H * scale)), int(round(W * scale))))
+
+    pairs = [(at(content_image, scale), at(style_image, scale)) for scale in scales]
+    image = pairs[0][0]
+    for content, style in pairs:
+        if image.shape != content.shape:
+            image = resize(image, content.shape[2:])
+        image = minimise(Total(prepare(content, style), weights), image, steps)
+    return image
 
 
 # %% [markdown]
