@@ -130,6 +130,15 @@ def test_style_transfer_reaches_the_normal_equations_minimum():
     np.testing.assert_allclose(image.flatten(2)[0], expected, atol=1e-5)
 
 
+def test_style_transfer_starts_each_scale_from_the_one_before():
+    # Nothing pulls at the image: what comes back is the content, resized from scale to scale.
+    content, style = images(16, 1, 3, 8, 12), images(17, 2, 3, 7, 9)
+    image = lab.style_transfer(content, style, lab.slope_losses, (0, 0, 0), (0.5, 1), 3)
+    half = torch.nn.functional.interpolate(content, size=(4, 6), mode="bilinear", antialias=True)
+    expected = torch.nn.functional.interpolate(half, size=(8, 12), mode="bilinear", antialias=True)
+    torch.testing.assert_close(image, expected)
+
+
 def test_minimise_beats_nothing_it_was_given():
     start = images(15, 1, 3, 4, 5)
     before = start.clone()
@@ -161,9 +170,7 @@ def test_make_losses_mixes_gram_matrices_by_shares():
     measures = lab.content_loss, lab.gram_matrix, lab.style_loss, lab.tv_loss
     content, image = lab.noise(3, 2, 1, 3, 9, 12)
     styles = lab.noise(4, 2, 3, 10, 11)
-    losses = lab.make_losses(
-        content, styles, network, 1, [1], (1, 1, 1), measures, (0.25, 0.75)
-    )
+    losses = lab.make_losses(content, styles, network, 1, [1], (1, 1, 1), measures, (0.25, 0.75))
 
     def distance(picture):
         channels = network[:2](picture)[0].flatten(1)
@@ -175,4 +182,6 @@ def test_make_losses_mixes_gram_matrices_by_shares():
         return (own - wanted).pow(2).sum()
 
     _, parts = losses(image)
-    assert float(parts[1].detach()) == pytest.approx(float((distance(image) / distance(content)).detach()))
+    assert float(parts[1].detach()) == pytest.approx(
+        float((distance(image) / distance(content)).detach())
+    )

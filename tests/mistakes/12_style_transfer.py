@@ -1689,6 +1689,14 @@ def style_transfer(content_image, style_image, prepare, weights, scales, steps):
 # - (features[layer] - target).square().sum()
 # + (target - features[layer]).square().sum()
 
+# %% equivalent="invert_features" reason="any distance is least where features are the targets"
+# - (features[layer] - target).square().sum()
+# + (features[layer] - target).abs().sum()
+
+# %% equivalent="invert_features" reason="Adam's steps don't depend on the loss's size"
+# - (features[layer] - target).square().sum()
+# + (features[layer] - target).square().mean()
+
 # %% equivalent="invert_features" reason="what is returned may be attached to the graph"
 # - return image.detach()
 # + return image
