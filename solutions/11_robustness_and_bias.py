@@ -734,6 +734,9 @@ mistakes = {
         each.std(ddof=1) / 60**0.5
     ),
     "every severity counts as an image of its own, and it is divided by N·S": each.std() / 60**0.5,
+    "the two networks are treated as if they had seen different images, N·S of them": (
+        (right_A.var() / 60 + right_B.var() / 60) ** 0.5
+    ),
     "the two networks are treated as if they had seen different images": (
         (right_A.mean(0).var(ddof=1) / 20 + right_B.mean(0).var(ddof=1) / 20) ** 0.5
     ),
@@ -951,6 +954,7 @@ expected = reference.shape_bias(trial_answers, trial_shapes, trial_textures)
 mistakes = {
     "answers for neither cue count below": 4 / 9,
     "it is the texture's share, not the shape's": 2 / 6,
+    "the classes' biases are averaged: count the votes of all trials together": 3 / 4,
     "votes for the shape are divided by those for the texture": 4 / 2,
     "it is in per cent, not from 0 to 1": 400 / 6,
     "votes are counted, not divided": 4,
@@ -973,6 +977,7 @@ mistakes = {
     / 14,
     "answers for neither cue count below": 4 / 9,
     "all trials count below, also those with cues of the same class": 4 / 14,
+    "the classes' biases are averaged: count the votes of all trials together": 3 / 4,
 }
 ### END EXPECTED
 bias = shape_bias(trial_answers, trial_shapes, trial_textures)
@@ -1112,9 +1117,9 @@ def shuffle_patches(images, size, orders):
 
 
 # %% given=true
-def numbered_image(count, rows, columns, size):
-    """Images (N, 3, H, W) in float64, of rows × columns patches, in which every value differs."""
-    shape = (count, 3, rows * size, columns * size)
+def numbered_image(count, rows, columns, size, channels=3):
+    """Images (N, C, H, W) in float64, of rows × columns patches, in which every value differs."""
+    shape = (count, channels, rows * size, columns * size)
     return torch.arange(np.prod(shape), dtype=torch.float64).reshape(shape) / 100
 
 
@@ -1188,13 +1193,15 @@ check_close(shuffled, expected, "shuffle_patches(images, 2, orders)", mistakes=m
 # %% test="shuffle_patches" points=1 aspect="other patches"
 # Other sizes and numbers of patches are tried here.
 ### BEGIN HIDDEN TESTS
-for seed, (count, rows, columns, size) in enumerate([(3, 4, 2, 3), (1, 1, 5, 4), (2, 3, 3, 1)]):
-    test_images = numbered_image(count, rows, columns, size)
+for seed, (count, rows, columns, size, channels) in enumerate(
+    [(3, 4, 2, 3, 3), (1, 1, 5, 4, 1), (2, 3, 3, 1, 5)]
+):
+    test_images = numbered_image(count, rows, columns, size, channels)
     orders = random_orders(reference.seed + seed, count, rows * columns)
     check_close(
         shuffle_patches(test_images.clone(), size, orders),
         reference.shuffle_patches(test_images, size, orders),
-        f"shuffle_patches for {count} images of {rows} × {columns} patches",
+        f"shuffle_patches for {count} images of {channels} channels, {rows} × {columns} patches",
     )
 ### END HIDDEN TESTS
 
@@ -1803,6 +1810,8 @@ expected, expected_bias, _ = reference.retrain_head(
 )
 mean, deviation = inputs.mean(0), inputs.std(0, correction=0) + 1e-5
 sample_deviation = inputs.std(0) + 1e-5
+at_least = inputs.std(0, correction=0).clamp(min=1e-5)
+as_batchnorm = (inputs.var(0, correction=0) + 1e-5).sqrt()
 targets = F.one_hot(labels, 3).double()
 start_bias = 0.5 * (targets.mean(0) - 1 / 3)
 
@@ -1821,6 +1830,12 @@ mistakes = {
     "σ has n − 1 below: it is n (correction=0)": (
         step((inputs - mean) / sample_deviation) / sample_deviation
     ),
+    "σ is kept from falling below 1e-5: it is the deviation plus 1e-5": (
+        step((inputs - mean) / at_least) / at_least
+    ),
+    "1e-5 is added to the variance, as in BatchNorm: it is the deviation plus 1e-5": (
+        step((inputs - mean) / as_batchnorm) / as_batchnorm
+    ),
     "the examples are summed, not averaged": 20 * expected,
     "the step goes uphill: it is − rate · ∇L": -expected,
     "the mean runs over classes, too": expected / 3,
@@ -1830,7 +1845,11 @@ mistakes = {
     ),
     "no step is taken": torch.zeros(3, 6).double(),
 }
+moved_on = (targets - (z @ step(z).T).softmax(1)).mean(0)
 of_bias = {
+    "b's step is taken with the new W: both come from the same gradient": (
+        0.5 * moved_on - expected @ mean
+    ),
     "μ isn't undone: b − (W / σ) μ": start_bias,
     "μ is undone with the wrong sign: b − (W / σ) μ": start_bias + expected @ mean,
     "μ is undone with the W for z, not with W / σ": start_bias - step(z) @ mean,
@@ -1971,6 +1990,20 @@ for number, (sizes, features, classes, per_group, steps, dtype) in enumerate(
         exact = what == "chosen"
         check_close(part, expected, words, tolerance=None if exact else 1e-5)
         assert part.dtype == expected.dtype, f"{words} is {part.dtype}, not {expected.dtype}"
+# The last class has a single example, which isn't chosen.
+inputs, labels, groups = grouped_examples(reference.seed, (6, 5, 7), 4, 3)
+arguments = no_trunk, inputs, labels, groups, 3
+*_, chosen = reference.retrain_head(*arguments, torch.Generator().manual_seed(reference.seed))
+left = torch.ones(18, dtype=torch.bool)
+left[chosen] = False
+labels[left.nonzero()[0]] = 3
+right, result = (
+    function(*arguments, torch.Generator().manual_seed(reference.seed))
+    for function in (reference.retrain_head, retrain_head)
+)
+for part, expected, what in zip(result, right, ("weight", "bias", "chosen"), strict=True):
+    words = f"{what} of retrain_head where no example of the last class is chosen"
+    check_close(part, expected, words, tolerance=None if what == "chosen" else 1e-6)
 network = awkward_network(
     reference.seed, parts=True, inplace=True, functional=True, hooks=True, gradients=True
 )

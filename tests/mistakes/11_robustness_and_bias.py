@@ -1546,3 +1546,136 @@ def disaggregate(right, first, second, shape):
     counts = np.bincount(cell, minlength=shape[0] * shape[1])
     hits = np.bincount(cell, weights=right, minlength=shape[0] * shape[1])
     return (hits / counts).reshape(shape), counts.reshape(shape)
+
+
+# %% mistake="shuffle_patches" named="raised RuntimeError"
+def shuffle_patches(images, size, orders):
+    N, _, H, W = images.shape
+    rows, columns = H // size, W // size
+    patches = images.reshape(N, 3, rows, size, columns, size).permute(0, 2, 4, 1, 3, 5)
+    patches = patches.reshape(N, rows * columns, 3, size, size)
+    patches = patches[torch.arange(N)[:, None], orders]
+    patches = patches.reshape(N, rows, columns, 3, size, size).permute(0, 3, 1, 4, 2, 5)
+    return patches.reshape(N, 3, H, W)
+
+
+# %% mistake="retrain_head" named="kept from falling below 1e-5"
+def retrain_head(
+    trunk, inputs, labels, groups, per_group, generator, steps=200, rate=0.2, decay=0.01
+):
+    chosen = []
+    for group in range(int(groups.max()) + 1):
+        members = torch.nonzero(groups == group).flatten()
+        chosen.append(members[torch.randperm(len(members), generator=generator)[:per_group]])
+    chosen = torch.cat(chosen)
+    with torch.no_grad():
+        x = trunk(inputs[chosen])
+    mean, deviation = x.mean(0), x.std(0, correction=0).clamp(min=1e-5)
+    z = (x - mean) / deviation
+    targets = F.one_hot(labels[chosen], int(labels.max()) + 1).to(z.dtype)
+    weight, bias = z.new_zeros(targets.shape[1], z.shape[1]), z.new_zeros(targets.shape[1])
+    for _ in range(steps):
+        error = ((z @ weight.T + bias).softmax(1) - targets) / len(z)
+        weight = weight - rate * (error.T @ z + decay * weight)
+        bias = bias - rate * error.sum(0)
+    weight = weight / deviation
+    return weight, bias - weight @ mean, chosen
+
+
+# %% mistake="retrain_head" named="b's step is taken with the new W"
+def retrain_head(
+    trunk, inputs, labels, groups, per_group, generator, steps=200, rate=0.2, decay=0.01
+):
+    chosen = []
+    for group in range(int(groups.max()) + 1):
+        members = torch.nonzero(groups == group).flatten()
+        chosen.append(members[torch.randperm(len(members), generator=generator)[:per_group]])
+    chosen = torch.cat(chosen)
+    with torch.no_grad():
+        x = trunk(inputs[chosen])
+    mean, deviation = x.mean(0), x.std(0, correction=0) + 1e-5
+    z = (x - mean) / deviation
+    targets = F.one_hot(labels[chosen], int(labels.max()) + 1).to(z.dtype)
+    weight, bias = z.new_zeros(targets.shape[1], z.shape[1]), z.new_zeros(targets.shape[1])
+    for _ in range(steps):
+        weight = weight - rate * (
+            (((z @ weight.T + bias).softmax(1) - targets) / len(z)).T @ z + decay * weight
+        )
+        bias = bias - rate * (((z @ weight.T + bias).softmax(1) - targets) / len(z)).sum(0)
+    weight = weight / deviation
+    return weight, bias - weight @ mean, chosen
+
+
+# %% mistake="retrain_head" named="where no example of the last class is chosen"
+def retrain_head(
+    trunk, inputs, labels, groups, per_group, generator, steps=200, rate=0.2, decay=0.01
+):
+    chosen = []
+    for group in groups.unique():
+        members = torch.nonzero(groups == group).flatten()
+        chosen.append(members[torch.randperm(len(members), generator=generator)[:per_group]])
+    chosen = torch.cat(chosen)
+    with torch.no_grad():
+        x = trunk(inputs[chosen])
+    mean, deviation = x.mean(0), x.std(0, correction=0) + 1e-5
+    z = (x - mean) / deviation
+    targets = F.one_hot(labels[chosen]).to(z.dtype)
+    weight, bias = z.new_zeros(targets.shape[1], z.shape[1]), z.new_zeros(targets.shape[1])
+    for _ in range(steps):
+        error = ((z @ weight.T + bias).softmax(1) - targets) / len(z)
+        weight = weight - rate * (error.T @ z + decay * weight)
+        bias = bias - rate * error.sum(0)
+    weight = weight / deviation
+    return weight, bias - weight @ mean, chosen
+
+
+# %% mistake="paired_difference" named="as if they had seen different images"
+def paired_difference(right_A, right_B):
+    a, b, n = right_A.mean(), right_B.mean(), right_A.size
+    return b - a, np.sqrt(a * (1 - a) / n + b * (1 - b) / n)
+
+
+# %% mistake="shape_bias" named="the classes' biases are averaged"
+def shape_bias(answers, shapes, textures):
+    out = []
+    for k in np.unique(shapes):
+        i = (shapes == k) & (shapes != textures)
+        s, t = (answers[i] == shapes[i]).sum(), (answers[i] == textures[i]).sum()
+        if s + t:
+            out.append(s / (s + t))
+    return float(np.mean(out))
+
+
+# %% mistake="retrain_head" named="added to the variance, as in BatchNorm"
+def retrain_head(
+    trunk, inputs, labels, groups, per_group, generator, steps=200, rate=0.2, decay=0.01
+):
+    chosen = []
+    for group in range(int(groups.max()) + 1):
+        members = torch.nonzero(groups == group).flatten()
+        chosen.append(members[torch.randperm(len(members), generator=generator)[:per_group]])
+    chosen = torch.cat(chosen)
+    with torch.no_grad():
+        x = trunk(inputs[chosen])
+    mean, deviation = x.mean(0), (x.var(0, correction=0) + 1e-5).sqrt()
+    z = (x - mean) / deviation
+    targets = F.one_hot(labels[chosen], int(labels.max()) + 1).to(z.dtype)
+    weight, bias = z.new_zeros(targets.shape[1], z.shape[1]), z.new_zeros(targets.shape[1])
+    for _ in range(steps):
+        error = ((z @ weight.T + bias).softmax(1) - targets) / len(z)
+        weight = weight - rate * (error.T @ z + decay * weight)
+        bias = bias - rate * error.sum(0)
+    weight = weight / deviation
+    return weight, bias - weight @ mean, chosen
+
+
+# %% correct="expected_calibration_error"
+def expected_calibration_error(confidence, right, bins=10):
+    edges = torch.linspace(0, 1, bins + 1).numpy()
+    acc, conf, cnt = np.zeros(bins), np.zeros(bins), np.zeros(bins, dtype=np.int64)
+    for m in range(bins):
+        i = (confidence > edges[m]) & (confidence <= edges[m + 1])
+        cnt[m] = i.sum()
+        if cnt[m]:
+            acc[m], conf[m] = right[i].mean(), confidence[i].mean()
+    return (cnt / len(right) * abs(acc - conf)).sum(), acc, conf, cnt
