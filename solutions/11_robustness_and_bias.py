@@ -763,15 +763,11 @@ check_close(standard_error, expected, words, mistakes=mistakes)
 ### BEGIN HIDDEN TESTS
 for seed, shape in enumerate([(5, 64), (1, 9), (4, 2)]):
     right_A, right_B = random_answers(reference.seed + seed, *shape)
+    right = reference.paired_difference(right_A, right_B)
     result = check_tuple(
         paired_difference(right_A, right_B), ("difference", "standard_error"), "paired_difference"
     )
-    for part, expected, what in zip(
-        result,
-        reference.paired_difference(right_A, right_B),
-        ("difference", "standard error"),
-        strict=True,
-    ):
+    for part, expected, what in zip(result, right, ("difference", "standard error"), strict=True):
         check_close(part, expected, f"the {what} from paired_difference for answers {shape}")
 ### END HIDDEN TESTS
 
@@ -945,18 +941,18 @@ def shape_bias(answers, shapes, textures):
 
 
 # %% test="shape_bias" points=2 aspect="votes for either cue"
-#                        shape ×4     texture ×2  neither ×3
-trial_answers = np.array([0, 1, 2, 3, 2, 0, 4, 4, 0])
-trial_shapes = np.array([0, 1, 2, 3, 1, 3, 0, 1, 3])
-trial_textures = np.array([1, 0, 3, 1, 2, 0, 2, 3, 1])
+#                        shape ×4    texture ×3 neither ×3
+trial_answers = np.array([0, 1, 2, 3, 2, 0, 3, 4, 4, 0])
+trial_shapes = np.array([0, 1, 2, 3, 1, 3, 1, 0, 1, 3])
+trial_textures = np.array([1, 0, 3, 1, 2, 0, 3, 2, 3, 1])
 ### BEGIN EXPECTED
 expected = reference.shape_bias(trial_answers, trial_shapes, trial_textures)
 mistakes = {
-    "answers for neither cue count below": 4 / 9,
-    "it is the texture's share, not the shape's": 2 / 6,
-    "the classes' biases are averaged: count the votes of all trials together": 3 / 4,
-    "votes for the shape are divided by those for the texture": 4 / 2,
-    "it is in per cent, not from 0 to 1": 400 / 6,
+    "answers for neither cue count below": 4 / 10,
+    "it is the texture's share, not the shape's": 3 / 7,
+    "the classes' biases are averaged: count the votes of all trials together": 17 / 24,
+    "votes for the shape are divided by those for the texture": 4 / 3,
+    "it is in per cent, not from 0 to 1": 400 / 7,
     "votes are counted, not divided": 4,
 }
 ### END EXPECTED
@@ -1491,6 +1487,9 @@ result = disaggregate(right_test, first_test, second_test, (2, 3))
 _, counts = check_tuple(result, ("accuracy", "counts"), "disaggregate")
 words = "the counts from disaggregate(right, first, second, (2, 3))"
 check_close(counts, expected, words, mistakes=mistakes)
+assert np.asarray(counts).dtype.kind in "iu", (
+    f"{words}: expected whole numbers (int64), got floats."
+)
 
 # %% test="disaggregate" points=1 aspect="other groups"
 # Other numbers of images and groups are tried here.
@@ -2329,6 +2328,7 @@ check_close(error, expected, "error of expected_calibration_error for 5 bins", m
 # Other numbers of answers and bins are tried here, and confidences on the edges of bins.
 ### BEGIN HIDDEN TESTS
 edges = np.array([0.125, 0.5, 0.5, 0.875, 1.0, 1.0])
+unsure, answers_right = random_confidences(reference.seed + 3, 50)
 for number, (confidence, right, bins) in enumerate(
     [
         (*random_confidences(reference.seed, 200), 10),
@@ -2336,6 +2336,7 @@ for number, (confidence, right, bins) in enumerate(
         (*random_confidences(reference.seed + 2, 9), 1),
         (edges, np.array([True, False, True, True, False, False]), 8),
         (np.ones(3), np.array([True, False, True]), 2),
+        (0.6 * unsure, answers_right, 10),  # the last bins are empty
     ]
 ):
     right_parts = reference.expected_calibration_error(confidence, right, bins)

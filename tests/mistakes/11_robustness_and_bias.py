@@ -1679,3 +1679,84 @@ def expected_calibration_error(confidence, right, bins=10):
         if cnt[m]:
             acc[m], conf[m] = right[i].mean(), confidence[i].mean()
     return (cnt / len(right) * abs(acc - conf)).sum(), acc, conf, cnt
+
+
+# %% equivalent="correct_answers" reason="the answers are the same, only slower and with more memory"
+# - with torch.no_grad():
+# + if True:
+
+# %% equivalent="correct_answers" reason="the tests run on the CPU"
+# - parts = [model(part.to(where) / 255).argmax(1).cpu() for part in X.split(32)]
+# + parts = [model(part.to(where) / 255).argmax(1) for part in X.split(32)]
+
+# %% equivalent="correct_answers" reason="the tests run on the CPU"
+# - parts = [model(part.to(where) / 255).argmax(1).cpu() for part in X.split(32)]
+# + parts = [model(part / 255).argmax(1).cpu() for part in X.split(32)]
+
+# %% equivalent="correct_answers" reason="any number of images at a time is right"
+# - parts = [model(part.to(where) / 255).argmax(1).cpu() for part in X.split(32)]
+# + parts = [model(part.to(where) / 255).argmax(1).cpu() for part in X.split(31)]
+
+# %% equivalent="correct_answers" reason="any number of images at a time is right"
+# - parts = [model(part.to(where) / 255).argmax(1).cpu() for part in X.split(32)]
+# + parts = [model(part.to(where) / 255).argmax(1).cpu() for part in X.split(33)]
+
+# %% equivalent="correct_answers" reason="on the CPU a tensor compares with an array, and np.array takes tensors as well"
+# - right.append(torch.cat(parts).numpy() == labels)
+# + right.append(torch.cat(parts) == labels)
+
+# %% equivalent="correct_answers" reason="NumPy takes any negative size for what is left"
+# - return np.array(right).reshape(len(corrupted), -1, len(labels))
+# + return np.array(right).reshape(len(corrupted), -2, len(labels))
+
+# %% equivalent="shuffle_patches" reason="size divides H and W"
+# - rows, columns = H // size, W // size
+# + rows, columns = -(-(H) // (size)), W // size
+
+# %% equivalent="shuffle_patches" reason="size divides H and W"
+# - rows, columns = H // size, W // size
+# + rows, columns = H // size, -(-(W) // (size))
+
+# %% equivalent="shuffle_patches" reason="the axes of a patch stay together, and the next reshape names them anew"
+# - patches = patches.reshape(N, rows * columns, C, size, size)
+# + patches = patches.reshape(N, rows * columns, size, C, size)
+
+# %% equivalent="retrain_head" reason="range takes a tensor of one whole number"
+# - for group in range(int(groups.max()) + 1):
+# + for group in range(groups.max() + 1):
+
+# %% equivalent="retrain_head" reason="a group without examples adds nothing, and draws nothing"
+# - for group in range(int(groups.max()) + 1):
+# + for group in range(int(groups.max()) + 2):
+
+# %% equivalent="retrain_head" reason="the values are the same; the result is part of a graph"
+# - with torch.no_grad():
+# + if True:
+
+# %% equivalent="retrain_head" reason="a float minus a whole number is a float"
+# - targets = F.one_hot(labels[chosen], int(labels.max()) + 1).to(z.dtype)
+# + targets = F.one_hot(labels[chosen], int(labels.max()) + 1)
+
+# %% equivalent="retrain_head" reason="one_hot takes a tensor of one whole number"
+# - targets = F.one_hot(labels[chosen], int(labels.max()) + 1).to(z.dtype)
+# + targets = F.one_hot(labels[chosen], labels.max() + 1).to(z.dtype)
+
+# %% equivalent="expected_calibration_error" reason="no confidence is above the last edge, which is 1"
+# - number = np.searchsorted(np.arange(1, bins + 1) / bins, confidence)
+# + number = np.searchsorted(np.arange(1, bins) / bins, confidence)
+
+# %% equivalent="expected_calibration_error" reason="no confidence is above the last edge, which is 1"
+# - number = np.searchsorted(np.arange(1, bins + 1) / bins, confidence)
+# + number = np.searchsorted(np.arange(1, bins * 1) / bins, confidence)
+
+# %% equivalent="expected_calibration_error" reason="no confidence is above the last edge, which is 1"
+# - number = np.searchsorted(np.arange(1, bins + 1) / bins, confidence)
+# + number = np.searchsorted(np.arange(1, bins + 2) / bins, confidence)
+
+# %% equivalent="expected_calibration_error" reason="no confidence is above the last edge, which is 1"
+# - number = np.searchsorted(np.arange(1, bins + 1) / bins, confidence)
+# + number = np.searchsorted(np.arange(1, bins + 0) / bins, confidence)
+
+# %% equivalent="expected_calibration_error" reason="the absolute value is symmetric"
+# - error = np.abs(hits - confidences).sum() / len(confidence)
+# + error = np.abs(confidences - hits).sum() / len(confidence)
