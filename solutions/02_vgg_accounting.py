@@ -38,14 +38,15 @@ from itertools import pairwise
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from utils.checks import check_close, check_tuple
+from utils.guard import check_without
 from utils.testing_networks import awkward_network
 
 VGG16 = [64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M"]
 FULLY_CONNECTED = [4096, 4096, 1000]
 COLUMNS = ("output_shape", "values", "parameters", "multiply_adds")
+ROW = ("name", "output_shape", "parameters", "multiply_adds")
 
 
 def check_rows(table, columns, name):
@@ -58,11 +59,14 @@ def check_rows(table, columns, name):
     ]
 
 
-def torch_multiply_adds(layer, *input_shape):
-    """PyTorch's own count for one input. Its FLOPs count a multiply-add as two."""
-    with FlopCounterMode(display=False) as counter:
-        layer(torch.zeros(1, *input_shape, device="meta"))
-    return counter.get_total_flops() // 2
+def check_table(table, name):
+    """Return the columns of a vgg_table: shapes (rows, 3), values, parameters, multiply-adds."""
+    rows = check_rows(table, COLUMNS, name)
+    shapes = [
+        check_tuple(row[0], "CHW", f"output_shape in row {number} of {name}")
+        for number, row in enumerate(rows)
+    ]
+    return np.array(shapes), *(np.array([row[column] for row in rows]) for column in (1, 2, 3))
 
 
 # %%
@@ -88,11 +92,11 @@ MiB = 2**20
 # ★☆☆ · 10 minutes
 
 
-# %% exercise="output_size"
+# %% exercise="output_size" without="torch"
 def output_size(size, kernel_size, stride=1, padding=0, dilation=1):
     """How many outputs a convolution or a pool has along one axis.
 
-        ⌊(size + 2·padding − dilation·(kernel_size − 1) − 1) / stride⌋ + 1
+    Write the formula yourself: asking a layer of PyTorch costs a point.
 
     Args:
         size: n, pixels along the axis, int.
@@ -109,58 +113,81 @@ def output_size(size, kernel_size, stride=1, padding=0, dilation=1):
     ### END SOLUTION
 
 
-# %% test="output_size" points=2
+# %% test="output_size" points=1 aspect="stride, padding and dilation"
 for size, kernel_size, stride, padding, dilation in [
-    (11, 4, 1, 0, 1),
-    (11, 4, 1, 2, 1),
-    (11, 4, 3, 2, 1),
-    (12, 3, 2, 0, 1),
-    (17, 3, 1, 0, 3),
-    (20, 4, 3, 1, 2),
+    (10, 4, 1, 0, 1),
+    (9, 4, 1, 2, 1),
+    (9, 4, 3, 0, 1),
+    (16, 6, 3, 0, 1),
+    (14, 4, 1, 0, 3),
+    (18, 5, 2, 6, 3),
 ]:
+    ### BEGIN EXPECTED
     n, k, s, p, d = size, kernel_size, stride, padding, dilation
-    expected = nn.Conv1d(1, 1, k, s, p, d, device="meta")(torch.zeros(1, 1, n, device="meta"))
+    expected = reference.output_size(n, k, s, p, d)
+    last_start = n + 2 * p - d * (k - 1) - 1
+    mistakes = {
+        "the stride divides the + 1 too: the first window costs no step": (last_start + 1) // s,
+        "the padding is ignored": reference.output_size(n, k, s, 0, d),
+        "the padding is added at one end only: both ends get it": (
+            reference.output_size(n + p, k, s, 0, d)
+        ),
+        "the stride is ignored": reference.output_size(n, k, 1, p, d),
+        "the result is rounded up: a window that doesn't fit has no output": (
+            -(last_start // -s) + 1
+        ),
+        "the result isn't rounded down": last_start / s + 1,
+        "the dilation is ignored": reference.output_size(n, k, s, p, 1),
+        "the window covers dilation · kernel_size pixels: the last tap needs no gap after it": (
+            (n + 2 * p - d * k) // s + 1
+        ),
+        "the dilation is taken for the number of pixels skipped between taps": (
+            reference.output_size(n, k, s, p, d + 1)
+        ),
+    }
+    if stride == 1:  # with a larger one, these can't be told from others
+        mistakes |= {
+            "the last window is forgotten: there is one more output than there are steps": (
+                expected - 1
+            ),
+            "the last window sticks out by a pixel: it covers one more than its gaps": (
+                expected + 1
+            ),
+        }
+    ### END EXPECTED
     check_close(
         output_size(size, kernel_size, stride, padding, dilation),
-        expected.shape[2],
+        expected,
         f"output_size({size}, {kernel_size}, {stride=}, {padding=}, {dilation=})",
-        mistakes={
-            "the stride divides the + 1 too: the first window costs no step": (
-                (n + 2 * p - d * (k - 1)) // s
-            ),
-            "the last window is forgotten: there is one more output than there are steps": (
-                (n + 2 * p - d * (k - 1) - 1) // s
-            ),
-            "the padding is ignored": (n - d * (k - 1) - 1) // s + 1,
-            "the padding is added at one end only: both ends get it": (
-                (n + p - d * (k - 1) - 1) // s + 1
-            ),
-            "the stride is ignored": n + 2 * p - d * (k - 1),
-            "the result is rounded up: a window that doesn't fit has no output": (
-                -((n + 2 * p - d * (k - 1) - 1) // -s) + 1
-            ),
-            "the result isn't rounded down": (n + 2 * p - d * (k - 1) - 1) / s + 1,
-            "the dilation is ignored": (n + 2 * p - k) // s + 1,
-            "the window covers dilation · kernel_size pixels: the last tap needs no gap after it": (
-                (n + 2 * p - d * k) // s + 1
-            ),
-            "the dilation is taken for the number of pixels skipped between taps": (
-                (n + 2 * p - (d + 1) * (k - 1) - 1) // s + 1
-            ),
-        },
+        mistakes=mistakes,
     )
-check_close(output_size(9, 4), 6, "output_size(9, 4), with the default values")
+
+# %% test="output_size" points=1 aspect="general sizes"
+# Other sizes and windows are tried here.
 ### BEGIN HIDDEN TESTS
 rng = np.random.default_rng(reference.seed)
 for _ in range(20):
     kernel_size, stride, padding, dilation = (int(rng.integers(low, 6)) for low in (1, 1, 0, 1))
     size = dilation * (kernel_size - 1) + int(rng.integers(1, 30))
+    expected = reference.output_size(size, kernel_size, stride, padding, dilation)
     check_close(
         output_size(size, kernel_size, stride, padding, dilation),
-        reference.output_size(size, kernel_size, stride, padding, dilation),
+        expected,
         f"output_size({size}, {kernel_size}, {stride=}, {padding=}, {dilation=})",
     )
+check_close(
+    output_size(9, 4), reference.output_size(9, 4), "output_size(9, 4), the rest by default"
+)
+check_close(output_size(5, 5, 3), reference.output_size(5, 5, 3), "a window that fits just once")
 ### END HIDDEN TESTS
+
+# %% test="output_size" points=1 aspect="written by hand"
+for arguments in [(9, 4), (97, 4, 3, 2, 2)]:
+    ### BEGIN EXPECTED
+    expected = reference.output_size(*arguments)
+    ### END EXPECTED
+    check_close(output_size(*arguments), expected, f"output_size{arguments}")
+check_without(output_size)
 
 # %%
 figure, axes = plt.subplots(2, 2, figsize=(11, 5), layout="constrained")
@@ -210,9 +237,11 @@ plt.show()
 # first one sees 512 channels of 7 × 7 at once, with 4096 filters.
 
 
-# %% exercise="conv_parameters"
+# %% exercise="conv_parameters" without="torch"
 def conv_parameters(in_channels, out_channels, kernel_size, bias=True):
     """How many numbers a convolution layer learns.
+
+    Write the formula yourself: asking a layer of PyTorch costs a point.
 
     Args:
         in_channels: C_in, int.
@@ -225,61 +254,70 @@ def conv_parameters(in_channels, out_channels, kernel_size, bias=True):
     """
     ### BEGIN SOLUTION
     kernel_height, kernel_width = kernel_size
-    return out_channels * (in_channels * kernel_height * kernel_width + bool(bias))
+    return out_channels * (in_channels * kernel_height * kernel_width + bias)
     ### END SOLUTION
 
 
-# %% test="conv_parameters" points=2
-for in_channels, out_channels, kernel_size, bias in [
-    (5, 7, (2, 3), False),
-    (5, 7, (2, 3), True),
-    (512, 4096, (7, 7), False),
-]:
-    layer = nn.Conv2d(in_channels, out_channels, kernel_size, bias=bias, device="meta")
-    expected = sum(parameter.numel() for parameter in layer.parameters())
-    height, width = kernel_size
-    weights = in_channels * out_channels * height * width
+# %% test="conv_parameters" points=1 aspect="weights, then biases"
+for bias in (False, True):
+    ### BEGIN EXPECTED
+    expected = reference.conv_parameters(5, 7, (2, 3), bias)
+    weights = reference.conv_parameters(5, 7, (2, 3), False)
+    mistakes = {
+        "bias=False is ignored": weights + 7,
+        "the biases are missing": weights,
+        "each filter has one window for all channels: it needs one for each of them": (
+            reference.conv_parameters(1, 7, (2, 3), bias)
+        ),
+        "there is a single filter: there are out_channels of them": (
+            reference.conv_parameters(5, 1, (2, 3), bias)
+        ),
+        "the window is taken for square, as wide as it is high": (
+            reference.conv_parameters(5, 7, (2, 2), bias)
+        ),
+        "the window is taken for square, as high as it is wide": (
+            reference.conv_parameters(5, 7, (3, 3), bias)
+        ),
+        "height and width of the window are added, not multiplied": (
+            reference.conv_parameters(5, 7, (1, 2 + 3), bias)
+        ),
+        "there is a bias for each input channel: each filter has one": weights + 5 * bias,
+        "there is a bias for each pair of channels: each filter has one": weights + 5 * 7 * bias,
+        "there is a bias for each weight: each filter has one": 2 * weights if bias else weights,
+        "there is a single bias: each filter has one": weights + bias,
+    }
+    ### END EXPECTED
     check_close(
-        conv_parameters(in_channels, out_channels, kernel_size, bias),
+        conv_parameters(5, 7, (2, 3), bias),
         expected,
-        f"conv_parameters({in_channels}, {out_channels}, {kernel_size}, {bias=})",
-        mistakes={
-            "bias=False is ignored": weights + out_channels,
-            "the biases are missing": weights,
-            "each filter has one window for all channels: it needs one for each of them": (
-                out_channels * (height * width + bias)
-            ),
-            "there is a single filter: there are out_channels of them": (
-                in_channels * height * width + bias
-            ),
-            "the window is taken for square, as wide as it is high": (
-                out_channels * (in_channels * height**2 + bias)
-            ),
-            "the window is taken for square, as high as it is wide": (
-                out_channels * (in_channels * width**2 + bias)
-            ),
-            "height and width of the window are added, not multiplied": (
-                out_channels * (in_channels * (height + width) + bias)
-            ),
-            "there is a bias for each input channel: each filter has one": weights + in_channels,
-            "there is a bias for each pair of channels: each filter has one": (
-                weights + in_channels * out_channels
-            ),
-            "there is a single bias: each filter has one": weights + 1,
-        },
+        f"conv_parameters(5, 7, (2, 3), {bias=})",
+        mistakes=mistakes,
     )
-check_close(conv_parameters(2, 3, (4, 5)), 123, "conv_parameters(2, 3, (4, 5)), bias by default")
+
+# %% test="conv_parameters" points=1 aspect="general layers"
+# Layers of other sizes are tried here.
 ### BEGIN HIDDEN TESTS
 rng = np.random.default_rng(reference.seed)
 for _ in range(10):
     in_channels, out_channels, height, width = map(int, rng.integers(1, 40, size=4))
     bias = bool(rng.integers(2))
+    expected = reference.conv_parameters(in_channels, out_channels, (height, width), bias)
     check_close(
         conv_parameters(in_channels, out_channels, (height, width), bias),
-        reference.conv_parameters(in_channels, out_channels, (height, width), bias),
+        expected,
         f"conv_parameters({in_channels}, {out_channels}, ({height}, {width}), {bias=})",
     )
+expected = reference.conv_parameters(3, 2, (4, 6))
+check_close(conv_parameters(3, 2, (4, 6)), expected, "conv_parameters with a bias by default")
 ### END HIDDEN TESTS
+
+# %% test="conv_parameters" points=1 aspect="written by hand"
+### BEGIN EXPECTED
+expected = reference.conv_parameters(2, 3, (4, 5))
+### END EXPECTED
+name = "conv_parameters(2, 3, (4, 5)), with biases by default"
+check_close(conv_parameters(2, 3, (4, 5)), expected, name)
+check_without(conv_parameters)
 
 # %%
 channels = 256
@@ -323,9 +361,11 @@ plt.show()
 #   \times \underbrace{C_{\text{in}}\, k_H k_W}_{\text{products in each}}$$
 
 
-# %% exercise="conv_multiply_adds"
+# %% exercise="conv_multiply_adds" without="torch"
 def conv_multiply_adds(in_channels, output_shape, kernel_size):
     """How many multiply-adds a convolution layer takes for one image; the bias isn't counted.
+
+    Write the formula yourself: asking PyTorch costs a point.
 
     Args:
         in_channels: C_in, int.
@@ -342,63 +382,74 @@ def conv_multiply_adds(in_channels, output_shape, kernel_size):
     ### END SOLUTION
 
 
-# %% test="conv_multiply_adds" points=2
-for in_channels, output_shape, kernel_size in [
-    (5, (7, 4, 5), (2, 3)),
-    (3, (64, 224, 224), (3, 3)),
-]:
-    (out_channels, height, width), (kernel_height, kernel_width) = output_shape, kernel_size
-    layer = nn.Conv2d(in_channels, out_channels, kernel_size, device="meta")
-    expected = torch_multiply_adds(
-        layer, in_channels, height + kernel_height - 1, width + kernel_width - 1
-    )
-    values, positions = out_channels * height * width, height * width
-    products = in_channels * kernel_height * kernel_width
-    check_close(
-        conv_multiply_adds(in_channels, output_shape, kernel_size),
-        expected,
-        f"conv_multiply_adds({in_channels}, {output_shape}, {kernel_size})",
-        mistakes={
-            "FLOPs are counted: a multiplication and its addition are one multiply-add": (
-                2 * expected
-            ),
-            "the bias is counted": expected + values,
-            "only one input channel is summed over: each output value takes all of them": (
-                values * kernel_height * kernel_width
-            ),
-            "only one filter is counted: there are C_out of them": positions * products,
-            "the layer's weights are counted: each is used at every position": (
-                out_channels * products
-            ),
-            "only the output values are counted: each of them is a sum of products": values,
-            "the window is taken for square, as wide as it is high": (
-                values * in_channels * kernel_height**2
-            ),
-            "the window is taken for square, as high as it is wide": (
-                values * in_channels * kernel_width**2
-            ),
-            "the output is taken for square, as wide as it is high": (
-                out_channels * height**2 * products
-            ),
-            "the output is taken for square, as high as it is wide": (
-                out_channels * width**2 * products
-            ),
-            "the last of the additions is left out: count each multiplication": (
-                values * (products - 1)
-            ),
-        },
-    )
+# %% test="conv_multiply_adds" points=1 aspect="one layer"
+output_shape, kernel_size = (7, 4, 5), (2, 3)
+### BEGIN EXPECTED
+expected = reference.conv_multiply_adds(5, output_shape, kernel_size)
+values, products = 7 * 4 * 5, 5 * 2 * 3
+mistakes = {
+    "FLOPs are counted: a multiplication and its addition are one multiply-add": 2 * expected,
+    "FLOPs are counted, without the first addition of each sum": values * (2 * products - 1),
+    "the bias is counted": values * (products + 1),
+    "only one input channel is summed over: each output value takes all of them": (
+        reference.conv_multiply_adds(1, output_shape, kernel_size)
+    ),
+    "only one filter is counted: there are C_out of them": (
+        reference.conv_multiply_adds(5, (1, 4, 5), kernel_size)
+    ),
+    "the layer's weights are counted: each is used at every position": (
+        reference.conv_multiply_adds(5, (7, 1, 1), kernel_size)
+    ),
+    "only the output values are counted: each of them is a sum of products": values,
+    "the window is left out: each output value takes all of its pixels": (
+        reference.conv_multiply_adds(5, output_shape, (1, 1))
+    ),
+    "the window is taken for square, as wide as it is high": (
+        reference.conv_multiply_adds(5, output_shape, (2, 2))
+    ),
+    "the window is taken for square, as high as it is wide": (
+        reference.conv_multiply_adds(5, output_shape, (3, 3))
+    ),
+    "the output is taken for square, as wide as it is high": (
+        reference.conv_multiply_adds(5, (7, 4, 4), kernel_size)
+    ),
+    "the output is taken for square, as high as it is wide": (
+        reference.conv_multiply_adds(5, (7, 5, 5), kernel_size)
+    ),
+    "the last of the additions is left out: count each multiplication": values * (products - 1),
+    "output values and products are added, not multiplied": values + products,
+}
+### END EXPECTED
+check_close(
+    conv_multiply_adds(5, output_shape, kernel_size),
+    expected,
+    f"conv_multiply_adds(5, {output_shape}, {kernel_size})",
+    mistakes=mistakes,
+)
+
+# %% test="conv_multiply_adds" points=1 aspect="general layers"
+# Layers of other sizes are tried here.
 ### BEGIN HIDDEN TESTS
 rng = np.random.default_rng(reference.seed)
 for _ in range(10):
     in_channels, *output_shape = map(int, rng.integers(1, 40, size=4))
     output_shape, kernel_size = tuple(output_shape), tuple(map(int, rng.integers(1, 8, size=2)))
+    expected = reference.conv_multiply_adds(in_channels, output_shape, kernel_size)
     check_close(
         conv_multiply_adds(in_channels, output_shape, kernel_size),
-        reference.conv_multiply_adds(in_channels, output_shape, kernel_size),
+        expected,
         f"conv_multiply_adds({in_channels}, {output_shape}, {kernel_size})",
     )
 ### END HIDDEN TESTS
+
+# %% test="conv_multiply_adds" points=1 aspect="written by hand"
+# VGG-16's first layer.
+### BEGIN EXPECTED
+expected = reference.conv_multiply_adds(3, (64, 224, 224), (3, 3))
+### END EXPECTED
+name = "conv_multiply_adds(3, (64, 224, 224), (3, 3))"
+check_close(conv_multiply_adds(3, (64, 224, 224), (3, 3)), expected, name)
+check_without(conv_multiply_adds)
 
 # %%
 sides = np.array([28, 56, 112, 224, 448])
@@ -435,8 +486,8 @@ plt.show()
 # ### Exercise: `vgg_table`
 # ★★☆ · 30 minutes
 #
-# Write the formulas out here: a 3 × 3 layer needs but a short one, and a slip above then won't
-# cost you twice.
+# Call your own functions where they fit, or write the little that a 3 × 3 layer needs in place: as
+# you like.
 #
 # <details><summary>Hint</summary>
 #
@@ -447,16 +498,18 @@ plt.show()
 # </details>
 
 
-# %% exercise="vgg_table"
+# %% exercise="vgg_table" without="torch"
 def vgg_table(convolutions, fully_connected, input_shape):
     """The books of a network like VGG, for one image, biases not counted.
+
+    Write them with formulas: running a network of PyTorch costs a point.
 
     Args:
         convolutions: the layers before the fully connected ones, a list: an int is a 3 × 3
             convolution with that many filters, stride 1, padding 1; "M" is a 2 × 2 max pool of
             stride 2 (which drops an odd row or column).
         fully_connected: the outputs of each fully connected layer, a list of ints.
-        input_shape: the image's (C, H, W).
+        input_shape: the image's (C, H, W), a tuple.
 
     Returns:
         One row for the input and one for each layer, a list of tuples
@@ -468,7 +521,7 @@ def vgg_table(convolutions, fully_connected, input_shape):
     """
     ### BEGIN SOLUTION
     channels, height, width = input_shape
-    table = [(tuple(input_shape), channels * height * width, 0, 0)]
+    table = [(input_shape, channels * height * width, 0, 0)]
     for layer in convolutions:
         if layer == "M":
             height, width = height // 2, width // 2
@@ -486,145 +539,169 @@ def vgg_table(convolutions, fully_connected, input_shape):
     ### END SOLUTION
 
 
-# %% test="vgg_table" points=6
-# The lecture's table, row for row.
-lecture = [
-    ((3, 224, 224), 150_528, 0),
-    ((64, 224, 224), 3_211_264, 1_728),
-    ((64, 224, 224), 3_211_264, 36_864),
-    ((64, 112, 112), 802_816, 0),
-    ((128, 112, 112), 1_605_632, 73_728),
-    ((128, 112, 112), 1_605_632, 147_456),
-    ((128, 56, 56), 401_408, 0),
-    ((256, 56, 56), 802_816, 294_912),
-    ((256, 56, 56), 802_816, 589_824),
-    ((256, 56, 56), 802_816, 589_824),
-    ((256, 28, 28), 200_704, 0),
-    ((512, 28, 28), 401_408, 1_179_648),
-    ((512, 28, 28), 401_408, 2_359_296),
-    ((512, 28, 28), 401_408, 2_359_296),
-    ((512, 14, 14), 100_352, 0),
-    ((512, 14, 14), 100_352, 2_359_296),
-    ((512, 14, 14), 100_352, 2_359_296),
-    ((512, 14, 14), 100_352, 2_359_296),
-    ((512, 7, 7), 25_088, 0),
-    ((4096, 1, 1), 4_096, 102_760_448),
-    ((4096, 1, 1), 4_096, 16_777_216),
-    ((1000, 1, 1), 1_000, 4_096_000),
-]
-name = "vgg_table(VGG16, FULLY_CONNECTED, (3, 224, 224))"
-rows = check_rows(vgg_table(VGG16, FULLY_CONNECTED, (3, 224, 224)), COLUMNS, name)
-shapes = np.array([check_tuple(row[0], "CHW", f"output_shape in a row of {name}") for row in rows])
-values, parameters, multiply_adds = (np.array([row[n] for row in rows]) for n in (1, 2, 3))
+# %% test="vgg_table" points=1 aspect="output shapes"
+for convolutions, fully_connected, input_shape in [
+    (VGG16, FULLY_CONNECTED, (3, 224, 224)),
+    ([8, "M", 16, "M"], [10, 7], (3, 11, 14)),
+]:
+    ### BEGIN EXPECTED
+    table = reference.vgg_table(convolutions, fully_connected, input_shape)
+    expected = np.array([row[0] for row in table])
+    is_pool = np.array([layer == "M" for layer in ["input", *convolutions, *fully_connected]])
 
-expected_shapes = np.array([row[0] for row in lecture])
-expected_values = np.array([row[1] for row in lecture])
-expected_parameters = np.array([row[2] for row in lecture])
-pool = np.array([layer == "M" for layer in ["input", *VGG16, *FULLY_CONNECTED]])
-fully_connected = np.arange(22) > 18
-shrinking = [224, 222, 220, 110, 108, 106, 53, 51, 49, 47, 23, 21, 19, 17, 8, 6, 4, 2, 1, 1, 1, 1]
-convolution = ~pool & ~fully_connected & (np.arange(22) > 0)
-check_close(
-    shapes,
-    expected_shapes,
-    f"the column of output shapes of {name}",
-    mistakes={
-        "the row of the input is missing": expected_shapes[1:],
-        "the rows of the pools are missing": expected_shapes[~pool],
-        "the shapes are (H, W, C): the channels come first": expected_shapes[:, [1, 2, 0]],
-        "pools don't halve the map": np.where(
-            (np.arange(22) < 19)[:, None], expected_shapes * [1, 0, 0] + [0, 224, 224], [0, 1, 1]
-        )
-        + np.where(fully_connected[:, None], expected_shapes * [1, 0, 0], 0),
-        "pools halve the height only": np.where(
-            fully_connected[:, None], expected_shapes, expected_shapes * [1, 1, 0] + [0, 0, 224]
-        ),
+    full = expected[len(convolutions) + 1 :]
+    no_pools, high_pools, rounded, bordered = (
+        [input_shape],
+        [input_shape],
+        [input_shape],
+        [input_shape],
+    )
+    for layer in convolutions:
+        for rows, border, halve in [
+            (no_pools, 0, lambda H, W: (H, W)),
+            (high_pools, 0, lambda H, W: (H // 2, W)),
+            (rounded, 0, lambda H, W: (-(H // -2), -(W // -2))),
+            (bordered, 2, lambda H, W: (H // 2, W // 2)),
+        ]:
+            C, H, W = rows[-1]
+            rows.append((C, *halve(H, W)) if layer == "M" else (layer, H - border, W - border))
+
+    mistakes = {
+        "the row of the input is missing": expected[1:],
+        "the rows of the pools are missing": expected[~is_pool],
+        "the rows of the fully connected layers are missing": expected[: len(convolutions) + 1],
+        "the shapes are (H, W, C): the channels come first": expected[:, [1, 2, 0]],
+        "height and width are exchanged": expected[:, [0, 2, 1]],
+        "pools don't halve the map": np.array([*no_pools, *full]),
+        "pools halve the height only": np.array([*high_pools, *full]),
+        "pools round up: an odd row or column is dropped": np.array([*rounded, *full]),
         "convolutions lose a border of one pixel: with padding 1 they keep the size": (
-            np.column_stack([expected_shapes[:, 0], shrinking, shrinking])
+            np.array([*bordered, *full])
         ),
-        "the rows of the fully connected layers are missing": expected_shapes[:19],
-    },
+    }
+    ### END EXPECTED
+    name = f"vgg_table({convolutions}, {fully_connected}, {input_shape})"
+    shapes, _, _, _ = check_table(vgg_table(convolutions, fully_connected, input_shape), name)
+    check_close(shapes, expected, f"the column of output shapes of {name}", mistakes=mistakes)
+
+# %% test="vgg_table" points=1 aspect="values"
+### BEGIN EXPECTED
+table = reference.vgg_table(VGG16, FULLY_CONNECTED, (3, 224, 224))
+expected = np.array([row[1] for row in table])
+shapes = np.array([row[0] for row in table])
+learns = np.array([row[2] > 0 for row in table])
+place = np.arange(len(table))
+mistakes = {
+    "bytes are counted: each value counts as one": 4 * expected,
+    "pools put out nothing: their outputs are values too": expected * (learns | (place == 0)),
+    "the input's values are missing": expected * (place > 0),
+    "the channels are left out": shapes[:, 1] * shapes[:, 2],
+    "only the channels are counted: a map has a value at each place": shapes[:, 0],
+    "the input and the output are counted: only what a layer puts out": (
+        expected + np.concatenate([[0], expected[:-1]])
+    ),
+    "ReLU's outputs are counted too: it works in place": (
+        expected * np.where(learns & (place < len(table) - 1), 2, 1)
+    ),
+}
+### END EXPECTED
+name = "vgg_table(VGG16, FULLY_CONNECTED, (3, 224, 224))"
+_, values, _, _ = check_table(vgg_table(VGG16, FULLY_CONNECTED, (3, 224, 224)), name)
+check_close(values, expected, f"the column of values of {name}", mistakes=mistakes)
+
+# %% test="vgg_table" points=1 aspect="parameters"
+### BEGIN EXPECTED
+table = reference.vgg_table(VGG16, FULLY_CONNECTED, (3, 256, 320))
+expected = np.array([row[2] for row in table])
+outputs, inputs = (
+    np.array([shape[0] for shape, *_ in rows]) for rows in (table, table[:1] + table)
 )
-check_close(
-    values,
-    expected_values,
-    f"the column of values of {name}",
-    mistakes={
-        "bytes are counted: each value counts as one": 4 * expected_values,
-        "pools put out nothing: their outputs are values too": expected_values * ~pool,
-        "the input's values are missing": expected_values * (np.arange(22) > 0),
-        "the channels are left out": expected_shapes[:, 1] * expected_shapes[:, 2],
-        "ReLU's outputs are counted too: it works in place": expected_values
-        * np.where(convolution | (fully_connected & (np.arange(22) < 21)), 2, 1),
-    },
-)
-of_previous = np.roll(expected_shapes, 1, axis=0).prod(axis=1)
-previous_channels = np.roll(expected_shapes[:, 0], 1)
-check_close(
-    parameters,
-    expected_parameters,
-    f"the column of parameters of {name}",
-    mistakes={
-        "biases are counted": expected_parameters
-        + ~pool * (np.arange(22) > 0) * expected_shapes[:, 0],
-        "every convolution sees 3 channels: it sees those of the layer before": np.where(
-            convolution, 27 * expected_shapes[:, 0], expected_parameters
-        ),
-        "a convolution sees as many channels as it puts out": np.where(
-            convolution, 9 * expected_shapes[:, 0] ** 2, expected_parameters
-        ),
-        "each filter has one 3 × 3 window for all channels": np.where(
-            convolution, 9 * expected_shapes[:, 0], expected_parameters
-        ),
-        "the first fully connected layer sees 512 values: it sees 512 · 7 · 7": np.where(
-            np.arange(22) == 19, 4096 * 512, expected_parameters
-        ),
-        "every fully connected layer sees 512 · 7 · 7 values: the others see the one before": (
-            np.where(fully_connected, 512 * 7 * 7 * expected_shapes[:, 0], expected_parameters)
-        ),
-        "pools have weights: they only take a maximum": np.where(
-            pool, 9 * expected_shapes[:, 0] * previous_channels, expected_parameters
-        ),
-    },
-)
-expected_multiply_adds = expected_parameters * expected_shapes[:, 1] * expected_shapes[:, 2]
-check_close(
-    multiply_adds,
-    expected_multiply_adds,
-    f"the column of multiply-adds of {name}",
-    mistakes={
-        "FLOPs are counted: a multiplication and its addition are one multiply-add": (
-            2 * expected_multiply_adds
-        ),
-        "the weights are counted: each is used at every position": expected_parameters,
-        "fully connected layers take no multiply-adds: each weight is used once": (
-            expected_multiply_adds * ~fully_connected
-        ),
-        "each weight of a fully connected layer is used at 7 × 7 positions: it is used once": (
-            np.where(np.arange(22) == 19, 49 * expected_parameters, expected_multiply_adds)
-        ),
-        "the weights are multiplied with the output values: positions are enough": (
-            expected_parameters * expected_values
-        ),
-        "the biases are counted": expected_multiply_adds
-        + np.where(expected_parameters > 0, expected_values, 0),
-    },
-)
+place = np.arange(len(table))
+is_full = place >= len(table) - 3
+is_convolution = (expected > 0) & ~is_full
+mistakes = {
+    "biases are counted": expected + outputs * (expected > 0),
+    "every convolution sees 3 channels: it sees those of the layer before": np.where(
+        is_convolution, 3 * 3 * 3 * outputs, expected
+    ),
+    "a convolution sees as many channels as it puts out: it sees those of the layer before": (
+        np.where(is_convolution, 3 * 3 * outputs**2, expected)
+    ),
+    "each filter has one 3 × 3 window for all channels": np.where(
+        is_convolution, 3 * 3 * outputs, expected
+    ),
+    "a window has 3 weights: it has 3 × 3": np.where(is_convolution, expected // 3, expected),
+    "the first fully connected layer sees a value of each channel: it sees the whole map": np.where(
+        place == len(table) - 3, 4096 * 512, expected
+    ),
+    "every fully connected layer sees the last map: the others see the one before": (
+        np.where(is_full, table[-4][1] * outputs, expected)
+    ),
+    "pools have weights: they only take a maximum": np.where(
+        (expected == 0) & (place > 0), 2 * 2 * outputs, expected
+    ),
+    "pools have weights, as a convolution has: they only take a maximum": np.where(
+        (expected == 0) & (place > 0), 3 * 3 * outputs * inputs[:-1], expected
+    ),
+}
+### END EXPECTED
+name = "vgg_table(VGG16, FULLY_CONNECTED, (3, 256, 320))"
+_, _, parameters, _ = check_table(vgg_table(VGG16, FULLY_CONNECTED, (3, 256, 320)), name)
+check_close(parameters, expected, f"the column of parameters of {name}", mistakes=mistakes)
+
+# %% test="vgg_table" points=1 aspect="multiply-adds"
+### BEGIN EXPECTED
+table = reference.vgg_table(VGG16, FULLY_CONNECTED, (3, 224, 224))
+values, weights, expected = (np.array([row[n] for row in table]) for n in (1, 2, 3))
+is_full = np.arange(len(table)) >= len(table) - 3
+mistakes = {
+    "FLOPs are counted: a multiplication and its addition are one multiply-add": 2 * expected,
+    "the weights are counted: each is used at every position": weights,
+    "fully connected layers take no multiply-adds: each weight is used once": (
+        np.where(is_full, 0, expected)
+    ),
+    "each weight of a fully connected layer is used at 7 × 7 positions: it is used once": (
+        np.where(np.arange(len(table)) == len(table) - 3, 49 * weights, expected)
+    ),
+    "the weights are multiplied with the output values: positions are enough": weights * values,
+    "the biases are counted": np.where(weights > 0, expected + values, 0),
+    "a pool's comparisons are counted: it multiplies nothing": np.where(
+        (weights == 0) & (np.arange(len(table)) > 0), 2 * 2 * values, expected
+    ),
+}
+### END EXPECTED
+name = "vgg_table(VGG16, FULLY_CONNECTED, (3, 224, 224))"
+_, _, _, multiply_adds = check_table(vgg_table(VGG16, FULLY_CONNECTED, (3, 224, 224)), name)
+check_close(multiply_adds, expected, f"the column of multiply-adds of {name}", mistakes=mistakes)
+
+# %% test="vgg_table" points=1 aspect="general networks"
+# Other networks and images are tried here.
 ### BEGIN HIDDEN TESTS
 rng = np.random.default_rng(reference.seed)
 for convolutions, fully_connected, input_shape in [
     ([8, "M", 16, "M", 16, 32, "M"], [10], (3, 50, 37)),
     (["M", 5, 7], [11, 13], (2, 9, 14)),
     ([int(n) for n in rng.integers(1, 30, size=4)], [3, 4, 5, 6], (1, 5, 4)),
+    ([6, "M", "M"], [], (4, 13, 10)),
 ]:
     name = f"vgg_table({convolutions}, {fully_connected}, {input_shape})"
-    rows = check_rows(vgg_table(convolutions, fully_connected, input_shape), COLUMNS, name)
     expected = reference.vgg_table(convolutions, fully_connected, input_shape)
+    rows = check_rows(vgg_table(convolutions, fully_connected, input_shape), COLUMNS, name)
     assert len(rows) == len(expected), f"{name}: expected {len(expected)} rows, got {len(rows)}."
     for number, (row, expected_row) in enumerate(zip(rows, expected, strict=True)):
         check_close(np.array(row[0]), np.array(expected_row[0]), f"row {number} of {name}, shape")
         check_close(np.array(row[1:]), np.array(expected_row[1:]), f"row {number} of {name}")
 ### END HIDDEN TESTS
+
+# %% test="vgg_table" points=1 aspect="written by hand"
+### BEGIN EXPECTED
+table = reference.vgg_table([4, "M", 5], [6], (2, 7, 9))
+expected = np.array([(*shape, *numbers) for shape, *numbers in table])
+### END EXPECTED
+name = "vgg_table([4, 'M', 5], [6], (2, 7, 9))"
+shapes, *numbers = check_table(vgg_table([4, "M", 5], [6], (2, 7, 9)), name)
+check_close(np.column_stack([shapes, *numbers]), expected, name)
+check_without(vgg_table)
 
 # %% [markdown]
 # Here it is, with its totals. The lecture's table is the columns of values and parameters.
@@ -727,7 +804,7 @@ def total_with_inputs(table):
     ### END SOLUTION
 
 
-# %% test="total_with_inputs" points=2
+# %% test="total_with_inputs" points=1 aspect="a small table"
 small = [  # a pool comes first, so its own input and the convolution's differ
     ((3, 8, 10), 240, 0, 0),
     ((3, 4, 5), 60, 0, 0),
@@ -736,37 +813,57 @@ small = [  # a pool comes first, so its own input and the convolution's differ
     ((11, 1, 1), 11, 308, 308),
     ((5, 1, 1), 5, 55, 55),
 ]
-outputs, learning = np.array([row[1] for row in small]), np.array([row[2] > 0 for row in small])
-check_close(
-    total_with_inputs(small),
-    583,
-    "total_with_inputs(small)",
-    mistakes={
-        "only the outputs are entered": outputs.sum(),
-        "only the inputs of layers that learn are entered": 99,
-        "pools enter their inputs too: only layers with parameters do": 963,
-        "everything is entered twice": 2 * outputs.sum(),
-        "layers that learn enter their output twice: it is the input that is entered": (
-            outputs.sum() + outputs[learning].sum()
-        ),
-        "pools and the input leave out their outputs: every layer enters its own": (
-            outputs[learning].sum() + 99
-        ),
-        "the row after a layer that learns is entered, not the one before": (
-            outputs.sum() + 28 + 5
-        ),
-        "the inputs are those of the layers without parameters": outputs.sum() + 240 + 140,
-    },
-)
-check_close(total_with_inputs(small[:3]), 500, "total_with_inputs(small[:3])")
+### BEGIN EXPECTED
+expected = reference.total_with_inputs(small)
+values, parameters = (np.array([row[n] for row in small]) for n in (1, 2))
+learns = parameters > 0
+inputs = expected - values.sum()
+mistakes = {
+    "only the outputs are entered": values.sum(),
+    "only the inputs of layers that learn are entered": inputs,
+    "pools enter their inputs too: only layers with parameters do": 2 * values.sum() - values[-1],
+    "everything is entered twice": 2 * values.sum(),
+    "layers that learn enter their output twice: it is the input that is entered": (
+        values.sum() + values[learns].sum()
+    ),
+    "pools and the image leave out their outputs: every layer enters its own": (
+        values[learns].sum() + inputs
+    ),
+    "the image itself is left out: the first row counts as well": expected - values[0],
+    "the row after a layer that learns is entered, not the one before": (
+        values.sum() + values[1:][learns[:-1]].sum()
+    ),
+    "the inputs are those of the layers without parameters": (
+        values.sum() + values[:-1][~learns[1:]].sum()
+    ),
+    "the rows before are those that learn: it is the row itself that has to learn": (
+        values.sum() + values[:-1][learns[:-1]].sum()
+    ),
+    "the parameters of layers that learn are entered, not their inputs": (
+        values.sum() + parameters.sum()
+    ),
+    "a fully connected layer enters no input: it learns, too": (
+        values.sum() + values[:-1][learns[1:] & (values[1:] > 11)].sum()
+    ),
+}
+### END EXPECTED
+check_close(total_with_inputs(list(small)), expected, "total_with_inputs(small)", mistakes=mistakes)
+
+# %% test="total_with_inputs" points=1 aspect="general tables"
+# Other tables are tried here.
 ### BEGIN HIDDEN TESTS
 rng = np.random.default_rng(reference.seed)
-for convolutions, fully_connected in [([4, 8, "M", 8], [10, 10]), (["M", 5, "M"], [3])]:
+for convolutions, fully_connected in [
+    ([4, 8, "M", 8], [10, 10]),
+    (["M", 5, "M"], [3]),
+    ([3, "M", "M"], []),
+]:
     height, width = map(int, rng.integers(8, 30, size=2))
     books = reference.vgg_table(convolutions, fully_connected, (3, height, width))
+    expected = reference.total_with_inputs(books)
     check_close(
         total_with_inputs(books),
-        reference.total_with_inputs(books),
+        expected,
         f"total_with_inputs of the table of {convolutions}, {fully_connected}",
     )
 ### END HIDDEN TESTS
@@ -868,31 +965,40 @@ def inference_peak(values):
     ### END SOLUTION
 
 
-# %% test="inference_peak" points=2
-values = [50, 30, 47, 10, 9, 64, 5, 40]
-expected = 80  # 50 and 30; 47 + 30 and 9 + 64 are less
-check_close(
-    inference_peak(list(values)),
-    expected,
-    f"inference_peak({values})",
-    mistakes={
+# %% test="inference_peak" points=1 aspect="three chains"
+for values in [50, 30, 47, 10, 9, 64, 5, 40], [3, 4, 90, 70], [20, 60, 70, 10, 5]:
+    ### BEGIN EXPECTED
+    expected = reference.inference_peak(values)
+    mistakes = {
         "all values are added up: what has been read is dropped": sum(values),
         "only the largest tensor counts: a layer holds its input and its output": max(values),
-        "the two largest tensors are added: they needn't be neighbours": 64 + 50,
-        "the first layer's input is left out": 77,
-        "the last output is taken for the first layer's input": 90,
-        "three tensors in a row are held: two are enough": 127,
-        "twice the largest tensor is held": 2 * max(values),
-    },
-)
-check_close(inference_peak([3, 4, 90, 70]), 160, "inference_peak([3, 4, 90, 70])")
+        "twice the largest tensor is held: input and output differ in size": 2 * max(values),
+        "the two largest tensors are added: they needn't be neighbours": sum(sorted(values)[-2:]),
+        "the first layer's input is left out": reference.inference_peak(values[1:]),
+        "the last layer's output is left out": reference.inference_peak(values[:-1]),
+        "the last output is taken for the first layer's input": (
+            reference.inference_peak([values[-1], *values])
+        ),
+        "three tensors in a row are held: two are enough": max(
+            map(sum, zip(values, values[1:], values[2:], strict=False))
+        ),
+        "every second layer is left out": max(
+            map(sum, zip(values[::2], values[1::2], strict=False))
+        ),
+    }
+    ### END EXPECTED
+    check_close(
+        inference_peak(list(values)), expected, f"inference_peak({values})", mistakes=mistakes
+    )
+
+# %% test="inference_peak" points=1 aspect="general chains"
+# Other chains are tried here.
 ### BEGIN HIDDEN TESTS
 rng = np.random.default_rng(reference.seed)
 for length in (2, 3, 8, 20):
     values = [int(n) for n in rng.integers(1, 1000, size=length)]
-    check_close(
-        inference_peak(list(values)), reference.inference_peak(values), f"inference_peak({values})"
-    )
+    expected = reference.inference_peak(values)
+    check_close(inference_peak(list(values)), expected, f"inference_peak({values})")
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -991,118 +1097,94 @@ def bytes_for_backward(layers):
     ### END SOLUTION
 
 
-# %% test="bytes_for_backward" points=5
-cases = {
-    "two convolutions": [("input", 48), ("conv", 80), ("conv", 24)],
-    "a convolution with a ReLU": [("input", 48), ("conv", 80), ("relu", 80)],
-    "a ReLU between convolutions": [("input", 48), ("conv", 80), ("relu", 80), ("conv", 24)],
-    "a pool behind a convolution": [("input", 48), ("conv", 80), ("pool", 20), ("conv", 12)],
-    "a dropout between linear layers": [
-        ("input", 7),
-        ("linear", 90),
-        ("dropout", 90),
-        ("linear", 3),
-    ],
-    "VGG in small": [
-        ("input", 48),
-        ("conv", 80),
-        ("relu", 80),
-        ("pool", 20),
-        ("linear", 13),
-        ("relu", 13),
-        ("dropout", 13),
-        ("linear", 5),
-    ],
-}
-right = {
-    "two convolutions": 4 * (48 + 80),
-    "a convolution with a ReLU": 4 * (48 + 80),
-    "a ReLU between convolutions": 4 * (48 + 80),
-    "a pool behind a convolution": 4 * (48 + 20) + 20,
-    "a dropout between linear layers": 4 * (7 + 90) + 90,
-    "VGG in small": 4 * (48 + 80 + 20 + 13 + 13) + 20 + 13,
-}
+# %% test="bytes_for_backward" points=1 aspect="layers that learn"
+for layers in [
+    [("input", 48), ("conv", 80), ("conv", 24)],
+    [("input", 7), ("linear", 90), ("linear", 3)],
+]:
+    ### BEGIN EXPECTED
+    expected = reference.bytes_for_backward(layers)
+    outputs = sum(values for _, values in layers[1:])
+    mistakes = {
+        "values are counted, not bytes: a float32 has 4": expected // 4,
+        "the output of a layer that learns is kept, not its input": 4 * outputs,
+        "the image itself is left out: the first layer needs it": expected - 4 * layers[0][1],
+        "every layer's output is kept, whether needed or not": 4 * (layers[0][1] + outputs),
+        f"a {layers[1][0]} layer keeps nothing: it needs its input": 0,
+    }
+    ### END EXPECTED
+    name = f"bytes_for_backward({layers})"
+    check_close(bytes_for_backward(list(layers)), expected, name, mistakes=mistakes)
 
+# %% test="bytes_for_backward" points=1 aspect="ReLU"
+for layers in [
+    [("input", 48), ("conv", 80), ("relu", 80)],
+    [("input", 48), ("conv", 80), ("relu", 80), ("conv", 24), ("relu", 24), ("linear", 5)],
+]:
+    ### BEGIN EXPECTED
+    expected = reference.bytes_for_backward(layers)
+    no_relu = [("nothing" if kind == "relu" else kind, n) for kind, n in layers]
+    rectified = sum(values for kind, values in layers if kind == "relu")
+    mistakes = {
+        "ReLU needs nothing: it needs its output": reference.bytes_for_backward(no_relu),
+        "ReLU keeps a byte for each value: it needs its output, in float32": (
+            reference.bytes_for_backward(no_relu) + rectified
+        ),
+    }
+    if len(layers) == 3:
+        mistakes[
+            "ReLU's input is kept, or every layer's output, whether needed or not: ReLU's output"
+            " tells where it was positive"
+        ] = expected + 4 * rectified
+    else:
+        mistakes[
+            "a ReLU and the layer after it count a tensor each: both need ReLU's output, once"
+        ] = expected + 4 * rectified
+    ### END EXPECTED
+    name = f"bytes_for_backward({layers})"
+    check_close(bytes_for_backward(list(layers)), expected, name, mistakes=mistakes)
 
-def needs(rules, layers, count_each=False, mask_bytes=1):
-    """What another set of rules would keep: from a kind to "input", "output" or "mask"."""
-    places, masks = [], 0
-    for place, (kind, values) in enumerate(layers):
-        for rule in rules.get(kind, "").split():
-            places += {"input": [place - 1], "output": [place], "mask": []}[rule]
-            masks += values if rule == "mask" else 0
-    places = places if count_each else set(places)
-    return 4 * sum(layers[place][1] for place in places) + mask_bytes * masks
+# %% test="bytes_for_backward" points=1 aspect="pools and dropout"
+for layers in [
+    [("input", 48), ("conv", 80), ("pool", 20), ("conv", 12)],
+    [("input", 7), ("linear", 90), ("dropout", 90), ("linear", 3)],
+]:
+    ### BEGIN EXPECTED
+    expected = reference.bytes_for_backward(layers)
+    (_, before), (kind, values) = layers[1:3]
+    needed = {"pool": "the place of each maximum", "dropout": "its mask"}[kind]
+    mistakes = {
+        f"a {kind} keeps its input, too: {needed} is enough": expected + 4 * before,
+        f"a {kind} keeps its input instead of {needed}": expected + 4 * before - values,
+        f"a {kind} keeps nothing: it needs {needed}": expected - values,
+        "every layer's output is kept, whether needed or not": (
+            4 * sum(values for _, values in layers) + values
+        ),
+    }
+    if kind == "pool":  # a dropout's mask is as large as its input, so this can't be told there
+        mistakes["places and masks take 4 bytes each: one is enough"] = expected + 3 * values
+    ### END EXPECTED
+    name = f"bytes_for_backward({layers})"
+    check_close(bytes_for_backward(list(layers)), expected, name, mistakes=mistakes)
 
+# %% test="bytes_for_backward" points=1 aspect="VGG in small"
+layers = [("input", 48), ("conv", 80), ("relu", 80), ("pool", 20), ("linear", 13)]
+layers += [("relu", 13), ("dropout", 13), ("linear", 5)]
+### BEGIN EXPECTED
+expected = reference.bytes_for_backward(layers)
+### END EXPECTED
+check_close(bytes_for_backward(list(layers)), expected, f"bytes_for_backward({layers})")
 
-rules = {"conv": "input", "linear": "input", "relu": "output", "pool": "mask", "dropout": "mask"}
-learn_output = {"conv": "output", "linear": "output"}
-for case, layers in cases.items():
-    pools = sum(values for kind, values in layers if kind == "pool")
-    check_close(
-        bytes_for_backward(list(layers)),
-        right[case],
-        f"bytes_for_backward for {case}",
-        mistakes={
-            "values are counted, not bytes: a float32 has 4": (
-                needs(rules, layers, mask_bytes=4) // 4
-            ),
-            "values are counted, not bytes: a float32 has 4 (masks left out)": (
-                needs(rules, layers, mask_bytes=0) // 4
-            ),
-            "the output of a layer that learns is kept, not its input": (
-                needs(rules | learn_output, layers)
-            ),
-            "the image itself is left out: the first convolution needs it": (
-                right[case] - 4 * layers[0][1]
-            ),
-            "a ReLU and the layer after it count a tensor each: both need ReLU's output, once": (
-                needs(rules, layers, count_each=True)
-            ),
-            "ReLU needs its input too: the output tells where it was positive": (
-                needs(rules | {"relu": "input output"}, layers)
-            ),
-            "ReLU needs nothing: it needs its output": needs(rules | {"relu": ""}, layers),
-            "a convolution keeps nothing: it needs its input": needs(rules | {"conv": ""}, layers),
-            "a linear layer keeps nothing: it needs its input": (
-                needs(rules | {"linear": ""}, layers)
-            ),
-            "a pool keeps its input: where the maximum was is enough": (
-                needs(rules | {"pool": "input mask"}, layers)
-            ),
-            "a pool keeps its input instead of where the maximum was": (
-                needs(rules | {"pool": "input"}, layers)
-            ),
-            "a pool keeps nothing: it needs to know where the maximum was": right[case] - pools,
-            "a dropout keeps its input: the mask is enough": (
-                needs(rules | {"dropout": "input mask"}, layers)
-            ),
-            "a dropout keeps its input instead of its mask": (
-                needs(rules | {"dropout": "input"}, layers)
-            ),
-            "a dropout keeps nothing: it needs its mask": needs(rules | {"dropout": ""}, layers),
-            "masks and places take 4 bytes each: one is enough": (
-                needs(rules, layers, mask_bytes=4)
-            ),
-            "masks and places aren't counted": needs(rules, layers, mask_bytes=0),
-            "every layer's output is kept, whether needed or not": 4
-            * sum(values for _, values in layers)
-            + needs({"pool": "mask", "dropout": "mask"}, layers),
-            "every layer's output is kept, whether needed or not, and masks aren't": 4
-            * sum(values for _, values in layers),
-        },
-    )
+# %% test="bytes_for_backward" points=1 aspect="general chains"
+# Other chains are tried here.
 ### BEGIN HIDDEN TESTS
 rng = np.random.default_rng(reference.seed)
 kinds = ["conv", "linear", "relu", "pool", "dropout"]
-for length in (1, 3, 6, 12, 24):
+for length in (0, 1, 3, 6, 12, 24):
     chosen = ["input", *(kinds[n] for n in rng.integers(5, size=length))]
     layers = [(kind, int(rng.integers(1, 99))) for kind in chosen]
-    check_close(
-        bytes_for_backward(list(layers)),
-        reference.bytes_for_backward(layers),
-        f"bytes_for_backward({layers})",
-    )
+    expected = reference.bytes_for_backward(layers)
+    check_close(bytes_for_backward(list(layers)), expected, f"bytes_for_backward({layers})")
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -1219,47 +1301,62 @@ def largest_batch(card_bytes, parameters, bytes_per_image, optimizer):
     ### END SOLUTION
 
 
-# %% test="largest_batch" points=3
-for optimizer, copies in [("sgd", 2), ("momentum", 3), ("adam", 4)]:
-    for card_bytes in (100_000, 12_000):
-        P, B = 1_000, 700
-        left = card_bytes - 4 * P * copies
-        check_close(
-            largest_batch(card_bytes, P, B, optimizer),
-            max(0, left // B),
-            f"largest_batch({card_bytes}, {P}, {B}, {optimizer!r})",
-            mistakes={
-                "the number is negative where nothing fits: it should be 0": left // B,
-                "a part of an image is counted: round down": max(0, left / B),
-                "the result is rounded up: the last image doesn't fit": max(0, -(left // -B)),
-                "weights and all that goes with them are left out": card_bytes // B,
-                "what the optimiser remembers is left out": max(0, (card_bytes - 8 * P) // B),
-                "the weights, or their gradients, are left out: both take 4 bytes each": (
-                    max(0, (left + 4 * P) // B)
-                ),
-                "the parameters are counted, not their bytes": max(
-                    0, (card_bytes - P * copies) // B
-                ),
-                "every image needs weights of its own: they are shared": (
-                    card_bytes // (B + 4 * P * copies)
-                ),
-                "a value too many is counted for each parameter": max(0, (left - 4 * P) // B),
-                "bytes_per_image is multiplied by 4: it is in bytes already": max(
-                    0, left // (4 * B)
-                ),
-            },
-        )
+# %% test="largest_batch" points=1 aspect="three optimisers"
+for optimizer in ("sgd", "adam", "momentum"):
+    ### BEGIN EXPECTED
+    card, P, B = 100_000, 1_000, 700
+    expected = reference.largest_batch(card, P, B, optimizer)
+    copies = {"sgd": 2, "momentum": 3, "adam": 4}[optimizer]
+    left = card - 4 * P * copies
+    mistakes = {
+        "a part of an image is counted: round down": left / B,
+        "the result is rounded up: the last image doesn't fit": -(left // -B),
+        "weights and all that goes with them are left out": card // B,
+        "the parameters are counted, not their bytes": (card - P * copies) // B,
+        "every image needs weights of its own: they are shared": card // (B + 4 * P * copies),
+        "a value too many is counted for each parameter": (left - 4 * P) // B,
+        "bytes_per_image is multiplied by 4: it is in bytes already": left // (4 * B),
+        "weights and all that goes with them are added to the card": (card + 4 * P * copies) // B,
+    }
+    if optimizer == "adam":
+        mistakes["what the optimiser remembers is left out"] = (card - 8 * P) // B
+    else:
+        mistakes["the weights, or their gradients, are left out: both take 4 bytes each"] = (
+            left + 4 * P
+        ) // B
+    ### END EXPECTED
+    name = f"largest_batch(100_000, 1_000, 700, {optimizer!r})"
+    check_close(largest_batch(100_000, 1_000, 700, optimizer), expected, name, mistakes=mistakes)
+
+# %% test="largest_batch" points=1 aspect="a full card, and one too small"
+for card_bytes, optimizer in [(8_000 + 3 * 700, "sgd"), (12_900, "adam"), (8_000, "sgd")]:
+    ### BEGIN EXPECTED
+    expected = reference.largest_batch(card_bytes, 1_000, 700, optimizer)
+    left = card_bytes - {"sgd": 8_000, "adam": 16_000}[optimizer]
+    mistakes = {
+        "the number is negative where nothing fits: it should be 0": left // 700,
+        "the number is positive where nothing fits: it should be 0": abs(left) // 700,
+        "there is one image where none fits: it should be 0": max(1, left // 700),
+    }
+    if left > 0:
+        mistakes = {"an image that fills the card to the last byte fits": (left - 1) // 700}
+    ### END EXPECTED
+    name = f"largest_batch({card_bytes}, 1_000, 700, {optimizer!r})"
+    check_close(largest_batch(card_bytes, 1_000, 700, optimizer), expected, name, mistakes=mistakes)
+
+# %% test="largest_batch" points=1 aspect="general cards"
+# Other cards and networks are tried here.
 ### BEGIN HIDDEN TESTS
 rng = np.random.default_rng(reference.seed)
 for optimizer in ("adam", "momentum", "sgd"):
     for card_bytes in map(int, rng.integers(0, 10**9, size=6)):
         parameters, bytes_per_image = int(rng.integers(1, 10**8)), int(rng.integers(1, 10**7))
+        expected = reference.largest_batch(card_bytes, parameters, bytes_per_image, optimizer)
         check_close(
             largest_batch(card_bytes, parameters, bytes_per_image, optimizer),
-            reference.largest_batch(card_bytes, parameters, bytes_per_image, optimizer),
+            expected,
             f"largest_batch({card_bytes}, {parameters}, {bytes_per_image}, {optimizer!r})",
         )
-check_close(largest_batch(8_000 + 700, 1_000, 700, "sgd"), 1, "one image that fits exactly")
 ### END HIDDEN TESTS
 
 # %%
@@ -1290,9 +1387,9 @@ print(f"as much as the activations of {16 * parameters / kept_bytes:.0f} images"
 # scratch space and for gaps between tensors, so expect to fit fewer. The lines of Adam and SGD are
 # parallel: they differ in where they start, since an optimiser's memory is paid once, and not in
 # their slope, which is the activations of one image. So when memory runs out, ask which of the two
-# takes it. If it is the slope, take a smaller batch, or keep only some of the activations and
-# compute the others again on the way back ("checkpointing"). If it is the start, that is the
-# parameters and all that goes with them, a smaller batch won't help you.
+# takes most of it. If it is the activations, take a smaller batch, or keep only some of them and
+# compute the others again on the way back ("checkpointing"). If it is the parameters with all that
+# goes with them, a smaller batch won't help you.
 #
 # ## 5. How far a value sees (optional)
 #
@@ -1331,79 +1428,99 @@ def receptive_field(layers):
     ### END SOLUTION
 
 
-# %% test="receptive_field" points=4
-cases = {
-    "one 3-tap layer": ([(3, 1, 1)], (3, 1)),
-    "three 3-tap layers": ([(3, 1, 1)] * 3, (7, 1)),
-    "a 5-tap layer of stride 3": ([(5, 3, 1)], (5, 3)),
-    "a 3-tap layer, a pool, a 5-tap layer": ([(3, 1, 1), (2, 2, 1), (5, 1, 1)], (12, 2)),
-    "a stride of 3, then one of 2": ([(4, 3, 1), (3, 2, 1)], (10, 6)),
-    "a dilation of 3": ([(3, 1, 3)], (7, 1)),
-    "all together": ([(7, 2, 1), (3, 2, 2), (2, 3, 1), (4, 1, 3)], (127, 12)),
-}
+# %% test="receptive_field" points=1 aspect="layers of stride 1"
+for layers in [(3, 1, 1)], [(4, 1, 1), (3, 1, 1), (3, 1, 1)]:
+    ### BEGIN EXPECTED
+    expected, jump = reference.receptive_field(layers)
+    wider = [(k + 1, s, d) for k, s, d in layers]
+    mistakes = {
+        "size and jump are exchanged": jump,
+        "a value sees itself only once: the size starts at 1": expected - 1,
+        "each layer adds its kernel_size: one less, as the windows overlap": (
+            reference.receptive_field(wider)[0]
+        ),
+    }
+    if len(layers) > 1:  # a single layer adds one too many, and starts with one too few
+        mistakes |= {
+            "each layer adds its kernel_size, from a start of 0": (
+                reference.receptive_field(wider)[0] - 1
+            ),
+            "only the last layer counts": reference.receptive_field(layers[-1:])[0],
+            "only the first layer counts": reference.receptive_field(layers[:1])[0],
+            "the layers' windows are multiplied": int(np.prod([k for k, _, _ in layers])),
+        }
+    ### END EXPECTED
+    name = f"receptive_field({layers})"
+    size, _ = check_tuple(receptive_field(list(layers)), ("size", "jump"), name)
+    check_close(size, expected, f"size from {name}", mistakes=mistakes)
 
+# %% test="receptive_field" points=1 aspect="strides and dilation"
+for layers in [
+    [(5, 3, 1)],
+    [(3, 1, 1), (2, 2, 1), (5, 1, 1)],
+    [(4, 3, 1), (3, 2, 1)],
+    [(3, 1, 3)],
+    [(7, 2, 1), (3, 2, 2), (2, 3, 1), (4, 1, 3)],
+]:
+    ### BEGIN EXPECTED
+    expected, _ = reference.receptive_field(layers)
+    strides = [s for _, s, _ in layers]
+    own_stride = [(k, s, d) for (k, _, d), s in zip(layers, [*strides[1:], 1], strict=True)]
+    mistakes = {
+        "a layer's own stride widens its own window: update the jump afterwards": (
+            reference.receptive_field([(1, strides[0], 1), *own_stride])[0]
+        ),
+        "strides are ignored: the layers above see further": (
+            reference.receptive_field([(k, 1, d) for k, _, d in layers])[0]
+        ),
+        "the dilation is ignored": reference.receptive_field([(k, s, 1) for k, s, _ in layers])[0],
+        "the dilation is counted once for the layer, not for each step between taps": (
+            reference.receptive_field([(k + d - 1, s, 1) for k, s, d in layers])[0]
+        ),
+        "the layers are followed from the top down": reference.receptive_field(layers[::-1])[0],
+        "only the last stride counts: the jump is a product": 1
+        + sum(
+            d * (k - 1) * before
+            for (k, _, d), before in zip(layers, [1, *strides[:-1]], strict=True)
+        ),
+    }
+    ### END EXPECTED
+    name = f"receptive_field({layers})"
+    size, _ = check_tuple(receptive_field(list(layers)), ("size", "jump"), name)
+    check_close(size, expected, f"size from {name}", mistakes=mistakes)
 
-def wrong_size(layers, grow, start=1):
-    """The size that another rule would give: grow(k, s, d, jump before the layer)."""
-    size, jump = start, 1
-    for k, s, d in layers:
-        size, jump = size + grow(k, s, d, jump), jump * s
-    return size
+# %% test="receptive_field" points=1 aspect="the jump"
+for layers in [(3, 2, 1), (4, 3, 5)], [(5, 3, 1), (2, 4, 4), (3, 2, 3)]:
+    ### BEGIN EXPECTED
+    size, expected = reference.receptive_field(layers)
+    strides, dilations = [s for _, s, _ in layers], [d for _, _, d in layers]
+    mistakes = {
+        "size and jump are exchanged": size,
+        "strides are added: they multiply": sum(strides),
+        "strides are added to 1: they multiply": 1 + sum(strides),
+        "it is the last layer's stride alone": strides[-1],
+        "the last layer's stride is left out": expected // strides[-1],
+        "the first layer's stride is left out": expected // strides[0],
+        "the dilation changes it: it only widens the window": expected * int(np.prod(dilations)),
+        "the jump isn't updated": 1,
+    }
+    if len(layers) == 2:
+        del mistakes["the first layer's stride is left out"]
+    ### END EXPECTED
+    name = f"receptive_field({layers})"
+    _, jump = check_tuple(receptive_field(list(layers)), ("size", "jump"), name)
+    check_close(jump, expected, f"jump from {name}", mistakes=mistakes)
 
-
-for case, (layers, (size, jump)) in cases.items():
-    name = f"receptive_field for {case}"
-    came_size, came_jump = check_tuple(receptive_field(list(layers)), ("size", "jump"), name)
-    check_close(
-        came_size,
-        size,
-        f"size from {name}",
-        mistakes={
-            "size and jump are exchanged": jump,
-            "a value sees itself only once: the size starts at 1": size - 1,
-            "each layer adds its kernel_size: one less, as the windows overlap": wrong_size(
-                layers, lambda k, s, d, j: d * k * j
-            ),
-            "each layer adds its kernel_size, from a start of 0": wrong_size(
-                layers, lambda k, s, d, j: d * k * j, start=0
-            ),
-            "a layer's own stride widens its own window: update the jump afterwards": wrong_size(
-                layers, lambda k, s, d, j: d * (k - 1) * j * s
-            ),
-            "strides are ignored: the layers above see further": wrong_size(
-                layers, lambda k, s, d, j: d * (k - 1)
-            ),
-            "the dilation is ignored": wrong_size(layers, lambda k, s, d, j: (k - 1) * j),
-            "the dilation is counted once for the layer, not for each step between taps": (
-                wrong_size(layers, lambda k, s, d, j: (k - 1 + d - 1) * j)
-            ),
-            "the layers are followed from the top down": wrong_size(
-                layers[::-1], lambda k, s, d, j: d * (k - 1) * j
-            ),
-            "only the last layer counts": layers[-1][2] * (layers[-1][0] - 1) + 1,
-        },
-    )
-    check_close(
-        came_jump,
-        jump,
-        f"jump from {name}",
-        mistakes={
-            "strides are added: they multiply": sum(s for _, s, _ in layers),
-            "strides are added to 1: they multiply": 1 + sum(s for _, s, _ in layers),
-            "it is the last layer's stride alone": layers[-1][1],
-            "it is the last layer's stride left out": jump // layers[-1][1],
-            "the dilation changes it: it only widens the window": jump
-            * int(np.prod([d for _, _, d in layers])),
-            "the jump isn't updated": 1,
-        },
-    )
+# %% test="receptive_field" points=1 aspect="general layers"
+# Other layers, and none at all, are tried here.
 ### BEGIN HIDDEN TESTS
 rng = np.random.default_rng(reference.seed)
 for length in (0, 1, 4, 9):
     layers = [tuple(map(int, row)) for row in rng.integers(1, 5, size=(length, 3))]
     name = f"receptive_field({layers})"
+    expected = np.array(reference.receptive_field(layers))
     result = check_tuple(receptive_field(list(layers)), ("size", "jump"), name)
-    check_close(np.array(result), np.array(reference.receptive_field(layers)), name)
+    check_close(np.array(result), expected, name)
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -1494,13 +1611,12 @@ def draw_window(layer, down, right):
     """The window of one value, at these shares of the way down and right in its layer's map."""
     kept = chain[:layer]
     size, jump = receptive_field([window for _, window in kept])
-    side, first = 224, 0.0  # of the map; where the middle of its first window lies
-    step = 1
+    side, step, first = 224, 1, 0.0  # of the map; first: where its first window's middle lies
     for place, (kernel_size, stride, dilation) in kept:
         padding = vgg16.features[place].padding
         padding = padding if isinstance(padding, int) else padding[0]
         first += step * ((kernel_size - 1) * dilation / 2 - padding)
-        side = (side + 2 * padding - dilation * (kernel_size - 1) - 1) // stride + 1
+        side = output_size(side, kernel_size, stride, padding, dilation)
         step *= stride
     row, column = (round(share * (side - 1)) for share in (down, right))
     corner = [first + jump * index - size / 2 for index in (column, row)]
@@ -1622,9 +1738,9 @@ def account(model, input_shape):
 
 
 # %% [markdown]
-# The test uses a little network with everything that makes books go wrong: modules in modules,
-# groups, a ReLU and a convolution that are used twice, and a shortcut that is defined before the
-# layers that it skips but called after them.
+# The tests use a little network with everything that makes books go wrong: modules in modules,
+# groups, a ReLU and a convolution that are used twice, a shortcut that is defined before the
+# layers that it skips but called after them, and a BatchNorm that is frozen in evaluation mode.
 
 
 # %% given=true
@@ -1638,121 +1754,137 @@ class Tangle(nn.Module):
         self.grouped = nn.Conv2d(8, 8, 3, padding=1, groups=4)
         self.relu = nn.ReLU()
         self.head = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 3))
+        self.stem[1].eval()
 
     def forward(self, x):
         x = self.relu(self.stem(x))
         return self.head(self.relu(self.grouped(self.grouped(x)) + self.shortcut(x)))
 
 
-# %% test="account" points=6
-ROW = ("name", "output_shape", "parameters", "multiply_adds")
+# %% test="account" points=1 aspect="the calls and their outputs"
 tangle = Tangle().to("meta")
-tangle.stem[1].eval()  # as when BatchNorm is frozen: the others are in training mode
-name = "account(tangle, (3, 11, 14))"
-rows = check_rows(account(tangle, (3, 11, 14)), ROW, name)
-
-calls = ["stem.0", "stem.1", "relu", "grouped", "grouped", "shortcut", "relu"]
-calls += ["head.0", "head.1", "head.2"]
+### BEGIN EXPECTED
+expected = reference.account(tangle, (3, 11, 14))
+calls, shapes = [row[0] for row in expected], [row[1] for row in expected]
+leaves = [name for name, module in tangle.named_modules() if not list(module.children())]
+types = [type(tangle.get_submodule(name)).__name__ for name in calls]
+mistakes = {
+    "modules that contain others have rows: only the innermost should": (
+        [*calls[:2], "stem", *calls[2:], "head", ""]
+    ),
+    "all hooks share the last name: let a function make each hook": [calls[-1]] * len(calls),
+    "each module has one row: each *call* should have one": list(dict.fromkeys(calls)),
+    "each module has one row, called or not: each *call* should have one": leaves,
+    "modules inside of modules are left out": [name for name in calls if "." not in name],
+    "the class stands for the name": types,
+    "a name has lost its path": [name.rsplit(".")[-1] for name in calls],
+    "the rows are sorted: they should be in the order of the calls": sorted(calls),
+    "the rows are in the order in which the modules were defined": [
+        name for leaf in leaves for name in calls if name == leaf
+    ],
+}
+### END EXPECTED
+call = "account(tangle, (3, 11, 14))"
+rows = check_rows(account(tangle, (3, 11, 14)), ROW, call)
 names = [row[0] for row in rows]
-leaves = [key for key, module in tangle.named_modules() if not list(module.children())]
-contains = sorted({key for key, module in tangle.named_modules() if list(module.children())})
-if names != calls:
-    looks = ""
-    if any(key in contains for key in names):
-        looks = "; it looks as if modules that contain others have rows: only the innermost should"
-    elif set(names) == {calls[-1]}:
-        looks = "; it looks as if all hooks share the last name: let a function make each hook"
-    elif sorted(names) == sorted(leaves):
-        looks = "; it looks as if each module has one row: each *call* should have one"
-    elif names and set(names) < set(calls) and not any("." in key for key in names):
-        looks = "; it looks as if modules inside of modules are left out"
-    elif sorted(names) == sorted(calls):
-        looks = "; it looks as if the rows aren't in the order of the calls"
-    elif names and {key for key in names} <= {type(m).__name__ for m in tangle.modules()}:
-        looks = "; it looks as if the class stands for the name"
-    raise AssertionError(f"{name}: expected rows {', '.join(calls)}; got {names}{looks}.")
-
-shapes = [(8, 5, 7)] * 7 + [(8, 2, 2), (32,), (3,)]
-for key, row, shape in zip(calls, rows, shapes, strict=True):
-    with_batch = row[1] is not None and tuple(row[1]) == (1, *shape)
-    hint = "; leave out the axis of the batch" if with_batch else ""
-    assert isinstance(row[1], list | tuple) and tuple(row[1]) == shape, (
-        f"{name}: expected the output shape {shape} in the row {key}, got {row[1]}{hint}."
+cause = next((f"; it looks as if {m}" for m, wrong in mistakes.items() if names == wrong), "")
+assert names == calls, f"{call}: expected rows {', '.join(calls)}; got {names}{cause}."
+for name, row, shape in zip(calls, rows, shapes, strict=True):
+    came = tuple(row[1]) if isinstance(row[1], list | tuple) else row[1]
+    cause = "; leave out the axis of the batch" if came == (1, *shape) else ""
+    assert came == shape, (
+        f"{call}: expected the output shape {shape} in the row {name}, got {came}{cause}."
     )
 
-is_conv = np.array([key in ("stem.0", "grouped", "shortcut") for key in calls])
-expected = np.array([152, 16, 0, 152, 0, 64, 0, 0, 0, 99])
-biases = np.array([8, 0, 0, 8, 0, 0, 0, 0, 0, 3])
-check_close(
-    np.array([row[2] for row in rows]),
-    expected,
-    f"the parameters of {name}",
-    mistakes={
-        "a module that is called twice counts its parameters twice: they exist once": (
-            expected + 152 * (np.arange(10) == 4)
-        ),
-        "the biases are missing": expected - biases - 8 * (np.arange(10) == 1),
-        "the biases of convolutions and fully connected layers are missing": expected - biases,
-        "BatchNorm's parameters are missing": expected * (np.arange(10) != 1),
-        "BatchNorm's running statistics are counted: they aren't parameters": (
-            expected + 17 * (np.arange(10) == 1)
-        ),
-        "groups are ignored: a filter sees only its group's channels": (
-            expected + 432 * (np.arange(10) == 3)
-        ),
-    },
-)
-expected = np.array([5040, 0, 0, 5040, 5040, 2240, 0, 0, 0, 96])
-outputs = np.array([280, 0, 0, 280, 280, 280, 0, 0, 0, 3])
-check_close(
-    np.array([row[3] for row in rows]),
-    expected,
-    f"the multiply-adds of {name}",
-    mistakes={
-        "FLOPs are counted: a multiplication and its addition are one multiply-add": 2 * expected,
-        "groups are ignored: a filter sees only its group's channels": np.array(
-            [5040, 0, 0, 20160, 20160, 2240, 0, 0, 0, 96]
-        ),
-        "biases are counted": expected + outputs - 280 * (np.arange(10) == 5),
-        "the second call of a module counts no work: it takes as much as the first": (
-            expected * (np.arange(10) != 4)
-        ),
-        "fully connected layers take no multiply-adds": expected * is_conv,
-        "the weights are counted: each is used at every position": np.where(
-            is_conv, expected // 35, expected
-        ),
-        "parameters times positions are counted, biases included": np.array(
-            [5320, 0, 0, 5320, 5320, 2240, 0, 0, 0, 99]
-        ),
-        "a window is taken for square": np.array([7560, 0, 0, 5040, 5040, 2240, 0, 0, 0, 96]),
-        "BatchNorm's multiplications are counted: only nn.Conv2d and nn.Linear are": (
-            expected + 280 * (np.arange(10) == 1)
-        ),
-    },
-)
+# %% test="account" points=1 aspect="parameters"
+tangle = Tangle().to("meta")
+### BEGIN EXPECTED
+expected = np.array([row[2] for row in reference.account(tangle, (3, 11, 14))])
+biases, place = np.array([8, 0, 0, 8, 0, 0, 0, 0, 0, 3]), np.arange(10)
+mistakes = {
+    "a module that is called twice counts its parameters twice: they exist once": (
+        expected + 152 * (place == 4)
+    ),
+    "the last call of a module has its parameters: the first should": (
+        expected + 152 * (place == 4) - 152 * (place == 3)
+    ),
+    "the biases are missing": expected - biases - 8 * (place == 1),
+    "the biases of convolutions and fully connected layers are missing": expected - biases,
+    "BatchNorm's parameters are missing": expected * (place != 1),
+    "BatchNorm's running statistics are counted: they aren't parameters": (
+        expected + 17 * (place == 1)
+    ),
+    "groups are ignored: a filter sees only its group's channels": expected + 432 * (place == 3),
+}
+### END EXPECTED
+call = "account(tangle, (3, 11, 14))"
+rows = check_rows(account(tangle, (3, 11, 14)), ROW, call)
+parameters = np.array([row[2] for row in rows])
+check_close(parameters, expected, f"the parameters of {call}", mistakes=mistakes)
+
+# %% test="account" points=1 aspect="multiply-adds"
+tangle = Tangle().to("meta")
+### BEGIN EXPECTED
+expected = np.array([row[3] for row in reference.account(tangle, (3, 11, 14))])
+outputs, place = np.array([280, 0, 0, 280, 280, 280, 0, 0, 0, 3]), np.arange(10)
+mistakes = {
+    "FLOPs are counted: a multiplication and its addition are one multiply-add": 2 * expected,
+    "groups are ignored: a filter sees only its group's channels": (
+        expected * np.where((place == 3) | (place == 4), 4, 1)
+    ),
+    "biases are counted": expected + outputs * (place != 5),  # the shortcut has none
+    "the second call of a module counts no work: it takes as much as the first": (
+        expected * (place != 4)
+    ),
+    "fully connected layers take no multiply-adds: each weight is one": expected * (place != 9),
+    "the weights are counted: each is used at every position": (
+        expected // np.where(place < 9, 5 * 7, 1)
+    ),
+    "a window is taken for square": expected * np.where(place == 0, 3, 2) // 2,
+    "BatchNorm's multiplications are counted: only nn.Conv2d and nn.Linear are": (
+        expected + 280 * (place == 1)
+    ),
+}
+### END EXPECTED
+call = "account(tangle, (3, 11, 14))"
+rows = check_rows(account(tangle, (3, 11, 14)), ROW, call)
+multiply_adds = np.array([row[3] for row in rows])
+check_close(multiply_adds, expected, f"the multiply-adds of {call}", mistakes=mistakes)
+
+# %% test="account" points=1 aspect="no hook is left"
+tangle = Tangle().to("meta")
+### BEGIN EXPECTED
+calls = [row[0] for row in reference.account(tangle, (3, 11, 14))]
+### END EXPECTED
+rows = check_rows(account(tangle, (3, 11, 14)), ROW, "account(tangle, (3, 11, 14))")
+names = [row[0] for row in rows]
+assert names == calls, f"account(tangle, (3, 11, 14)): expected rows {calls}; got {names}."
 with suppress(RuntimeError):
     account(tangle, (5, 11, 14))  # the network takes three channels, so this raises
 assert not any(module._forward_hooks for module in tangle.modules()), (
     "account leaves hooks on the network after an exception: remove them in a `finally` block."
 )
+
+# %% test="account" points=2 aspect="other networks"
+# Networks with other layers, and forwards of their own, are tried here.
 ### BEGIN HIDDEN TESTS
 rng = np.random.default_rng(reference.seed)
 sequence = nn.Sequential(
     nn.Conv2d(3, 6, 5, stride=2, padding=1, dilation=2, bias=False),
     nn.Sequential(nn.ReLU(), nn.Sequential(nn.BatchNorm2d(6), nn.Conv2d(6, 12, (1, 3), groups=3))),
     nn.Sequential(nn.MaxPool2d(3, 2), nn.Dropout(), nn.AdaptiveAvgPool2d((2, 3)), nn.Flatten()),
-    nn.Linear(72, 7, bias=False),
+    nn.Linear(72, 1, bias=False),
 ).to("meta")
 sequence[1].eval()
 another = awkward_network(reference.seed, hooks=True, mixed=True, dtype=torch.float32).to("meta")
 for model, name in [
     (sequence, "a sequence of layers"),
-    (tangle, "tangle"),
+    (Tangle().to("meta"), "tangle"),
     (another, "a network with a forward of its own"),
 ]:
     height, width = map(int, rng.integers(40, 90, size=2))
-    rows = check_rows(account(model, (3, height, width)), ROW, f"account of {name}")
     expected = reference.account(model, (3, height, width))
+    rows = check_rows(account(model, (3, height, width)), ROW, f"account of {name}")
     assert [row[0] for row in rows] == [row[0] for row in expected], (
         f"account of {name}: the rows' names are not those of the calls, in order."
     )

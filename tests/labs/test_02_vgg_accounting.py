@@ -95,6 +95,22 @@ def test_vgg16_by_the_lectures_figures(reference):
     assert reference.inference_peak(values) == 2 * 3_211_264
 
 
+def test_what_the_prose_and_the_figures_say_of_vgg16(reference):
+    three = 3 * reference.conv_parameters(256, 256, (3, 3))
+    assert round(100 * three / reference.conv_parameters(256, 256, (7, 7))) == 55
+    table = reference.vgg_table(CONVOLUTIONS["vgg16"], [4096, 4096, 1000], (3, 224, 224))
+    values, parameters, work = (np.array([row[n] for row in table]) for n in (1, 2, 3))
+    assert int(work[:-3].sum() / work.sum() * 100) == 99
+    assert round(100 * parameters[-3:].sum() / parameters.sum()) == 89
+    assert values.argmax() == 1  # the first two convolutions' outputs are the largest tensors
+    assert values[1:3].sum() > 0.4 * values.sum()
+    assert 4 * parameters.max() // 10**6 == 411
+    assert any(9 < row / work[-3] < 11 for row in work)  # "ten times the work"
+    assert parameters.argmax() == len(table) - 3
+    resnet50, vgg16 = PUBLISHED["resnet50"][0], PUBLISHED["vgg16"][0]
+    assert 0.15 < resnet50 / vgg16 < 0.25  # "a fifth of the parameters"
+
+
 def test_total_with_inputs_is_what_hooks_see_go_in_and_out(reference):
     convolutions, fully_connected = [4, 8, "M", 8, "M"], [11, 5]
     layers, channels = [], 3

@@ -72,8 +72,19 @@ def output_size(size, kernel_size, stride=1, padding=0, dilation=1):
 
 # %% correct="output_size"
 def output_size(size, kernel_size, stride=1, padding=0, dilation=1):
-    layer = nn.Conv1d(1, 1, kernel_size, stride, padding, dilation)
-    return layer(torch.zeros(1, 1, size)).shape[-1]
+    window = dilation * (kernel_size - 1) + 1
+    return len(range(0, size + 2 * padding - window + 1, stride))
+
+
+# %% mistake="output_size" named="sticks out by a pixel"
+def output_size(size, kernel_size, stride=1, padding=0, dilation=1):
+    return (size + 2 * padding - dilation * (kernel_size - 1)) // stride + 1
+
+
+# %% mistake="output_size" named="line 2 calls `torch.nn.Conv1d`"
+def output_size(size, kernel_size, stride=1, padding=0, dilation=1):
+    layer = nn.Conv1d(1, 1, kernel_size, stride, padding, dilation, device="meta")
+    return layer(torch.zeros(1, 1, size, device="meta")).shape[-1]
 
 
 # %% mistake="conv_parameters" named="bias=False is ignored"
@@ -96,7 +107,7 @@ def conv_parameters(in_channels, out_channels, kernel_size, bias=True):
     return in_channels * kernel_size[0] * kernel_size[1] + bias
 
 
-# %% mistake="conv_parameters" named="taken for square"
+# %% mistake="conv_parameters" named="as wide as it is high"
 def conv_parameters(in_channels, out_channels, kernel_size, bias=True):
     return out_channels * (in_channels * kernel_size[0] ** 2 + bias)
 
@@ -117,10 +128,39 @@ def conv_parameters(in_channels, out_channels, kernel_size, bias=True):
     return in_channels * out_channels * (kernel_size[0] * kernel_size[1] + bias)
 
 
-# %% correct="conv_parameters"
+# %% mistake="conv_parameters" named="each weight"
+def conv_parameters(in_channels, out_channels, kernel_size, bias=True):
+    weights = in_channels * out_channels * kernel_size[0] * kernel_size[1]
+    return 2 * weights if bias else weights
+
+
+# %% mistake="conv_parameters" named="are added, not multiplied"
+def conv_parameters(in_channels, out_channels, kernel_size, bias=True):
+    return out_channels * (in_channels * sum(kernel_size) + bias)
+
+
+# %% mistake="conv_parameters" named="line 2 calls `torch.nn.Conv2d`"
 def conv_parameters(in_channels, out_channels, kernel_size, bias=True):
     layer = nn.Conv2d(in_channels, out_channels, kernel_size, bias=bias, device="meta")
     return sum(parameter.numel() for parameter in layer.parameters())
+
+
+# %% correct="conv_parameters"
+def conv_parameters(in_channels, out_channels, kernel_size, bias=True):
+    total = 0
+    for _ in range(out_channels):
+        for _ in range(in_channels):
+            total += kernel_size[0] * kernel_size[1]
+        total += 1 if bias else 0
+    return total
+
+
+# %% correct="conv_parameters"
+def conv_parameters(in_channels, out_channels, kernel_size, bias=True):
+    one_filter = in_channels
+    for side in kernel_size:
+        one_filter *= side
+    return (one_filter + (1 if bias else 0)) * out_channels
 
 
 # %% correct="conv_parameters"
@@ -164,6 +204,38 @@ def conv_multiply_adds(in_channels, output_shape, kernel_size):
 # %% mistake="conv_multiply_adds" named="output is taken for square"
 def conv_multiply_adds(in_channels, output_shape, kernel_size):
     return int(output_shape[0] * output_shape[1] ** 2 * in_channels * np.prod(kernel_size))
+
+
+# %% mistake="conv_multiply_adds" named="the window is left out"
+def conv_multiply_adds(in_channels, output_shape, kernel_size):
+    return int(np.prod(output_shape) * in_channels)
+
+
+# %% mistake="conv_multiply_adds" named="without the first addition"
+def conv_multiply_adds(in_channels, output_shape, kernel_size):
+    products = in_channels * kernel_size[0] * kernel_size[1]
+    return int(np.prod(output_shape)) * (products + products - 1)
+
+
+# %% mistake="conv_multiply_adds" named="line 6 calls `torch.nn.Conv2d`"
+from torch.utils.flop_counter import FlopCounterMode
+
+
+def conv_multiply_adds(in_channels, output_shape, kernel_size):
+    (channels, height, width), (rows, columns) = output_shape, kernel_size
+    layer = nn.Conv2d(in_channels, channels, kernel_size, device="meta")
+    with FlopCounterMode(display=False) as counter:
+        layer(torch.zeros(1, in_channels, height + rows - 1, width + columns - 1, device="meta"))
+    return counter.get_total_flops() // 2
+
+
+# %% correct="conv_multiply_adds"
+def conv_multiply_adds(in_channels, output_shape, kernel_size):
+    work = 0
+    for _ in range(output_shape[1]):
+        for _ in range(output_shape[2]):
+            work += output_shape[0] * in_channels * kernel_size[0] * kernel_size[1]
+    return work
 
 
 # %% correct="conv_multiply_adds"
@@ -371,7 +443,7 @@ def vgg_table(convolutions, fully_connected, input_shape):
     return table
 
 
-# %% mistake="vgg_table" named="512 · 7 · 7"
+# %% mistake="vgg_table" named="it sees the whole map"
 def vgg_table(convolutions, fully_connected, input_shape):
     channels, height, width = input_shape
     table = [(input_shape, channels * height * width, 0, 0)]
@@ -427,8 +499,8 @@ def vgg_table(convolutions, fully_connected, input_shape):
     return table
 
 
-# %% mistake="vgg_table" named="row 2 of vgg_table([8, 'M', 16"
-# Rounds odd sizes up, which VGG-16 on 224 × 224 never meets.
+# %% mistake="vgg_table" named="pools round up"
+# VGG-16 on 224 × 224 never meets an odd size.
 def vgg_table(convolutions, fully_connected, input_shape):
     channels, height, width = input_shape
     table = [(input_shape, channels * height * width, 0, 0)]
@@ -467,6 +539,45 @@ def vgg_table(convolutions, fully_connected, input_shape):
 
 
 # %% correct="vgg_table"
+def vgg_table(convolutions, fully_connected, input_shape):
+    shapes, weights = [tuple(input_shape)], [0]
+    for layer in convolutions:
+        C, H, W = shapes[-1]
+        pool = layer == "M"
+        shapes.append((C, H // 2, W // 2) if pool else (layer, H, W))
+        weights.append(0 if pool else layer * C * 9)
+    for outputs in fully_connected:
+        weights.append(outputs * int(np.prod(shapes[-1])))
+        shapes.append((outputs, 1, 1))
+    return [
+        (shape, int(np.prod(shape)), count, count * shape[1] * shape[2])
+        for shape, count in zip(shapes, weights, strict=True)
+    ]
+
+
+# %% correct="vgg_table"
+def vgg_table(convolutions, fully_connected, input_shape):
+    def walk(shape, layers):
+        if not layers:
+            return []
+        channels, height, width = shape
+        kind, layer = layers[0]
+        if kind == "pool":
+            out, count = (channels, height // 2, width // 2), 0
+        elif kind == "conv":
+            out, count = (layer, height, width), 9 * channels * layer
+        else:
+            out, count = (layer, 1, 1), channels * height * width * layer
+        row = (out, out[0] * out[1] * out[2], count, count * out[1] * out[2])
+        return [row, *walk(out, layers[1:])]
+
+    layers = [("pool" if layer == "M" else "conv", layer) for layer in convolutions]
+    layers += [("full", layer) for layer in fully_connected]
+    values = input_shape[0] * input_shape[1] * input_shape[2]
+    return [(input_shape, values, 0, 0), *walk(input_shape, layers)]
+
+
+# %% mistake="vgg_table" named="calls `torch.zeros`"
 def vgg_table(convolutions, fully_connected, input_shape):
     x = torch.zeros(1, *input_shape, device="meta")
     table = [(x.shape[1:], x.numel(), 0, 0)]
@@ -524,6 +635,57 @@ def total_with_inputs(table):
     return 2 * sum(row[1] for row in table)
 
 
+# %% mistake="total_with_inputs" named="only the inputs of layers"
+def total_with_inputs(table):
+    return sum(table[i - 1][1] for i in range(1, len(table)) if table[i][2])
+
+
+# %% mistake="total_with_inputs" named="the image itself is left out"
+def total_with_inputs(table):
+    total = 0
+    for i in range(1, len(table)):
+        total += table[i][1]
+        if table[i][2]:
+            total += table[i - 1][1]
+    return total
+
+
+# %% mistake="total_with_inputs" named="those of the layers without parameters"
+def total_with_inputs(table):
+    total = sum(row[1] for row in table)
+    for before, row in zip(table, table[1:]):
+        if row[2] == 0:
+            total += before[1]
+    return total
+
+
+# %% mistake="total_with_inputs" named="it is the row itself that has to learn"
+def total_with_inputs(table):
+    total = sum(row[1] for row in table)
+    for before, row in zip(table, table[1:]):
+        if before[2]:
+            total += before[1]
+    return total
+
+
+# %% mistake="total_with_inputs" named="a fully connected layer enters no input"
+def total_with_inputs(table):
+    total = table[0][1]
+    for before, row in zip(table, table[1:]):
+        total += row[1]
+        if row[2] > 0 and row[0][1:] != (1, 1):
+            total += before[1]
+    return total
+
+
+# %% correct="total_with_inputs"
+def total_with_inputs(table):
+    if len(table) == 1:
+        return table[0][1]
+    *first, before, last = table
+    return total_with_inputs([*first, before]) + last[1] + (before[1] if last[2] else 0)
+
+
 # %% correct="total_with_inputs"
 def total_with_inputs(table):
     total = table[0][1]
@@ -569,6 +731,32 @@ def inference_peak(values):
 # %% mistake="inference_peak" named="three tensors in a row"
 def inference_peak(values):
     return max(sum(values[i : i + 3]) for i in range(len(values)))
+
+
+# %% mistake="inference_peak" named="twice the largest tensor"
+def inference_peak(values):
+    return 2 * max(values)
+
+
+# %% mistake="inference_peak" named="the last layer's output is left out"
+def inference_peak(values):
+    return max(values[i] + values[i + 1] for i in range(len(values) - 2))
+
+
+# %% mistake="inference_peak" named="every second layer is left out"
+def inference_peak(values):
+    return max(values[i] + values[i + 1] for i in range(0, len(values) - 1, 2))
+
+
+# %% correct="inference_peak"
+def inference_peak(values):
+    before, *rest = values
+    peak = 0
+    while rest:
+        after = rest.pop(0)
+        peak = max(before + after, peak)
+        before = after
+    return peak
 
 
 # %% correct="inference_peak"
@@ -643,7 +831,7 @@ def bytes_for_backward(layers):
     return 4 * sum(layers[i][1] for i in needed) + extra
 
 
-# %% mistake="bytes_for_backward" named="ReLU needs its input too"
+# %% mistake="bytes_for_backward" named="ReLU's input is kept"
 def bytes_for_backward(layers):
     needed, extra = set(), 0
     for i, (kind, values) in enumerate(layers):
@@ -680,7 +868,7 @@ def bytes_for_backward(layers):
     return 4 * sum(layers[i][1] for i in needed) + extra
 
 
-# %% mistake="bytes_for_backward" named="a pool keeps its input"
+# %% mistake="bytes_for_backward" named="a pool keeps its input, too"
 def bytes_for_backward(layers):
     needed, extra = set(), 0
     for i, (kind, values) in enumerate(layers):
@@ -693,7 +881,7 @@ def bytes_for_backward(layers):
     return 4 * sum(layers[i][1] for i in needed) + extra
 
 
-# %% mistake="bytes_for_backward" named="a dropout keeps its input"
+# %% mistake="bytes_for_backward" named="a dropout keeps its input, too"
 def bytes_for_backward(layers):
     needed, extra = set(), 0
     for i, (kind, values) in enumerate(layers):
@@ -706,7 +894,7 @@ def bytes_for_backward(layers):
     return 4 * sum(layers[i][1] for i in needed) + extra
 
 
-# %% mistake="bytes_for_backward" named="take 4 bytes each"
+# %% mistake="bytes_for_backward" named="places and masks take 4 bytes each"
 def bytes_for_backward(layers):
     needed, extra = set(), 0
     for i, (kind, values) in enumerate(layers):
@@ -743,6 +931,71 @@ def bytes_for_backward(layers):
         elif kind in ("pool", "dropout"):
             extra += values
     return 4 * sum(layers[i][1] for i in needed) + extra
+
+
+# %% mistake="bytes_for_backward" named="a conv layer keeps nothing"
+def bytes_for_backward(layers):
+    needed, extra = set(), 0
+    for i, (kind, values) in enumerate(layers):
+        if kind == "linear":
+            needed.add(i - 1)
+        elif kind == "relu":
+            needed.add(i)
+        elif kind in ("pool", "dropout"):
+            extra += values
+    return 4 * sum(layers[i][1] for i in needed) + extra
+
+
+# %% mistake="bytes_for_backward" named="ReLU keeps a byte for each value"
+def bytes_for_backward(layers):
+    needed, extra = set(), 0
+    for i, (kind, values) in enumerate(layers):
+        if kind in ("conv", "linear"):
+            needed.add(i - 1)
+        elif kind in ("relu", "pool", "dropout"):
+            extra += values
+    return 4 * sum(layers[i][1] for i in needed) + extra
+
+
+# %% mistake="bytes_for_backward" named="instead of the place of each maximum"
+def bytes_for_backward(layers):
+    needed, extra = set(), 0
+    for i, (kind, values) in enumerate(layers):
+        if kind in ("conv", "linear", "pool"):
+            needed.add(i - 1)
+        elif kind == "relu":
+            needed.add(i)
+        elif kind == "dropout":
+            extra += values
+    return 4 * sum(layers[i][1] for i in needed) + extra
+
+
+# %% mistake="bytes_for_backward" named="a dropout keeps nothing"
+def bytes_for_backward(layers):
+    needed, extra = set(), 0
+    for i, (kind, values) in enumerate(layers):
+        if kind in ("conv", "linear"):
+            needed.add(i - 1)
+        elif kind == "relu":
+            needed.add(i)
+        elif kind == "pool":
+            extra += values
+    return 4 * sum(layers[i][1] for i in needed) + extra
+
+
+# %% correct="bytes_for_backward"
+def bytes_for_backward(layers):
+    extra, tensors = 0, [0] * len(layers)
+    for i in range(1, len(layers)):
+        kind, values = layers[i]
+        match kind:
+            case "conv" | "linear":
+                tensors[i - 1] = layers[i - 1][1]
+            case "relu":
+                tensors[i] = values
+            case _:
+                extra += values
+    return sum(tensors) * 4 + extra
 
 
 # %% correct="bytes_for_backward"
@@ -811,6 +1064,42 @@ def largest_batch(card_bytes, parameters, bytes_per_image, optimizer):
 # %% mistake="largest_batch" named="all that goes with them are left out"
 def largest_batch(card_bytes, parameters, bytes_per_image, optimizer):
     return card_bytes // bytes_per_image
+
+
+# %% mistake="largest_batch" named="a value too many"
+def largest_batch(card_bytes, parameters, bytes_per_image, optimizer):
+    copies = {"sgd": 3, "momentum": 4, "adam": 5}[optimizer]
+    return max(0, (card_bytes - 4 * parameters * copies) // bytes_per_image)
+
+
+# %% mistake="largest_batch" named="it is in bytes already"
+def largest_batch(card_bytes, parameters, bytes_per_image, optimizer):
+    copies = {"sgd": 2, "momentum": 3, "adam": 4}[optimizer]
+    return max(0, (card_bytes - 4 * parameters * copies) // (4 * bytes_per_image))
+
+
+# %% mistake="largest_batch" named="there is one image where none fits"
+def largest_batch(card_bytes, parameters, bytes_per_image, optimizer):
+    copies = {"sgd": 2, "momentum": 3, "adam": 4}[optimizer]
+    return max(1, (card_bytes - 4 * parameters * copies) // bytes_per_image)
+
+
+# %% mistake="largest_batch" named="to the last byte fits"
+def largest_batch(card_bytes, parameters, bytes_per_image, optimizer):
+    copies = {"sgd": 2, "momentum": 3, "adam": 4}[optimizer]
+    return max(0, (card_bytes - 4 * parameters * copies - 1) // bytes_per_image)
+
+
+# %% correct="largest_batch"
+def largest_batch(card_bytes, parameters, bytes_per_image, optimizer):
+    copies = 2
+    if optimizer != "sgd":
+        copies += 1 if optimizer == "momentum" else 2
+    fixed = copies * parameters * 4
+    if fixed > card_bytes:
+        return 0
+    images, _ = divmod(card_bytes - fixed, bytes_per_image)
+    return images
 
 
 # %% correct="largest_batch"
@@ -894,6 +1183,53 @@ def receptive_field(layers):
     return size, total
 
 
+# %% mistake="receptive_field" named="from a start of 0"
+def receptive_field(layers):
+    size, jump = 0, 1
+    for kernel_size, stride, dilation in layers:
+        size += dilation * kernel_size * jump
+        jump *= stride
+    return size, jump
+
+
+# %% mistake="receptive_field" named="counted once for the layer"
+def receptive_field(layers):
+    size, jump = 1, 1
+    for kernel_size, stride, dilation in layers:
+        size += (kernel_size - 1 + dilation - 1) * jump
+        jump *= stride
+    return size, jump
+
+
+# %% mistake="receptive_field" named="only the last stride counts"
+def receptive_field(layers):
+    size, before, jump = 1, 1, 1
+    for kernel_size, stride, dilation in layers:
+        size += dilation * (kernel_size - 1) * before
+        before = stride
+        jump *= stride
+    return size, jump
+
+
+# %% mistake="receptive_field" named="it only widens the window"
+def receptive_field(layers):
+    size, jump, product = 1, 1, 1
+    for kernel_size, stride, dilation in layers:
+        size += dilation * (kernel_size - 1) * jump
+        jump *= stride
+        product *= stride * dilation
+    return size, product
+
+
+# %% mistake="receptive_field" named="windows are multiplied"
+def receptive_field(layers):
+    size, jump = 1, 1
+    for kernel_size, stride, dilation in layers:
+        size *= dilation * (kernel_size - 1) + 1
+        jump *= stride
+    return size, jump
+
+
 # %% mistake="receptive_field" named="size and jump are exchanged"
 def receptive_field(layers):
     size, jump = 1, 1
@@ -910,6 +1246,15 @@ def receptive_field(layers):
     for kernel_size, stride, dilation in layers[::-1]:
         size = (size - 1) * stride + dilation * (kernel_size - 1) + 1
     return [size, int(np.prod([layer[1] for layer in layers]))]
+
+
+# %% correct="receptive_field"
+def receptive_field(layers):
+    if not layers:
+        return 1, 1
+    size, jump = receptive_field(layers[:-1])
+    kernel_size, stride, dilation = layers[-1]
+    return size + dilation * jump * (kernel_size - 1), jump * stride
 
 
 # %% correct="receptive_field"
@@ -1023,6 +1368,8 @@ def account(model, input_shape):
 
                 def hook(module, inputs, output):
                     parameters = sum(p.numel() for p in module.parameters())
+                    parameters = 0 if module in called else parameters
+                    called.add(module)
                     learns = isinstance(module, (nn.Conv2d, nn.Linear))
                     work = output.numel() * module.weight[0].numel() if learns else 0
                     rows.append((name, tuple(output.shape[1:]), parameters, work))
@@ -1328,3 +1675,36 @@ def account(model, input_shape):
         for module, mode in modes.items():
             module.training = mode
     return rows
+
+
+# %% equivalent="total_with_inputs" reason="what has parameters has multiply-adds, nothing else has"
+# - if row[2]:
+# + if row[3]:
+
+# %% equivalent="largest_batch" reason="the larger of two is the same in any order"
+# - return max(0, left // bytes_per_image)
+# + return max(left // bytes_per_image, 0)
+
+# %% equivalent="bytes_for_backward" reason="a set of two in any order"
+# - if kind in ("conv", "linear"):
+# + if kind in ("linear", "conv"):
+
+# %% equivalent="bytes_for_backward" reason="a set of two in any order"
+# - elif kind in ("pool", "dropout"):
+# + elif kind in ("dropout", "pool"):
+
+# %% equivalent="account" reason="all filters have as many weights"
+# - multiply_adds = output.numel() * module.weight[0].numel()
+# + multiply_adds = output.numel() * module.weight[-1].numel()
+
+# %% equivalent="account" reason="a torch.Size is a tuple"
+# - rows.append((name, tuple(output.shape[1:]), parameters, multiply_adds))
+# + rows.append((name, output.shape[1:], parameters, multiply_adds))
+
+# %% equivalent="account" reason="no gradient is asked for; autograd's graph is dropped"
+# - with torch.no_grad():
+# + if True:
+
+# %% equivalent="account" reason="a tensor on the meta device holds no numbers"
+# - model(torch.zeros(1, *input_shape, device="meta"))
+# + model(torch.ones(1, *input_shape, device="meta"))
