@@ -766,7 +766,7 @@ plt.show()
 #
 # What the figure doesn't show is time. A graphics card may wait longer for the 411 MB of weights
 # of the first fully connected layer to arrive than for the arithmetic of a convolution that does
-# ten times the work.
+# nine times the work.
 #
 # ## 3. The puzzle of the 24 million
 #
@@ -1099,8 +1099,8 @@ def bytes_for_backward(layers):
 
 # %% test="bytes_for_backward" points=1 aspect="layers that learn"
 for layers in [
-    [("input", 48), ("conv", 80), ("conv", 24)],
-    [("input", 7), ("linear", 90), ("linear", 3)],
+    [("input", 48), ("conv", 80), ("conv", 24), ("conv", 36)],
+    [("input", 7), ("linear", 90), ("linear", 3), ("linear", 11)],
 ]:
     ### BEGIN EXPECTED
     expected = reference.bytes_for_backward(layers)
