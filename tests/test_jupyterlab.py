@@ -1,7 +1,8 @@
-"""A student at a lab in JupyterLab, from the hand-out to the file handed in, and a TA who opens the
-course in formgrader: both in a real browser."""
+"""A student at a lab in JupyterLab, from the hand-out to the file handed in; at each lab's sliders
+and menus; and a TA who opens the course in formgrader: all in a real browser."""
 
 import contextlib
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -16,10 +17,12 @@ from PIL import Image
 from playwright.sync_api import Locator, Page
 
 from autograder.authoring.handout import hand_out
-from autograder.authoring.lab import find_lab
+from autograder.authoring.lab import Lab, bound_names, find_lab, lab_names
+from autograder.authoring.release import source_notebook
 from autograder.course import gradebook
 from autograder.grading.grade import grade
 from autograder.grading.job import Job
+from autograder.grading.names import global_names
 from autograder.rehearsal.known_answers import known_answers, solution_answers
 
 MOST = 180_000  # milliseconds that anything may take
@@ -180,6 +183,80 @@ def drawn(picture: Locator) -> list[int]:
     return picture.evaluate(
         "async image => [...new Uint8Array(await (await fetch(image.src)).arrayBuffer())]"
     )
+
+
+@pytest.mark.slow(minutes=3)
+def test_every_labs_explorable_moves_in_jupyterlab(tmp_path: Path) -> None:
+    labs = [find_lab(name) for name in lab_names()]
+    for lab in labs:
+        nbformat.write(explorable(lab), tmp_path / f"{lab.name}.ipynb")
+    with opened(tmp_path, tmp_path / "home", "lab") as page:
+        idle = page.locator("#jp-main-statusbar", has_text="| Idle")
+        for lab in labs:
+            try:
+                page.locator(".jp-DirListing-item", has_text=lab.name).dblclick()
+                idle.wait_for()  # so there is a kernel
+                explore(page)
+                choose(page, "Kernel", "Shut Down All Kernels…")
+                page.get_by_role("button", name="Shut Down All").click()
+                idle.wait_for(state="detached")
+            except Exception as error:
+                error.add_note(f"in {lab.name}")
+                raise
+
+
+def explorable(lab: Lab) -> nbformat.NotebookNode:
+    """A lab's solution down to its first explorable figure, without the cells which that needs
+    nothing from: neither by the names that it uses nor by those that they use."""
+    notebook = source_notebook(lab)
+    tests = {cell.grade_id for cell in lab.having("test")}
+    above = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.id not in tests]
+    while not re.search(r"^explore\(", above[-1].source, re.M):
+        above.pop()
+    last = above.pop()
+    notebook.cells, needed = [last], global_names(last.source)
+    for cell in reversed(above):
+        bound = bound_names(cell.source)
+        if cell.id == "setup" or bound & needed:
+            notebook.cells.insert(0, cell)
+            needed = needed - bound | global_names(cell.source)
+    return notebook
+
+
+def explore(page: Page) -> None:
+    """Runs the notebook that a page shows, moves all that its last cell lets a student move, and
+    sees the picture change with each."""
+    shown = page.locator(".jp-NotebookPanel:visible")
+    errors = shown.locator(
+        '[data-mime-type="application/vnd.jupyter.error"], '
+        '[data-mime-type="application/vnd.jupyter.stderr"]'
+    )
+    box = shown.locator(".widget-vbox", has=page.locator("img.widget-image:visible"))
+    choose(page, "Run", "Run All Cells")
+    box.or_(errors).first.wait_for()
+    for control in box.locator("> :not(.widget-image)").all():
+        image = box.locator("img")
+        source, before = image.get_attribute("src"), drawn(image)
+        move(control)
+        box.locator(f'img:not([src="{source}"])').wait_for()
+        assert drawn(image) != before
+    assert errors.all_text_contents() == []
+
+
+def move(control: Locator) -> None:
+    """Moves a slider to its further end, takes another entry of a menu, presses a button."""
+    track, menu = control.locator(".noUi-target"), control.locator("select")
+    if track.count():
+        handle, box = track.locator(".noUi-handle"), track.bounding_box()
+        now, low, high = (
+            float(handle.get_attribute(f"aria-value{which}")) for which in ("now", "min", "max")
+        )
+        right = now - low < high - now
+        track.click(position={"x": box["width"] - 1 if right else 1, "y": box["height"] / 2})
+    elif menu.count():
+        menu.select_option(index=0 if menu.evaluate("menu => menu.selectedIndex") else 1)
+    else:
+        control.locator("button, input").click()
 
 
 @pytest.mark.slow

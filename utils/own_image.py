@@ -30,7 +30,9 @@ class OwnImage(ipywidgets.VBox):
     def __init__(self, file: str | Path | None = None) -> None:
         self._content: bytes | None = None
         # The browser only offers these first: what comes is looked at.
-        self._upload = ipywidgets.FileUpload(accept="image/*", description="Upload a picture")
+        self._upload = ipywidgets.FileUpload(
+            accept="image/*", description="Upload a picture", layout={"width": "max-content"}
+        )
         self._said = ipywidgets.HTML()
         self._shown = ipywidgets.Image(format="png", layout={"display": "none"})
         self._upload.observe(self._take, names="value")
