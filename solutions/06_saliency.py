@@ -191,7 +191,7 @@ def compute_saliency_maps(X, y, model):
         M(n, r, c) = Σ_k |∂ s(n, y_n) / ∂ X(n, k, r, c)|
 
     The absolute value comes first, then the sum over the three channels (not the maximum).
-    Calling Captum costs a point.
+    Calling Captum earns no points.
 
     Args:
         X: images, float tensor (N, 3, H, W); its values stay as they are.
@@ -261,6 +261,7 @@ check_close(
     tolerance=1e-6,
     mistakes=mistakes,
 )
+check_without(compute_saliency_maps)
 
 # %% test="compute_saliency_maps" points=2 aspect="a batch"
 X_test, y_test, network = random_images(1, 2, 3, 4, 5), torch.tensor([3, 0]), tiny_network(1)
@@ -305,6 +306,7 @@ check_close(
     tolerance=1e-6,
     mistakes=mistakes,
 )
+check_without(compute_saliency_maps)
 
 # %% test="compute_saliency_maps" points=2 aspect="other networks"
 # Other shapes, classes and networks are tried here.
@@ -339,6 +341,7 @@ for parts in (False, True):
         "compute_saliency_maps for a network with a forward of its own",
         tolerance=1e-6,
     )
+check_without(compute_saliency_maps)
 ### END HIDDEN TESTS
 
 # %% test="compute_saliency_maps" points=1 aspect="written by hand"
@@ -406,7 +409,7 @@ show_rows(
 def score_gradients(X, model):
     """The gradient of every class's score with respect to every image, with its sign.
 
-    Calling Captum costs a point.
+    Calling Captum earns no points.
 
     Args:
         X: images, float tensor (N, 3, H, W); its values stay as they are.
@@ -464,6 +467,7 @@ check_close(
     tolerance=1e-6,
     mistakes=mistakes,
 )
+check_without(score_gradients)
 
 # %% test="score_gradients" points=1 aspect="a batch"
 X_test, network = random_images(1, 2, 3, 3, 4), tiny_network(1)
@@ -485,6 +489,7 @@ check_close(
     tolerance=1e-6,
     mistakes=mistakes,
 )
+check_without(score_gradients)
 
 # %% test="score_gradients" points=2 aspect="other networks"
 # Other shapes, numbers of classes and networks are tried here.
@@ -510,6 +515,7 @@ for parts in (False, True):
         "score_gradients for a network with a forward of its own",
         tolerance=1e-6,
     )
+check_without(score_gradients)
 ### END HIDDEN TESTS
 
 # %% test="score_gradients" points=1 aspect="written by hand"
@@ -749,7 +755,7 @@ def smooth_grad(X, y, model, noise):
         M(n, r, c) = Σ_k |1/S Σ_t ∂ s(n, y_n) / ∂ X(n, k, r, c), taken at X + noise[t]|
 
     First the mean of the signed gradients, then the absolute value, then the sum over channels.
-    Calling Captum costs a point.
+    Calling Captum earns no points.
 
     Args:
         X: images, float tensor (N, 3, H, W); its values stay as they are.
@@ -825,6 +831,7 @@ check_close(
     tolerance=1e-6,
     mistakes=mistakes,
 )
+check_without(smooth_grad)
 
 # %% test="smooth_grad" points=1 aspect="a batch"
 X_test, y_test, network = random_images(3, 2, 3, 3, 4), torch.tensor([4, 1]), tiny_network(3)
@@ -872,6 +879,7 @@ check_close(
     tolerance=1e-6,
     mistakes=mistakes,
 )
+check_without(smooth_grad)
 
 # %% test="smooth_grad" points=2 aspect="other networks"
 # Other shapes, numbers of samples and networks are tried here.
@@ -900,6 +908,7 @@ for parts in (False, True):
         "smooth_grad for a network with a forward of its own",
         tolerance=1e-6,
     )
+check_without(smooth_grad)
 ### END HIDDEN TESTS
 
 # %% test="smooth_grad" points=1 aspect="written by hand"
@@ -1173,7 +1182,7 @@ def occlusion_map(X, y, model, size=16, stride=8, grey=0.5):
         F(n, a, b) = s(n, y_n) − s(n, y_n) with X[n, :, a : a + size, b : b + size] = grey
         M(n, r, c) = the mean of F(n, a, b) over all patches that hide pixel (r, c)
 
-    Write the loop yourself: calling Captum costs a point.
+    Write the loop yourself: calling Captum earns no points.
 
     Args:
         X: images, float tensor (N, 3, H, W); it stays as it is.
@@ -1290,6 +1299,7 @@ check_close(
     tolerance=1e-6,
     mistakes=mistakes,
 )
+check_without(occlusion_map)
 
 # %% test="occlusion_map" points=1 aspect="a batch and another grey"
 X_test, y_test, network = random_images(31, 3, 3, 7, 5), torch.tensor([4, 0, 2]), tiny_network(31)
@@ -1320,6 +1330,7 @@ check_close(
     tolerance=1e-6,
     mistakes=mistakes,
 )
+check_without(occlusion_map)
 
 # %% test="occlusion_map" points=2 aspect="other networks and patches"
 # Other shapes, patches and networks are tried here.
@@ -1347,6 +1358,7 @@ for parts in (False, True):
         "occlusion_map for a network with a forward of its own",
         tolerance=1e-6,
     )
+check_without(occlusion_map)
 ### END HIDDEN TESTS
 
 # %% test="occlusion_map" points=1 aspect="written by hand"
@@ -1429,7 +1441,7 @@ def integrated_gradients(X, y, model, baseline, steps=16):
         A = (X − baseline) · 1/S Σ_t ∂ s_y / ∂ x, taken at x = baseline + α_t (X − baseline)
         α_t = (t − 1/2) / S,   t = 1, …, S
 
-    Write the sum yourself: calling Captum costs a point.
+    Write the sum yourself: calling Captum earns no points.
 
     Args:
         X: images, float tensor (N, 3, H, W); its values stay as they are.
@@ -1523,6 +1535,7 @@ check_close(
     tolerance=1e-6,
     mistakes=mistakes,
 )
+check_without(integrated_gradients)
 
 # %% test="integrated_gradients" points=1 aspect="a batch"
 X_test, y_test, network = random_images(42, 3, 3, 4, 3), torch.tensor([4, 0, 1]), tiny_network(42)
@@ -1566,6 +1579,7 @@ check_close(
     tolerance=1e-6,
     mistakes=mistakes,
 )
+check_without(integrated_gradients)
 
 # %% test="integrated_gradients" points=2 aspect="other networks"
 # Other shapes, numbers of steps and networks are tried here.
@@ -1594,6 +1608,7 @@ for parts in (False, True):
         "integrated_gradients for a network with a forward of its own",
         tolerance=1e-6,
     )
+check_without(integrated_gradients)
 ### END HIDDEN TESTS
 
 # %% test="integrated_gradients" points=1 aspect="written by hand"
@@ -2022,12 +2037,14 @@ mistakes = {
     "the shares are ignored: the defaults are used": between(38, 28, rank),
 }
 ### END EXPECTED
+seeds = saliency_seeds(saliency_test, object_share=0.1, background_share=0.4)
 check_close(
-    saliency_seeds(saliency_test, object_share=0.1, background_share=0.4),
+    seeds,
     expected,
     "saliency_seeds(saliency, object_share=0.1, background_share=0.4)",
     mistakes=mistakes,
 )
+assert seeds.dtype == torch.int64, f"saliency_seeds: expected int64, got {seeds.dtype}"
 
 # %% test="saliency_seeds" points=1 aspect="general shares"
 # Other maps and shares are tried here.
@@ -2663,7 +2680,8 @@ def recompute_batchnorm(model, images):
     `running_mean` and `running_var` become the mean and the unbiased variance (the one that torch
     keeps) of the layer's input over the batch and all places, per channel, where all layers before
     it normalise by their new statistics too. Weights and biases stay, and so do each layer's
-    momentum and the network's mode, eval or training. Calling `update_bn` costs a point.
+    momentum and the network's mode, eval or training. Calling `update_bn` earns no
+    points.
 
     Args:
         model: a network without dropout; it may be changed, or copied.
@@ -2779,6 +2797,7 @@ for training in (False, True):
         assert name.split(".")[1].startswith(("running", "num")) or torch.equal(
             value, old_state[name]
         ), f"{name} was changed: only BatchNorm's statistics are measured anew"
+check_without(recompute_batchnorm)
 
 # %% test="recompute_batchnorm" points=2 aspect="other networks"
 # Other shapes and networks are tried here.
@@ -2811,6 +2830,7 @@ result = recompute_batchnorm(network, images.clone())
 assert torch.equal(result.state_dict()["0.weight"], weight), (
     "a network without BatchNorm should come back as it was"
 )
+check_without(recompute_batchnorm)
 ### END HIDDEN TESTS
 
 # %% test="recompute_batchnorm" points=1 aspect="written by hand"

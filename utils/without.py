@@ -19,7 +19,11 @@ from typing import Any
 UNREADABLE = (
     *("eval", "exec", "compile", "globals", "locals", "vars", "sys.modules", "__builtins__"),
     *("sys._getframe", "inspect.currentframe", "gc.get_objects", "importlib.reload"),
-    *("pickle.loads", "pkgutil.resolve_name", "pydoc.locate"),
+    *("pickle.loads", "pkgutil.resolve_name", "pydoc.locate", "operator.attrgetter"),
+    *("operator.methodcaller", "runpy.run_module", "runpy.run_path", "timeit.timeit"),
+    *("importlib.util.module_from_spec", "code.InteractiveInterpreter", "code.InteractiveConsole"),
+    *("get_ipython", "IPython.get_ipython", "subprocess.run", "subprocess.Popen"),
+    *("subprocess.check_output", "__main__"),
 )
 UNREADABLE_ATTRIBUTES = (
     *("__dict__", "__globals__", "__builtins__", "__getattribute__", "__subclasses__"),

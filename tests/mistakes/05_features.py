@@ -1655,3 +1655,168 @@ def strongest_places(activations, channel, count):
         r = int(row[image])
         rows.append([image, r, int(columns[image, r])])
     return torch.tensor(rows, dtype=torch.int64)
+
+
+# %% equivalent="weights_as_images" reason="the order of the axes doesn't matter"
+# - lowest = weight.min(axis=(1, 2, 3), keepdims=True)
+# + lowest = weight.min(axis=(2, 1, 3), keepdims=True)
+
+
+# %% equivalent="weights_as_images" reason="the order of the axes doesn't matter"
+# - extent = weight.max(axis=(1, 2, 3), keepdims=True) - lowest
+# + extent = weight.max(axis=(2, 1, 3), keepdims=True) - lowest
+
+
+# %% equivalent="weights_as_images" reason="the order of the axes doesn't matter"
+# - lowest = weight.min(axis=(1, 2, 3), keepdims=True)
+# + lowest = weight.min(axis=(1, 3, 2), keepdims=True)
+
+
+# %% equivalent="weights_as_images" reason="the order of the axes doesn't matter"
+# - extent = weight.max(axis=(1, 2, 3), keepdims=True) - lowest
+# + extent = weight.max(axis=(1, 3, 2), keepdims=True) - lowest
+
+
+# %% equivalent="weights_as_images" reason="NumPy warns of 0/0, and the cast makes that 0, which is wanted"
+# - scaled = 255 * (weight - lowest) / np.where(extent > 0, extent, 1)
+# + scaled = 255 * (weight - lowest) / np.where(extent >= 0, extent, 1)
+
+
+# %% equivalent="weights_as_images" reason="NumPy warns of 0/0, and the cast makes that 0, which is wanted"
+# - scaled = 255 * (weight - lowest) / np.where(extent > 0, extent, 1)
+# + scaled = 255 * (weight - lowest) / np.where(extent > -1, extent, 1)
+
+
+# %% equivalent="weights_as_images" reason="NumPy warns of 0/0, and the cast makes that 0, which is wanted"
+# - scaled = 255 * (weight - lowest) / np.where(extent > 0, extent, 1)
+# + scaled = 255 * (weight - lowest) / np.where(extent > 0, extent, 0)
+
+
+# %% equivalent="weights_as_images" reason="0 stays 0 whatever it is divided by"
+# - scaled = 255 * (weight - lowest) / np.where(extent > 0, extent, 1)
+# + scaled = 255 * (weight - lowest) / np.where(extent > 0, extent, 2)
+
+
+# %% equivalent="record_activations" reason="without a graph there is nothing to detach"
+# - activations[name] = output.detach().clone()
+# + activations[name] = output.clone()
+
+
+# %% equivalent="record_activations" reason="the copies are detached, and what comes back to a test is"
+# - with torch.no_grad():
+# + if True:
+
+
+# %% equivalent="receptive_field_gradient" reason="the gradient goes as far as the copy in any case"
+# - X = X.detach().clone().requires_grad_()
+# + X = X.clone().requires_grad_()
+
+
+# %% equivalent="receptive_field_gradient" reason="detach gives a tensor of its own, and nothing writes into it"
+# - X = X.detach().clone().requires_grad_()
+# + X = X.detach().requires_grad_()
+
+
+# %% equivalent="receptive_field_gradient" reason="the module is called once"
+# - (gradient,) = torch.autograd.grad(outputs[0][:, :, row, column].sum(), X)
+# + (gradient,) = torch.autograd.grad(outputs[-1][:, :, row, column].sum(), X)
+
+
+# %% equivalent="pca" reason="the further rows are cut off"
+# - _, singular_values, directions = np.linalg.svd(centred, full_matrices=False)
+# + _, singular_values, directions = np.linalg.svd(centred)
+
+
+# %% equivalent="pca" reason="the further rows are cut off"
+# - _, singular_values, directions = np.linalg.svd(centred, full_matrices=False)
+# + _, singular_values, directions = np.linalg.svd(centred, full_matrices=True)
+
+
+# %% equivalent="conditional_probabilities" reason="the distances are symmetric"
+# - nearest = squared_distances.min(axis=1, where=others, initial=np.inf)
+# + nearest = squared_distances.min(axis=0, where=others, initial=np.inf)
+
+
+# %% equivalent="conditional_probabilities" reason="fewer steps give four digits"
+# - for _ in range(100):
+# + for _ in range(99):
+
+
+# %% equivalent="conditional_probabilities" reason="fewer steps give four digits"
+# - for _ in range(100):
+# + for _ in range(101):
+
+
+# %% equivalent="conditional_probabilities" reason="0 stays 0 whatever it is multiplied by"
+# - entropy = -(p * np.log2(np.where(p > 0, p, 1))).sum(axis=1)
+# + entropy = -(p * np.log2(np.where(p > 0, p, 2))).sum(axis=1)
+
+
+# %% equivalent="conditional_probabilities" reason="where both are equal the search is over"
+# - too_wide = entropy > np.log2(perplexity)
+# + too_wide = entropy >= np.log2(perplexity)
+
+
+# %% equivalent="conditional_probabilities" reason="any factor finds a range to bisect"
+# - beta = np.where(np.isinf(high), 2 * beta, (low + high) / 2)
+# + beta = np.where(np.isinf(high), 3 * beta, (low + high) / 2)
+
+
+# %% equivalent="linear_probe" reason="the order of the axes doesn't matter"
+# - features, new_features = activations.mean(axis=(2, 3)), new_activations.mean(axis=(2, 3))
+# + features, new_features = activations.mean(axis=(3, 2)), new_activations.mean(axis=(2, 3))
+
+
+# %% equivalent="linear_probe" reason="the order of the axes doesn't matter"
+# - features, new_features = activations.mean(axis=(2, 3)), new_activations.mean(axis=(2, 3))
+# + features, new_features = activations.mean(axis=(2, 3)), new_activations.mean(axis=(3, 2))
+
+
+# %% equivalent="linear_probe" reason="the weight of a channel that is always 0 is 0"
+# - deviation = np.where(deviation > 0, deviation, 1)
+# + deviation = np.where(deviation > 0, deviation, 2)
+
+
+# %% equivalent="selectivity" reason="0 stays 0 whatever it is divided by"
+# - return (largest - others) / np.where(total > 0, total, 1)
+# + return (largest - others) / np.where(total > 0, total, 2)
+
+
+# %% equivalent="trustworthiness" reason="the last axis is the default"
+# - rank = in_space.argsort(axis=1).argsort(axis=1)  # 0 for the point itself
+# + rank = in_space.argsort().argsort(axis=1)  # 0 for the point itself
+
+
+# %% equivalent="trustworthiness" reason="the last axis is the default"
+# - rank = in_space.argsort(axis=1).argsort(axis=1)  # 0 for the point itself
+# + rank = in_space.argsort(axis=1).argsort()  # 0 for the point itself
+
+
+# %% equivalent="trustworthiness" reason="the last axis is the default"
+# - neighbours = on_map.argsort(axis=1)[:, 1 : k + 1]
+# + neighbours = on_map.argsort()[:, 1 : k + 1]
+
+
+# %% equivalent="trustworthiness" reason="the point itself has rank 0 and costs nothing"
+# - neighbours = on_map.argsort(axis=1)[:, 1 : k + 1]
+# + neighbours = on_map.argsort(axis=1)[:, 0 : k + 1]
+
+
+# %% equivalent="trustworthiness" reason="the point itself has rank 0 and costs nothing"
+# - neighbours = on_map.argsort(axis=1)[:, 1 : k + 1]
+# + neighbours = on_map.argsort(axis=1)[:,  : k + 1]
+
+
+# %% equivalent="trustworthiness" reason="the last axis is the default"
+# - excess = np.take_along_axis(rank, neighbours, axis=1) - k
+# + excess = np.take_along_axis(rank, neighbours) - k
+
+
+# %% equivalent="trustworthiness" reason="NumPy's float64 is a float"
+# - return float(1 - 2 / (N * k * (2 * N - 3 * k - 1)) * np.maximum(excess, 0).sum())
+# + return (1 - 2 / (N * k * (2 * N - 3 * k - 1)) * np.maximum(excess, 0).sum())
+
+
+# %% equivalent="nearest_neighbours" reason="the last axis is the default"
+# - return cdist(queries, gallery).argsort(axis=1)[:, :count]
+# + return cdist(queries, gallery).argsort()[:, :count]

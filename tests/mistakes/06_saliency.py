@@ -2038,3 +2038,144 @@ def recompute_batchnorm(model, images):
 # %% equivalent="smooth_grad" reason="one gradient is asked for: the first is the last"
 # - mean += torch.autograd.grad(scores.sum(), noisy)[0] / len(noise)
 # + mean += torch.autograd.grad(scores.sum(), noisy)[-1] / len(noise)
+
+
+# %% mistake="score_gradients" named="calls `captum.attr.Saliency"
+def score_gradients(X, model):
+    from captum.attr import Saliency
+
+    way, classes = Saliency(model), model(X).shape[1]
+    each = [way.attribute(X.clone(), target=c, abs=False) for c in range(classes)]
+    return torch.stack(each, dim=1)
+
+
+# %% mistake="smooth_grad" named="calls `captum.attr.Saliency"
+def smooth_grad(X, y, model, noise):
+    import importlib
+
+    way = importlib.import_module("captum.attr").Saliency(model)
+    each = [way.attribute(X + sample, target=y, abs=False) for sample in noise]
+    return torch.stack(each).mean(0).abs().sum(1)
+
+
+# %% equivalent="compute_saliency_maps" reason="the gradient goes as far as the copy in any case"
+# - X = X.detach().clone().requires_grad_()
+# + X = X.clone().requires_grad_()
+
+
+# %% equivalent="compute_saliency_maps" reason="detach gives a tensor of its own, and nothing writes into it"
+# - X = X.detach().clone().requires_grad_()
+# + X = X.detach().requires_grad_()
+
+
+# %% equivalent="score_gradients" reason="the gradient goes as far as the copy in any case"
+# - X = X.detach().clone().requires_grad_()
+# + X = X.clone().requires_grad_()
+
+
+# %% equivalent="score_gradients" reason="detach gives a tensor of its own, and nothing writes into it"
+# - X = X.detach().clone().requires_grad_()
+# + X = X.detach().requires_grad_()
+
+
+# %% equivalent="score_gradients" reason="there is one gradient, the first and the last"
+# - torch.autograd.grad(score_of_class.sum(), X, retain_graph=True)[0]
+# + torch.autograd.grad(score_of_class.sum(), X, retain_graph=True)[-1]
+
+
+# %% equivalent="probability_gradient" reason="tests run on the CPU"
+# - image = torch.arange(len(y), device=y.device)
+# + image = torch.arange(len(y))
+
+
+# %% equivalent="smooth_grad" reason="X carries no graph"
+# - noisy = (X + perturbation).detach().requires_grad_()
+# + noisy = (X + perturbation).requires_grad_()
+
+
+# %% equivalent="smooth_grad" reason="the absolute value removes the sign"
+# - mean += torch.autograd.grad(scores.sum(), noisy)[0] / len(noise)
+# + mean -= torch.autograd.grad(scores.sum(), noisy)[0] / len(noise)
+
+
+# %% equivalent="pointing_game" reason="there is one column, the first and the last"
+# - return masks.flatten(1).gather(1, peaks)[:, 0]
+# + return masks.flatten(1).gather(1, peaks)[:, -1]
+
+
+# %% equivalent="occlusion_map" reason="what comes back to a test is detached"
+# - with torch.no_grad():
+# + if True:
+
+
+# %% equivalent="occlusion_map" reason="both give the shape (N, 1, 1)"
+# - falls[:, a : a + size, b : b + size] += fall[:, :, None]
+# + falls[:, a : a + size, b : b + size] += fall[:, None, :]
+
+
+# %% equivalent="integrated_gradients" reason="X and the baseline carry no graph"
+# - point = (baseline + (t + 0.5) / steps * (X - baseline)).detach().requires_grad_()
+# + point = (baseline + (t + 0.5) / steps * (X - baseline)).requires_grad_()
+
+
+# %% equivalent="integrated_gradients" reason="there is one gradient, the first and the last"
+# - mean += torch.autograd.grad(scores.sum(), point)[0] / steps
+# + mean += torch.autograd.grad(scores.sum(), point)[-1] / steps
+
+
+# %% equivalent="deletion_curve" reason="the last axis is the default"
+# - order = saliency.flatten(1).argsort(dim=1, descending=True)
+# + order = saliency.flatten(1).argsort(descending=True)
+
+
+# %% equivalent="deletion_curve" reason="the last axis is the default"
+# - rank = order.argsort(dim=1).reshape(saliency.shape)
+# + rank = order.argsort().reshape(saliency.shape)
+
+
+# %% equivalent="deletion_curve" reason="S divides H · W"
+# - pixels, curve = saliency[0].numel() // steps, []
+# + pixels, curve = -(-(saliency[0].numel()) // (steps)), []
+
+
+# %% equivalent="deletion_curve" reason="all maps are of one size"
+# - pixels, curve = saliency[0].numel() // steps, []
+# + pixels, curve = saliency[-1].numel() // steps, []
+
+
+# %% equivalent="deletion_curve" reason="S divides H · W"
+# - pixels, curve = saliency[0].numel() // steps, []
+# + pixels, curve = saliency[0].numel() / steps, []
+
+
+# %% equivalent="deletion_curve" reason="what comes back to a test is detached"
+# - with torch.no_grad():
+# + if True:
+
+
+# %% equivalent="saliency_seeds" reason="without an axis, quantile looks at all values"
+# - values = saliency.flatten()
+# + values = saliency
+
+
+# %% equivalent="saliency_seeds" reason="shares of whole pixels have their quantiles between two values"
+# - seeds[saliency > values.quantile(1 - object_share)] = 1
+# + seeds[saliency >= values.quantile(1 - object_share)] = 1
+
+
+# %% equivalent="saliency_seeds" reason="shares of whole pixels have their quantiles between two values"
+# - seeds[saliency < values.quantile(background_share)] = 2
+# + seeds[saliency <= values.quantile(background_share)] = 2
+
+
+# %% equivalent="recompute_batchnorm" reason="running statistics carry no graph in any case"
+# - with torch.no_grad():
+# + if True:
+
+
+# %% mistake="saliency_seeds" named="expected int64, got torch.float64"
+def saliency_seeds(saliency, object_share=0.05, background_share=0.7):
+    seeds = torch.zeros_like(saliency)
+    seeds[saliency > saliency.quantile(1 - object_share)] = 1
+    seeds[saliency < saliency.quantile(background_share)] = 2
+    return seeds

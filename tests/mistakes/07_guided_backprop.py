@@ -1784,3 +1784,115 @@ def similarity_by_depth(X, y, model, layers, explain, randomise):
 # %% equivalent="top_patches" reason="the maximum of two numbers has no order"
 # - top, left = max(top, 0), max(left, 0)
 # + top, left = max(top, 0), max(0, left)
+
+
+# %% mistake="guided_backprop" named="calls `captum.attr.GuidedBackprop"
+def guided_backprop(X, y, model):
+    from importlib import import_module
+
+    return import_module("captum.attr").GuidedBackprop(model).attribute(X, target=y)
+
+
+# %% mistake="deconvnet" named="calls `captum.attr.Deconvolution"
+def deconvnet(X, y, model):
+    from captum.attr import Deconvolution
+
+    return Deconvolution(model).attribute(X.clone().requires_grad_(), target=y).detach()
+
+
+# %% mistake="neuron_gradient" named="calls `captum.attr.NeuronGradient"
+def neuron_gradient(X, model, layer, channel, row, column):
+    import captum.attr
+
+    way = getattr(captum.attr, "NeuronGradient")(model, layer)
+    return way.attribute(X.clone().requires_grad_(), (channel, row, column))
+
+
+# %% equivalent="relu_backward" reason="where dout is 0, it stays 0"
+# - dout = dout * (dout > 0)
+# + dout = dout * (dout >= 0)
+
+
+# %% equivalent="guided_backprop" reason="the message is up to the student"
+# - raise ValueError("there is no nn.ReLU module whose way back could be changed")
+# + raise ValueError('there is no nn.ReLU module whose way back could be changed_')
+
+
+# %% equivalent="guided_backprop" reason="the gradient goes as far as the copy in any case"
+# - X = X.detach().clone().requires_grad_()
+# + X = X.clone().requires_grad_()
+
+
+# %% equivalent="guided_backprop" reason="detach gives a tensor of its own, and nothing writes into it"
+# - X = X.detach().clone().requires_grad_()
+# + X = X.detach().requires_grad_()
+
+
+# %% equivalent="neuron_gradient" reason="the gradient goes as far as the copy in any case"
+# - X = X.detach().clone().requires_grad_()
+# + X = X.clone().requires_grad_()
+
+
+# %% equivalent="neuron_gradient" reason="detach gives a tensor of its own, and nothing writes into it"
+# - X = X.detach().clone().requires_grad_()
+# + X = X.detach().requires_grad_()
+
+
+# %% equivalent="guided_backprop" reason="a ReLU has one input, the first and the last"
+# - relu.register_full_backward_hook(lambda module, dx, dout: (dx[0].clamp(min=0),))
+# + relu.register_full_backward_hook(lambda module, dx, dout: (dx[-1].clamp(min=0),))
+
+
+# %% equivalent="deconvnet" reason="what comes back to a test is detached"
+# - with torch.no_grad():
+# + if True:
+
+
+# %% equivalent="deconvnet" reason="windows lie side by side, so the stride is the kernel's size"
+# - x, switches = F.max_pool2d(x, layer.kernel_size, layer.stride, return_indices=True)
+# + x, switches = F.max_pool2d(x, layer.stride, return_indices=True)
+
+
+# %% equivalent="deconvnet" reason="windows lie side by side, so the stride is the kernel's size"
+# - x, switches = F.max_pool2d(x, layer.kernel_size, layer.stride, return_indices=True)
+# + x, switches = F.max_pool2d(x, layer.stride, layer.kernel_size, return_indices=True)
+
+
+# %% equivalent="deconvnet" reason="windows lie side by side, so the stride is the kernel's size"
+# - x, switches = F.max_pool2d(x, layer.kernel_size, layer.stride, return_indices=True)
+# + x, switches = F.max_pool2d(x, layer.kernel_size, return_indices=True)
+
+
+# %% equivalent="deconvnet" reason="windows lie side by side, so the stride is the kernel's size"
+# - z, switches, layer.kernel_size, layer.stride, output_size=shape[2:]
+# + z, switches, layer.stride, output_size=shape[2:]
+
+
+# %% equivalent="deconvnet" reason="windows lie side by side, so the stride is the kernel's size"
+# - z, switches, layer.kernel_size, layer.stride, output_size=shape[2:]
+# + z, switches, layer.kernel_size, output_size=shape[2:]
+
+
+# %% equivalent="deconvnet" reason="max_unpool2d takes the last two of four sizes"
+# - z, switches, layer.kernel_size, layer.stride, output_size=shape[2:]
+# + z, switches, layer.kernel_size, layer.stride, output_size=shape[:]
+
+
+# %% equivalent="neuron_gradient" reason="there is one gradient, the first and the last"
+# - return torch.autograd.grad(activations[:, channel, row, column].sum(), X)[0]
+# + return torch.autograd.grad(activations[:, channel, row, column].sum(), X)[-1]
+
+
+# %% equivalent="top_patches" reason="the smaller one is the same in either order"
+# - bottom, right = min(top + size, H), min(left + size, W)
+# + bottom, right = min(H, top + size), min(left + size, W)
+
+
+# %% equivalent="similarity_by_depth" reason="only the diagonal and the mean of all others are taken, and both are symmetric"
+# - ranks = scipy.stats.rankdata(torch.cat([original, maps]), axis=1)
+# + ranks = scipy.stats.rankdata(torch.cat([maps, original]), axis=1)
+
+
+# %% equivalent="similarity_by_depth" reason="only the diagonal and the mean of all others are taken, and both are symmetric"
+# - rho = np.corrcoef(ranks)[:N, N:]
+# + rho = np.corrcoef(ranks)[N:, :N]
