@@ -1120,13 +1120,20 @@ trio = labels("triangle", "star", "flower")
 
 
 def draw_recipes(recipes):
-    """A column of three pictures for each recipe, name → (update_step, options)."""
+    """A column of three pictures for each recipe, name → (update_step, options), after 60 steps."""
     figure, axes = plt.subplots(
         3, len(recipes), figsize=(2 * len(recipes), 7), layout="constrained"
     )
     for column, (name, (update_step, options)) in zip(axes.T, recipes.items(), strict=True):
         pictures = create_class_visualization(
-            trio, networks["base"], grey_noise(3), update_step, mean, std, **options
+            trio,
+            networks["base"],
+            grey_noise(3),
+            update_step,
+            mean,
+            std,
+            num_iterations=60,
+            **options,
         )
         for ax, picture in zip(column, pictures, strict=True):
             show(ax, picture)
@@ -1158,7 +1165,7 @@ print(f"fine detail of real scenes: {fine_detail(images).mean():.0%}")
 #   which the pooling layers sample.
 # - **Jitter** is what makes a picture work anywhere: shifted, it scores as well as before. Its
 #   noise is as fine as ever.
-# - **Blur** brings fine detail down to that of real scenes, but again for one position only.
+# - **Blur** brings fine detail down near that of real scenes, but again for one position only.
 # - **Together** they give a pattern on calm ground, for a quarter of the naive score.
 #
 # The highest score is the worst picture, so the score can't tell which tricks are good. We chose
@@ -1987,7 +1994,11 @@ for row, name in zip(axes, ("base", "shape"), strict=True):
     row[0].set_ylabel(name)
     for ax, depth in zip(row[1:], (2, 4, 6), strict=True):
         layer = up_to(models[name], f"relu{depth}")
-        picture = deep_dream(photograph, layer, sizes, offsets)
+        picture = (
+            dreams["four octaves"]  # this one is there already
+            if (name, depth) == ("shape", 6)
+            else deep_dream(photograph, layer, sizes, offsets)
+        )
         growth = layer(picture).norm() / layer(photograph).norm()
         show_pixels(ax, picture[0], f"relu{depth}: norm × {growth:.0f}")
 plt.show()
@@ -2183,7 +2194,8 @@ class ChannelNetwork(nn.Module):
 figure, axes = plt.subplots(4, 8, figsize=(13, 7), layout="constrained")
 figure.suptitle("Eight channels by depth: hues and gratings, then pieces of texture")
 for row, depth in zip(axes, (1, 2, 4, 6), strict=True):
-    model = ChannelNetwork(networks["base"], f"0.relu{depth}")
+    layer = f"relu{depth}"
+    model = ChannelNetwork(up_to(models["base"], layer)[1:], layer)  # what follows isn't needed
     channels = torch.arange(8, device=device)
     eight = create_class_visualization(
         channels,
