@@ -2311,7 +2311,8 @@ def adapted_accuracies(name, seed, prior, shown=None):
     """Accuracy under a shift after adapting to more and more unlabelled images, drawn by a seed."""
     seen, _ = shifted(seen_counts[-1], shifts[name], 80 + seed, shown)
     adapted = [adapt_batchnorm(base, seen[:count], prior) for count in seen_counts]
-    return [accuracy(network, *shifted_tests[name]) for network in adapted]
+    quickest = {"memory_format": torch.channels_last}  # a layout in which they answer sooner
+    return [accuracy(network.to(**quickest), *shifted_tests[name]) for network in adapted]
 
 
 adapted_curves = {
@@ -2422,9 +2423,8 @@ def adapt_and_look(look, images, prior, classes):
     """Two pictures with the answers before and after, the accuracy, and the layers' spreads."""
     seen, test, before = seen_as(look)
     after = look_on(adapt_batchnorm(base, seen[classes][:images], prior), test)
-    figure, axes = plt.subplots(
-        1, 4, figsize=(10, 2.9), width_ratios=(1, 1, 0.8, 1.7), layout="constrained"
-    )
+    figure, axes = plt.subplots(1, 4, figsize=(10, 2.9), width_ratios=(1, 1, 0.8, 1.7))
+    figure.subplots_adjust(0.01, 0.12, 0.99, 0.82, wspace=0.2)  # quicker than a layout engine
     figure.suptitle("Before and after the network has seen images of this look")
     for ax, place in zip(axes, (1, 40 if len(test) > 40 else 2), strict=False):
         ax.imshow(test[place].permute(1, 2, 0).cpu())
