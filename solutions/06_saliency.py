@@ -1894,8 +1894,10 @@ orders = {
 }
 blurry_images = np.stack([gaussian(image, 6, channel_axis=-1) for image in scenes.images / 255])
 fillings = {"grey": grey, "blurred": torch.from_numpy(blurry_images).permute(0, 3, 1, 2).to(X)}
+# The same network in a layout in which it answers more quickly: here it is asked 9,792 times.
+quick = copy.deepcopy(base).to(memory_format=torch.channels_last)
 deletion = {
-    (name, filling): deletion_curve(X, y, base, order.detach(), pixels).cpu()
+    (name, filling): deletion_curve(X, y, quick, order.detach(), pixels).cpu()
     for name, order in orders.items()
     for filling, pixels in fillings.items()
 }
