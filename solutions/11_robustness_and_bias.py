@@ -2067,16 +2067,20 @@ def by_group(answers):
     return *(cells * counts).sum(0)[::-1] / counts.sum(0)[::-1], cells.min()
 
 
+seen = {name: features_of(network, tested) for name, network in to_repair.items()}
+before = {"base": answers_of(networks["base"], tested)}
+with torch.no_grad():
+    for name, network in to_repair.items():
+        before[name] = network.classifier[-1](seen[name].to(device)).argmax(1).cpu().numpy()
 print("             ground agrees   disagrees   worst group (of 20 groups of 30 scenes)")
-for name, network in {"base": networks["base"], **to_repair}.items():
-    together, apart, worst = by_group(answers_of(network, tested))
+for name in before:
+    together, apart, worst = by_group(before[name])
     print(f"{name:12} {together:12.2f} {apart:11.2f} {worst:13.2f}")
 
 # %%
 sizes = (1, 2, 4)
 groups = torch.from_numpy(10 * classes + its_grounds)
 own_labels = torch.from_numpy(misleading.shape_class)
-seen = {name: features_of(network, tested) for name, network in to_repair.items()}
 to_learn_from = {
     name: (features_of(network, balanced), torch.from_numpy(classes), groups)
     for name, network in to_repair.items()
@@ -2118,10 +2122,10 @@ for place, (name, answers_after) in enumerate(after.items()):
     ax.plot(places, worst.mean(1), color=colour)
     ax.plot(places.repeat(5), worst.ravel(), marker, color=colour, markersize=6, alpha=0.6)
     ax.text(470, worst[-1].mean(), name, color=colour, va="center")
-for name, network in {"base": networks["base"], "misled": misled}.items():
-    before = by_group(answers_of(network, tested))[2]
-    ax.axhline(before, color="0.6", linewidth=1, linestyle=":")
-    ax.text(38, before - 0.015, f"{name} as it is: {before:.2f}", color="0.35", va="top")
+for name in ("base", "misled"):
+    as_it_is = by_group(before[name])[2]
+    ax.axhline(as_it_is, color="0.6", linewidth=1, linestyle=":")
+    ax.text(38, as_it_is - 0.015, f"{name} as it is: {as_it_is:.2f}", color="0.35", va="top")
 ax.set_xscale("log")
 ax.minorticks_off()
 ax.set_xticks([100, 200, 400], [100, 200, 400])
@@ -2133,7 +2137,6 @@ plt.show()
 # %%
 figure, axes = plt.subplots(1, 6, figsize=(12, 3.2), layout="constrained")
 figure.suptitle("Before and after: misled looks at the object again, biased only guesses anew")
-before = {name: answers_of(network, tested) for name, network in to_repair.items()}
 missed = np.flatnonzero(~agrees & (before["misled"] != classes))[:6]
 for ax, n in zip(axes, missed, strict=True):
     ax.imshow(tested[n])
