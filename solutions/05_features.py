@@ -667,7 +667,7 @@ for length in (1, 2, 5, 8):
 # framed. Take one place on the object from `conv1` to `relu6` and watch how the window grows. Then
 # move the place in the last layer: how little the window's content changes from one to the next!
 
-# %%
+# %% fold="Choose a picture, a layer, a channel and a place: what did the value see?"
 from ipywidgets import Dropdown, IntSlider
 from matplotlib.patches import Rectangle
 

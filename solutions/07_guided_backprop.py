@@ -1800,7 +1800,7 @@ for channel in (3, 9):
 # answer there, the strongest first, and to what. Where your notebook can show menus, move the place
 # over an edge, from the object to the background, and up through the layers.
 
-# %%
+# %% fold="Choose a layer and a place: which channels answer, and to what?"
 from ipywidgets import Dropdown, IntSlider
 from matplotlib.patches import Rectangle
 

@@ -1104,7 +1104,7 @@ plt.show()
 # knows ten classes and no photographs, so what it answers is what it would see *if* there were one
 # of them. Watch the score.
 
-# %%
+# %% fold="Ask for any class in any picture, at any layer"
 from ipywidgets import Dropdown
 
 from utils.images import preprocess
