@@ -1249,6 +1249,7 @@ def match_colours(image, target):
     """Give a picture the colours of another: the same mean and the same covariance.
 
         x'_k = A (x_k − μ_image) + μ_target   with   A Σ_image Aᵀ = Σ_target
+        Σ = Σ_k (x_k − μ)(x_k − μ)ᵀ / (H · W), each picture's sum divided by its own H · W
 
     Args:
         image: one picture, tensor (1, 3, H, W), whose covariance Σ can be inverted.
@@ -1286,6 +1287,10 @@ def colours_of(matched, image):
         f" {tuple(matched.shape)}."
     )
     result, colours = (x.detach().double()[0].flatten(1) for x in (matched, image))
+    assert result.isfinite().all(), (
+        "match_colours(image, target) has values that are NaN or infinite: does a root, or an inverse,"
+        " get the covariance of the colours?"
+    )
     design = torch.cat([colours, torch.ones_like(colours[:1])]).T
     left_over = result.T - design @ torch.linalg.lstsq(design, result.T).solution
     assert left_over.abs().max() < 1e-3, (
