@@ -641,13 +641,21 @@ def disaggregate(right, first, second, shape):
 
 # %% correct="disaggregate"
 def disaggregate(right, first, second, shape):
-    accuracy, counts = np.full(shape, np.nan), np.zeros(shape)
+    accuracy, counts = np.full(shape, np.nan), np.zeros(shape, dtype=int)
     for a, b in np.ndindex(*shape):
         here = np.logical_and(first == a, second == b)
         accuracy[a, b] = np.mean(right[here])
         counts[a, b] = len(right[here])
     print(counts)
     return [accuracy, counts]
+
+
+# %% mistake="disaggregate" named="expected whole numbers"
+def disaggregate(right, first, second, shape):
+    counts, hits = np.zeros(shape), np.zeros(shape)
+    np.add.at(counts, (first, second), 1)
+    np.add.at(hits, (first, second), right)
+    return hits / counts, counts
 
 
 # %% mistake="retrain_head" named="the first of each group"
