@@ -2011,10 +2011,6 @@ def recompute_batchnorm(model, images):
 # - values = saliency.flatten()
 # + values = saliency
 
-# %% equivalent="saliency_seeds" reason="whole numbers may be kept as floats"
-# - seeds = torch.zeros_like(saliency, dtype=torch.int64)
-# + seeds = torch.zeros_like(saliency)
-
 # %% equivalent="saliency_seeds" reason="with a whole number of pixels the quantile lies between two values"
 # - seeds[saliency > values.quantile(1 - object_share)] = 1
 # + seeds[saliency >= values.quantile(1 - object_share)] = 1
