@@ -79,7 +79,7 @@ def unwrap(loss):
     return loss[0] if isinstance(loss, torch.Tensor) and loss.shape == (1,) else loss
 
 
-def gradient(function, inputs, position):
+def gradient_of(function, inputs, position):
     """Autograd's gradient of a loss, or of the sum of what is returned, for inputs[position]."""
     values = torch.as_tensor(function(*inputs)).detach()
     gradients = vector_jacobian_product(function, inputs, torch.ones_like(values))
@@ -224,7 +224,7 @@ mistakes = {
         reference.content_loss(0.7, current, original[:1].expand_as(original))
     ),
 }
-slope = gradient(reference.content_loss, (0.7, current, original), 1)
+slope = gradient_of(reference.content_loss, (0.7, current, original), 1)
 slopes = {
     "part of the computation is detached": slope / 2,
     "the gradient's sign is that for content_original": -slope,
@@ -233,7 +233,7 @@ slopes = {
 loss = unwrap(content_loss(0.7, current, original))
 check_close(loss, expected, "content_loss of three images", mistakes=mistakes, tolerance=1e-6)
 check_close(
-    gradient(content_loss, (0.7, current, original), 1),
+    gradient_of(content_loss, (0.7, current, original), 1),
     slope,
     "the gradient of content_loss for content_current, by autograd",
     mistakes=slopes,
@@ -253,7 +253,10 @@ for number, shape in enumerate([(1, 3, 4, 6), (4, 1, 2, 2), (2, 5, 1, 3)]):
         tolerance=1e-6,
     )
     check_close(
-        *(gradient(function, arguments, 1) for function in (content_loss, reference.content_loss)),
+        *(
+            gradient_of(function, arguments, 1)
+            for function in (content_loss, reference.content_loss)
+        ),
         f"the gradient of content_loss for features {shape}",
         tolerance=1e-6,
     )
@@ -679,11 +682,11 @@ check_close(gram_matrix(features), expected, name, mistakes=mistakes, tolerance=
 features = noise(6, 2, 3, 4, 2)
 ### BEGIN EXPECTED
 expected = reference.gram_matrix(features)
-slope = gradient(reference.gram_matrix, (features,), 0)
+slope = gradient_of(reference.gram_matrix, (features,), 0)
 ### END EXPECTED
 check_close(gram_matrix(features), expected, "gram_matrix(features)", tolerance=1e-6)
 check_close(
-    gradient(gram_matrix, (features,), 0),
+    gradient_of(gram_matrix, (features,), 0),
     slope,
     "the gradient of the sum of gram_matrix(features), by autograd",
     mistakes={"part of the computation is detached": slope / 2},
@@ -924,7 +927,7 @@ mistakes = {
         for weight, at, to in zip(style_weights, style_layers, targets, strict=True)
     ),
 }
-slope = gradient(reference.style_loss, arguments, 0)
+slope = gradient_of(reference.style_loss, arguments, 0)
 slopes = {
     "part of the computation is detached": slope / 2,
     "nothing flows back to the first layer of style_layers": slope
@@ -936,7 +939,7 @@ slopes = {
 loss = unwrap(style_loss(*arguments))
 check_close(loss, expected, "style_loss of three images", mistakes=mistakes, tolerance=1e-6)
 check_close(
-    gradient(style_loss, arguments, 0),
+    gradient_of(style_loss, arguments, 0),
     slope,
     "the gradient of style_loss for feats, by autograd",
     mistakes=slopes,
@@ -966,7 +969,7 @@ for shapes, style_layers in [
 feats = noise(reference.seed + 20, 3, 2, 3, 2, 5)
 arguments = feats, [2, 0], list(noise(reference.seed + 21, 2, 2, 3, 3)), [0.7, 4.0]
 check_close(
-    *(gradient(function, arguments, 0) for function in (style_loss, reference.style_loss)),
+    *(gradient_of(function, arguments, 0) for function in (style_loss, reference.style_loss)),
     "the gradient of style_loss for feats",
     tolerance=1e-6,
 )
@@ -1144,12 +1147,12 @@ mistakes = {
         expected + 0.3 * torch.diff(img, dim=0).square().sum()
     ),
 }
-slope = gradient(reference.tv_loss, (img, 0.3), 0)
+slope = gradient_of(reference.tv_loss, (img, 0.3), 0)
 ### END EXPECTED
 loss = unwrap(tv_loss(img, 0.3))
 check_close(loss, expected, "tv_loss of three images", mistakes=mistakes, tolerance=1e-6)
 check_close(
-    gradient(tv_loss, (img, 0.3), 0),
+    gradient_of(tv_loss, (img, 0.3), 0),
     slope,
     "the gradient of tv_loss for img, by autograd",
     mistakes={"part of the computation is detached": slope / 2},
@@ -1168,7 +1171,7 @@ for number, shape in enumerate([(1, 3, 7, 3), (3, 3, 2, 5), (1, 3, 1, 4), (2, 3,
         tolerance=1e-6,
     )
     check_close(
-        *(gradient(function, arguments, 0) for function in (tv_loss, reference.tv_loss)),
+        *(gradient_of(function, arguments, 0) for function in (tv_loss, reference.tv_loss)),
         f"the gradient of tv_loss for images {shape}",
         tolerance=1e-6,
     )
