@@ -1810,6 +1810,19 @@ def pixel_world(size, place):
     return x_test, weight
 
 
+@run_beside
+def count_tries(attack, x, network, popsize, maxiter):
+    """How many images an attack asks a network about."""
+    tried = []
+
+    def counting_score(scores, y):
+        tried.append(len(scores))
+        return class_score(scores, y)
+
+    attack(x, 1, network, counting_score, 0, popsize, maxiter)
+    return sum(tried)
+
+
 def check_pixel(attack, x_test, network, best, of_predicted, at_the_end):
     """Fail unless an attack on class 1 changes one pixel, and by that lowers the class's score.
 
@@ -1888,11 +1901,14 @@ check_pixel(one_pixel_attack, x_test, network, best, of_predicted, at_the_end)
 # %% test="one_pixel_attack" points=2 aspect="other networks and sizes"
 ### BEGIN HIDDEN TESTS
 generator = torch.Generator().manual_seed(reference.seed)
-for size, label in [((5, 8), 0), ((7, 3), 2)]:
+# The best pixels lie in the first column, then in the first row; colours go either way.
+for size, signs in [((5, 8), (1, -1, -1)), ((3, 7), (-1, 1, 1))]:
     x_test = torch.rand(3, *size, generator=generator, dtype=torch.float64)
-    places = [[torch.randint(n, (1,), generator=generator).item() for n in size] for _ in range(3)]
-    weight = torch.stack([peaked_weight((1, -1, -1), size, *place) for place in places])
+    along = torch.randperm(4, generator=generator)[:3].tolist()  # the last ones have visible tests
+    places = [(place, 0) if size[0] == 5 else (0, place) for place in along]
+    weight = torch.stack([peaked_weight(signs, size, *place) for place in places])
     network = linear_network(weight)
+    label = network(x_test[None]).argmin().item()  # not what the network predicts
     gain = best_single_pixel(weight[label], x_test).max()
     x_adv = one_pixel_attack(
         x_test.clone(), label, network, class_score, reference.seed, popsize=20, maxiter=40
@@ -1901,13 +1917,14 @@ for size, label in [((5, 8), 0), ((7, 3), 2)]:
         before, after = network(torch.stack([x_test, x_adv]))[:, label]
     changed = ((x_adv - x_test).abs() > 1e-9).any(0).sum()
     assert changed <= 1, f"{changed} pixels are changed, not one"
+    assert x_adv.min() >= 0 and x_adv.max() <= 1, "colours have to be in [0, 1]"
     assert before - after >= 0.7 * gain, (
         f"one pixel can lower the score of class {label} by {gain:.2f}; yours does by"
         f" {before - after:.2f}"
     )
 options = {"inplace": True, "functional": True, "hooks": True, "gradients": True}
-network = awkward_network(reference.seed, **options)
-x_test = torch.rand(3, 6, 7, generator=generator, dtype=torch.float64)
+network = awkward_network(reference.seed, dtype=torch.float32, **options)
+x_test = torch.rand(3, 6, 7, generator=generator)
 best = reference.one_pixel_attack(x_test, 3, network, class_score, 0)
 x_adv = one_pixel_attack(x_test.clone(), 3, network, class_score, 0)
 with torch.no_grad():
@@ -1916,6 +1933,11 @@ assert ((x_adv.detach() - x_test).abs() > 1e-9).any(0).sum() <= 1, "more than on
 assert before - after >= 0.5 * (before - lowest), (
     f"in another network one pixel can lower the score of class 3 by {before - lowest:.2f}; yours"
     f" does by {before - after:.2f}"
+)
+tries = count_tries(one_pixel_attack, x_test.clone(), network, 2, 2)
+assert tries <= 150, (
+    f"with popsize=2 and maxiter=2 there are about 30 candidates; yours tries {tries} images: hand"
+    " popsize and maxiter on"
 )
 ### END HIDDEN TESTS
 

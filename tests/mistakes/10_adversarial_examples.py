@@ -827,6 +827,38 @@ def one_pixel_attack(x, y, model, objective, seed, popsize=8, maxiter=15):
     return build(best.x[:, None])[0]
 
 
+# %% mistake="one_pixel_attack" named="hand popsize and maxiter on"
+def one_pixel_attack(x, y, model, objective, seed, popsize=8, maxiter=15):
+    _, H, W = x.shape
+
+    def images_of(candidates):
+        candidates = torch.from_numpy(candidates.T).to(x)
+        rows = candidates[:, 0].long().clamp(max=H - 1)
+        columns = candidates[:, 1].long().clamp(max=W - 1)
+        changed = x.repeat(len(candidates), 1, 1, 1)
+        changed[torch.arange(len(candidates)), :, rows, columns] = candidates[:, 2:]
+        return changed
+
+    def objective_of(candidates):
+        with torch.no_grad():
+            scores = model(images_of(candidates))
+        labels = torch.full((len(scores),), y, device=x.device)
+        return objective(scores, labels).double().cpu().numpy()
+
+    best = differential_evolution(
+        objective_of,
+        [(0, H), (0, W), (0, 1), (0, 1), (0, 1)],
+        popsize=20,
+        maxiter=40,
+        tol=0,
+        seed=seed,
+        vectorized=True,
+        updating="deferred",
+        polish=False,
+    )
+    return images_of(best.x[:, None])[0]
+
+
 # %% mistake="one_pixel_attack" named="the objective's labels are y"
 def one_pixel_attack(x, y, model, objective, seed, popsize=8, maxiter=15):
     _, H, W = x.shape
@@ -2291,6 +2323,111 @@ def targeted_pgd(X, targets, model, epsilon, step_size, num_steps, generator):
         A = (X + d.clamp(-epsilon, epsilon)).clamp(0, 1)
     return A
 
+
+# %% equivalent="make_fooling_image" reason="X may be left asking for gradients, and keeps its values"
+# - X_fooling = X.clone()
+# + X_fooling = X
+
+# %% equivalent="make_fooling_image" reason="the number of steps is the student's choice"
+# - for _ in range(100):
+# + for _ in range(99):
+
+# %% equivalent="make_fooling_image" reason="the number of steps is the student's choice"
+# - for _ in range(100):
+# + for _ in range(101):
+
+# %% equivalent="make_fooling_image" reason="a tensor with one number is a number, too"
+# - if scores.argmax(1).item() == target_y:
+# + if scores.argmax(1) == target_y:
+
+# %% equivalent="make_fooling_image" reason="there is one image only"
+# - (gradient,) = torch.autograd.grad(scores[0, target_y], X_fooling)
+# + (gradient,) = torch.autograd.grad(scores[-1, target_y], X_fooling)
+
+# %% equivalent="make_fooling_image" reason="a result that hangs on autograd's graph is right as well, only slower"
+# - X_fooling = (X_fooling.detach() + 0.5 * gradient / gradient.norm()).clamp(0, 1)
+# + X_fooling = (X_fooling + 0.5 * gradient / gradient.norm()).clamp(0, 1)
+
+# %% equivalent="make_fooling_image" reason="the size of a step is the student's choice"
+# - X_fooling = (X_fooling.detach() + 0.5 * gradient / gradient.norm()).clamp(0, 1)
+# + X_fooling = (X_fooling.detach() + 0.25 * gradient / gradient.norm()).clamp(0, 1)
+
+# %% equivalent="make_fooling_image" reason="the size of a step is the student's choice"
+# - X_fooling = (X_fooling.detach() + 0.5 * gradient / gradient.norm()).clamp(0, 1)
+# + X_fooling = (X_fooling.detach() + gradient / gradient.norm()).clamp(0, 1)
+
+# %% equivalent="make_fooling_image" reason="the size of a step is the student's choice"
+# - X_fooling = (X_fooling.detach() + 0.5 * gradient / gradient.norm()).clamp(0, 1)
+# + X_fooling = (X_fooling.detach() + 1.0 * gradient / gradient.norm()).clamp(0, 1)
+
+# %% equivalent="make_fooling_image" reason="a result that hangs on autograd's graph is right as well, only slower"
+# - return X_fooling.detach()
+# + return X_fooling
+
+# %% equivalent="one_pixel_attack" reason="the tests run on the CPU"
+# - labels = torch.full((len(scores),), y, device=x.device)
+# + labels = torch.full((len(scores),), y)
+
+# %% equivalent="one_pixel_attack" reason="SciPy makes an array of a tensor by itself"
+# - return objective(scores, labels).double().cpu().numpy()
+# + return objective(scores, labels).double().cpu()
+
+# %% equivalent="one_pixel_attack" reason="SciPy keeps what it is told in float64"
+# - return objective(scores, labels).double().cpu().numpy()
+# + return objective(scores, labels).cpu().numpy()
+
+# %% equivalent="one_pixel_attack" reason="the tests run on the CPU"
+# - return objective(scores, labels).double().cpu().numpy()
+# + return objective(scores, labels).double().numpy()
+
+# %% equivalent="one_pixel_attack" reason="what lies between −1 and 0 is cut to 0"
+# - [(0, H), (0, W), (0, 1), (0, 1), (0, 1)],
+# + [(-1, H), (0, W), (0, 1), (0, 1), (0, 1)],
+
+# %% equivalent="one_pixel_attack" reason="what lies between −1 and 0 is cut to 0"
+# - [(0, H), (0, W), (0, 1), (0, 1), (0, 1)],
+# + [(0, H), (-1, W), (0, 1), (0, 1), (0, 1)],
+
+# %% equivalent="one_pixel_attack" reason="SciPy takes bounds in either order"
+# - [(0, H), (0, W), (0, 1), (0, 1), (0, 1)],
+# + [(H, 0), (0, W), (0, 1), (0, 1), (0, 1)],
+
+# %% equivalent="one_pixel_attack" reason="SciPy takes bounds in either order"
+# - [(0, H), (0, W), (0, 1), (0, 1), (0, 1)],
+# + [(0, H), (W, 0), (0, 1), (0, 1), (0, 1)],
+
+# %% equivalent="one_pixel_attack" reason="SciPy takes bounds in either order"
+# - [(0, H), (0, W), (0, 1), (0, 1), (0, 1)],
+# + [(0, H), (0, W), (1, 0), (0, 1), (0, 1)],
+
+# %% equivalent="one_pixel_attack" reason="SciPy takes bounds in either order"
+# - [(0, H), (0, W), (0, 1), (0, 1), (0, 1)],
+# + [(0, H), (0, W), (0, 1), (1, 0), (0, 1)],
+
+# %% equivalent="one_pixel_attack" reason="SciPy takes bounds in either order"
+# - [(0, H), (0, W), (0, 1), (0, 1), (0, 1)],
+# + [(0, H), (0, W), (0, 1), (0, 1), (1, 0)],
+
+# %% equivalent="one_pixel_attack" reason="no spread is below either"
+# - tol=0,
+# + tol=-1,
+
+# %% equivalent="one_pixel_attack" reason="a colour that is polished further is as good or better"
+# - polish=False,
+# + polish=True,
+
+# %% equivalent="one_pixel_attack" reason="there is one image only"
+# - return images_of(best.x[:, None])[0]
+# + return images_of(best.x[:, None])[-1]
+
+# %% equivalent="one_pixel_attack" reason="it stops sooner, where its candidates are alike"
+# - tol=0,
+
+# %% equivalent="one_pixel_attack" reason="SciPy defers by itself where it calls with many candidates"
+# - updating="deferred",
+
+# %% equivalent="one_pixel_attack" reason="a colour that is polished further is as good or better"
+# - polish=False,
 
 # %% equivalent="targeted_pgd" reason="a result that hangs on autograd's graph is right as well, only slower"
 # - perturbation = X_adv.detach() - step_size * gradient.sign() - X
