@@ -832,8 +832,8 @@ mistakes = {
 moved = reference.pgd(X_test, y_test, network, 0.1, 0.03, 1, start)
 begin = (X_test + start).clamp(0, 1)
 signs = []
-for images in (X_test, begin):
-    leaf = images.clone().requires_grad_()
+for where in (X_test, begin):
+    leaf = where.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(F.cross_entropy(network(leaf), y_test), leaf)
     signs.append(gradient.sign())
 
@@ -1337,8 +1337,8 @@ for parts in (False, True):
         check_close(X_adv, expected, "targeted_pgd for a network with a forward of its own")
 arguments = X_test, torch.tensor([4, 1, 0]), network, 0.1, 0.04, 3
 expected = twice(reference.targeted_pgd, *arguments, torch.Generator().manual_seed(reference.seed))
-images = twice(targeted_pgd, *arguments, torch.Generator().manual_seed(reference.seed))
-for X_adv, right, which in zip(images, expected, ("first", "second"), strict=True):
+results = twice(targeted_pgd, *arguments, torch.Generator().manual_seed(reference.seed))
+for X_adv, right, which in zip(results, expected, ("first", "second"), strict=True):
     check_close(X_adv, right, f"the {which} of two calls of targeted_pgd with one generator")
 ### END HIDDEN TESTS
 

@@ -1317,22 +1317,22 @@ target = (means[1] + sizes[1] * waves[1]).reshape(1, 3, 5, 4)
 ### BEGIN EXPECTED
 right = reference.match_colours(image, target)[0].flatten(1)
 mean, covariance = right.mean(1), right.cov(correction=0)
-own, own_mean = image[0].flatten(1).cov(correction=0), image[0].flatten(1).mean(1)
+before, own_mean = image[0].flatten(1).cov(correction=0), image[0].flatten(1).mean(1)
 of_mean = {
     "the target's mean is not added": torch.zeros(3),
     "the image's own mean is added, not the target's": own_mean,
     "both means are added": own_mean + mean,
 }
 of_covariance = {
-    "only the mean is moved": own,
+    "only the mean is moved": before,
     "the colours are whitened, but not given the target's covariance": torch.eye(3),
-    "the colours are not whitened first: A is Σ_target's root alone": covariance @ own,
+    "the colours are not whitened first: A is Σ_target's root alone": covariance @ before,
     "the colours are multiplied by Σ_target, not by its root, after whitening": (
         covariance @ covariance
     ),
-    "A is Σ_target · Σ_image⁻¹, without roots": covariance @ own.inverse() @ covariance,
+    "A is Σ_target · Σ_image⁻¹, without roots": covariance @ before.inverse() @ covariance,
     "image and target are swapped: the covariance is scaled the other way": (
-        own @ covariance.inverse() @ own
+        before @ covariance.inverse() @ before
     ),
     "the sums over pixels aren't divided by their numbers": covariance * 20 / 32,
     "it is divided by the number of pixels less one: Σ has 1/HW": (
@@ -1353,34 +1353,34 @@ target = 0.9 - torch.einsum("ji,njhw->nihw", mixed, noise(10, 1, 3, 4, 12)) ** 2
 ### BEGIN EXPECTED
 right = reference.match_colours(image, target)[0].flatten(1)
 mean, covariance = right.mean(1), right.cov(correction=0)
-own = image[0].flatten(1).cov(correction=0)
-root, own_root = torch.linalg.cholesky(covariance), torch.linalg.cholesky(own)
+before = image[0].flatten(1).cov(correction=0)
+root, own_root = torch.linalg.cholesky(covariance), torch.linalg.cholesky(before)
 
 
 def after(A):
     """The covariance of the colours that A makes of the image's."""
-    return A @ own @ A.T
+    return A @ before @ A.T
 
 
 def each(power):
     """A, if each channel is scaled on its own."""
-    return (covariance.diag() / own.diag()).pow(power).diag()
+    return (covariance.diag() / before.diag()).pow(power).diag()
 
 
 mistakes = {
-    "only the mean is moved": own,
+    "only the mean is moved": before,
     "each channel is scaled on its own, and how they vary together is left": after(each(0.5)),
     "each channel is scaled by a ratio of variances, not of standard deviations": after(each(1)),
     "the colours are whitened, but not given the target's covariance": torch.eye(3),
     "the colours are not whitened first: A is Σ_target's root alone": after(root),
-    "A is Σ_target · Σ_image⁻¹, without roots": after(covariance @ own.inverse()),
+    "A is Σ_target · Σ_image⁻¹, without roots": after(covariance @ before.inverse()),
     "A is transposed": after((root @ own_root.inverse()).T),
     "both factors of A are in the wrong order": after(own_root.inverse() @ root),
     "image and target are swapped: the covariance is scaled the other way": after(
         own_root @ root.inverse()
     ),
     "the roots are taken of each entry, not of the matrix": after(
-        covariance**0.5 @ (own**0.5).inverse()
+        covariance**0.5 @ (before**0.5).inverse()
     ),
 }
 ### END EXPECTED

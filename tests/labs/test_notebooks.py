@@ -2,6 +2,7 @@
 
 import ast
 import re
+import symtable
 from collections import Counter
 
 import nbformat
@@ -11,6 +12,7 @@ from nbformat.v4 import new_code_cell
 
 from autograder.authoring.lab import find_lab, lab_names
 from autograder.authoring.release import source_notebook
+from autograder.grading.names import global_names
 
 # Remembers what a notebook lets its reader move; and then moves it.
 REMEMBER = """\
@@ -110,3 +112,25 @@ def test_students_notebook_is_clean(name: str) -> None:
     assert not any(cell.get("outputs") for cell in notebook.cells)
     assert notebook.cells[0].source.startswith(f"# Lab {name[:2]}: ")
     assert "google.colab" in notebook.cells[1].source
+
+
+@pytest.mark.parametrize("name", lab_names())
+def test_no_test_takes_a_name_that_figures_need(name: str) -> None:
+    """A name that a cell binds and a later one reads isn't bound by a test in between."""
+    owned: set[str] = set()
+    taken: dict[str, int] = {}
+    for cell in find_lab(name).cells:
+        if cell.markdown:
+            continue
+        is_test = cell.role == "test"
+        missed = {} if is_test else {n: taken[n] for n in global_names(cell.source) & taken.keys()}
+        assert not missed, f"line {cell.line} reads what tests in these lines bind anew: {missed}"
+        for symbol in symtable.symtable(cell.source, name, "exec").get_symbols():
+            bound = symbol.get_name()
+            if not (symbol.is_assigned() or symbol.is_imported()):
+                continue
+            if not is_test:
+                owned.add(bound)
+                taken.pop(bound, None)
+            elif bound in owned:
+                taken[bound] = cell.line
