@@ -809,6 +809,7 @@ def try_mutants(
 @app.command()
 def quality(
     labs: Annotated[list[str] | None, typer.Argument(help="Names or numbers; all if none.")] = None,
+    exercise: Annotated[list[str] | None, typer.Option(help="Only this one; repeatable.")] = None,
     workers: WorkersOption = CORES,
 ) -> None:
     """Rehearse all labs with all their mutants, and write the table docs/quality.md (hours)."""
@@ -821,7 +822,7 @@ def quality(
             for lab in map(find_lab, labs or lab_names()):
                 bar.update(task, description=lab.name)
                 progress = functools.partial(_show_done, bar, task)
-                report = measure(lab, workers, progress)
+                report = measure(lab, workers, exercise or (), progress)
                 write(path, lab, report.quality)
                 for text in (*report.problems, *report.notes):
                     console.print(f"{lab.name}: {text}", markup=False)

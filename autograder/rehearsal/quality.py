@@ -1,16 +1,16 @@
 """The table of quality, docs/quality.md: what the rehearsal of every exercise counted."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from autograder.authoring.lab import Lab, lab_names
+from autograder.authoring.lab import Lab, find_lab, lab_names
 from autograder.rehearsal.rehearse import SEEDS, Quality, Report, rehearse
 
 VARIANT_SEEDS = range(10)
 OPENING = f"""\
 # Quality of the exercises
 
-Written by `autograder quality`; a lab's rows are as old as its last run. Each exercise's known
+Written by `autograder quality`; a row is as old as its last run. Each exercise's known
 mistakes were graded under {len(SEEDS)} seeds, its correct variants under {len(VARIANT_SEEDS)}:
 all mistakes should be caught and named, and all variants accepted. Mutants are all single small
 changes to the solution; those alive get full marks and aren't known to be equivalent. *Pasted* is
@@ -26,11 +26,14 @@ HEADER = (
 )
 
 
-def measure(lab: Lab, workers: int, progress: Callable[[int, int], None]) -> Report:
-    """Rehearses a lab wholly: all mutants, all seeds."""
+def measure(
+    lab: Lab, workers: int, exercises: Sequence[str], progress: Callable[[int, int], None]
+) -> Report:
+    """Rehearses a lab, or some of its exercises, wholly: all mutants, all seeds."""
     return rehearse(
         lab,
         workers,
+        exercises=exercises,
         variant_seeds=VARIANT_SEEDS,
         most_mutants=10**9,
         everywhere=True,
@@ -39,14 +42,20 @@ def measure(lab: Lab, workers: int, progress: Callable[[int, int], None]) -> Rep
 
 
 def write(path: Path, lab: Lab, quality: dict[str, Quality]) -> None:
-    """Puts a lab's rows into the table, in the labs' order; other labs' rows stay."""
-    rows: dict[str, list[str]] = {}
+    """Puts rows into the table, in the labs' order and their exercises'; all other rows stay."""
+    rows = {}
     if path.is_file():
         for line in path.read_text().splitlines():
             if line.startswith("| `"):
-                rows.setdefault(line.split("`")[1], []).append(line)
-    rows[lab.name] = [_row(lab, exercise) for exercise in quality.values()]
-    ordered = [line for name in lab_names(lab.root) for line in rows.get(name, [])]
+                _, name, _, exercise, _ = line.split("`")
+                rows[name, exercise] = line
+    rows |= {(lab.name, exercise): _row(lab, counted) for exercise, counted in quality.items()}
+    ordered = [
+        rows[name, exercise]
+        for name in lab_names(lab.root)
+        for exercise in find_lab(name, lab.root).exercises
+        if (name, exercise) in rows
+    ]
     path.write_text(OPENING + HEADER + "\n".join(ordered) + "\n")
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from autograder.authoring.lab import Lab, bound_names
+from autograder.authoring.lab import Lab, LabError, bound_names
 from autograder.grading.job import Isolation, Result
 from autograder.rehearsal.distinct import alike
 from autograder.rehearsal.known_answers import (
@@ -78,7 +78,7 @@ def rehearse(
     lab: Lab,
     workers: int,
     isolation: Isolation = "bubblewrap",
-    exercises: Iterable[str] = (),
+    exercises: Collection[str] = (),
     seeds: Sequence[int] = SEEDS,
     variant_seeds: Sequence[int] = SEEDS,
     most_mutants: int = SAMPLE,
@@ -97,10 +97,14 @@ def rehearse(
         progress: called with how many trials are done, out of how many so far.
 
     Raises:
-        LabError: the lab has no file of mistakes, or a wrong one.
+        LabError: the lab has no such exercise, no file of mistakes, or a wrong one.
         FileNotFoundError: the lab isn't released.
     """
-    chosen = [name for name in lab.exercises if name in (set(exercises) or set(lab.exercises))]
+    if unknown := [name for name in exercises if name not in lab.exercises]:
+        raise LabError(
+            f"{lab.name} has no exercise {unknown[0]!r}; it has {', '.join(lab.exercises)}"
+        )
+    chosen = [name for name in lab.exercises if name in (exercises or lab.exercises)]
     report = Report(quality={name: Quality(name) for name in chosen})
     for cell in lab.having("test"):
         if cell.name in report.quality:
