@@ -141,8 +141,8 @@ def clusters(seed, count, classes, dimensions):
 
 def wrong_factors(penalty, count, numbers):
     """By mistake, the factors of `check_minimum` for a loss of `count` examples and a matrix W of
-    so many numbers."""
-    return {
+    so many numbers. 0.01 is the penalty that train_head takes by itself."""
+    factors = {
         "the bias is penalised, too": (1.0, penalty, penalty),
         "the factor 1/2 is missing from the penalty": (1.0, 2 * penalty, 0.0),
         "there is no penalty, and the weights grow for ever": (1.0, 0.0, 0.0),
@@ -150,6 +150,9 @@ def wrong_factors(penalty, count, numbers):
         "the mean of the squares is penalised, and not their sum": (1.0, penalty / numbers, 0.0),
         "there is no bias": (1.0, penalty, None),
     }
+    if penalty != 0.01:
+        factors[f"λ is 0.01 where it should be {penalty}"] = (1.0, 0.01, 0.0)
+    return factors
 
 
 def check_minimum(result, features, labels, classes, factors, mistakes):
@@ -1231,10 +1234,9 @@ check_minimum(train_head(features, labels, 3, 0.05), features, labels, 3, factor
 
 # %% test="train_head" points=1 aspect="another penalty, and the usual one"
 features, labels = clusters(8, 25, 4, 12)
-for options, penalty, other in [((0.2,), 0.2, 0.01), ((), 0.01, 0.2)]:
+for options, penalty in [((0.2,), 0.2), ((), 0.01)]:
     ### BEGIN EXPECTED
     factors, mistakes = (1.0, penalty, 0.0), wrong_factors(penalty, 25, 48)
-    mistakes[f"λ is {other} where it should be {penalty}"] = (1.0, other, 0.0)
     ### END EXPECTED
     result = train_head(features, labels, 4, *options)
     check_minimum(result, features, labels, 4, factors, mistakes)
@@ -1262,8 +1264,8 @@ for number, (penalty, count, classes, dimensions, dtype) in enumerate(
     if number == 3:  # where 20 steps aren't enough
         features = features[:, :1] + 0.2 * features
     result = train_head(features.to(dtype), labels.clone(), classes, penalty)
-    factors = (1.0, penalty, 0.0)
-    check_minimum(result, features.to(dtype), labels, classes, factors, {})
+    factors, mistakes = (1.0, penalty, 0.0), wrong_factors(penalty, count, classes * dimensions)
+    check_minimum(result, features.to(dtype), labels, classes, factors, mistakes)
 ### END HIDDEN TESTS
 
 # %% [markdown]
