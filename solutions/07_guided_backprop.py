@@ -735,6 +735,7 @@ upstream = F.one_hot(y, 4).double()[:, :, None, None].expand(deep.shape) / deep[
 (expected,) = torch.autograd.grad(middle, differentiable, at_middle.clamp(min=0))
 mistakes = {"it is the plain gradient, and nobody is told: raise a ValueError": plain}
 ### END EXPECTED
+check_without(guided_backprop)
 check_close(guided_backprop(X, y, tiny_network(14)), with_modules, "guided_backprop")
 try:
     result = guided_backprop(X, y, model)
@@ -743,7 +744,6 @@ except ValueError:
 else:
     name = "guided_backprop for a network that calls F.relu"
     check_close(result, expected, name, mistakes=mistakes)
-check_without(guided_backprop)
 
 # %% [markdown]
 # **Everything as it was.**

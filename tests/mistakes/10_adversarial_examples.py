@@ -2309,7 +2309,7 @@ def targeted_pgd(X, targets, model, epsilon, step_size, num_steps, generator):
     return A
 
 
-# %% mistake="targeted_pgd" named="the second of two calls of targeted_pgd"
+# %% mistake="targeted_pgd" named="nothing but the start may be drawn"
 def targeted_pgd(X, targets, model, epsilon, step_size, num_steps, generator):
     if targets is None:
         targets = model(X).argmin(1)

@@ -1614,7 +1614,7 @@ def retrain_head(
     return weight, bias - weight @ mean, chosen
 
 
-# %% mistake="retrain_head" named="where no example of the last class is chosen"
+# %% mistake="retrain_head" named="the last class is chosen: expected shape"
 def retrain_head(
     trunk, inputs, labels, groups, per_group, generator, steps=200, rate=0.2, decay=0.01
 ):
