@@ -79,10 +79,6 @@ class ImageClassifier(nn.Module):
         self.input_size = input_size
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        images = images.view_as(images)
-        if images.requires_grad:
-            # Weights in channels_last hand back such gradients, which nobody can `view(N, -1)`.
-            images.register_hook(torch.Tensor.contiguous)
         return self.classifier(self.features(images))
 
 
