@@ -234,8 +234,10 @@ def explore(page: Page) -> None:
     box = shown.locator(".widget-vbox", has=page.locator("img.widget-image:visible"))
     choose(page, "Run", "Run All Cells")
     box.or_(errors).first.wait_for()
-    for control in box.locator("> :not(.widget-image)").all():
-        image = box.locator("img")
+    assert errors.all_text_contents() == []
+    image, controls = box.locator("img"), box.locator("> :not(.widget-image)").all()
+    assert controls, "there is nothing to move"
+    for control in controls:
         source, before = image.get_attribute("src"), drawn(image)
         move(control)
         box.locator(f'img:not([src="{source}"])').wait_for()
