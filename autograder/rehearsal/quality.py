@@ -4,14 +4,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from autograder.authoring.lab import Lab, find_lab, lab_names
-from autograder.rehearsal.rehearse import SEEDS, Quality, Report, rehearse
+from autograder.rehearsal.rehearse import Quality, Report, rehearse
 
+MISTAKE_SEEDS = range(5)
 VARIANT_SEEDS = range(10)
 OPENING = f"""\
 # Quality of the exercises
 
 Written by `autograder quality`; a row is as old as its last run. Each exercise's known
-mistakes were graded under {len(SEEDS)} seeds, its correct variants under {len(VARIANT_SEEDS)}:
+mistakes were graded under {len(MISTAKE_SEEDS)} seeds, its correct variants under {len(VARIANT_SEEDS)}:
 all mistakes should be caught and named, and all variants accepted. Mutants are all single small
 changes to the solution; those alive get full marks and aren't known to be equivalent. *Pasted* is
 how many of the exercise's points the best piece of code earns that stands in any notebook, and
@@ -34,6 +35,7 @@ def measure(
         lab,
         workers,
         exercises=exercises,
+        seeds=MISTAKE_SEEDS,
         variant_seeds=VARIANT_SEEDS,
         most_mutants=10**9,
         everywhere=True,
