@@ -1,11 +1,11 @@
 # %% [markdown]
 # # Lab 02: What a network costs
 #
-# VGG-16 is thirteen convolutions, five pools and three fully connected layers, and nothing else.
-# That makes it the ideal network to do the books of: how many numbers does it hold, how many does
-# it learn, how many multiplications is one photograph worth, and will it fit on your graphics
-# card? You will answer with formulas short enough for the back of an envelope, catch a famous
-# mistake, and in the end let the computer keep the books of any network.
+# VGG-16 is thirteen convolutions, five pools and three fully connected layers, with ReLUs in
+# between. That makes it the ideal network for bookkeeping: how many numbers does it hold, how many
+# does it learn, how many multiplications does one photograph cost, and will it fit on your graphics
+# card? You will answer with formulas short enough to work out by hand, catch a famous mistake, and
+# in the end let the computer keep the books of any network.
 #
 # | section | what you write | minutes |
 # |---|---|---|
@@ -20,9 +20,9 @@
 #
 # Everything in this lab is a whole number, so the tests are exact. And nothing in it needs a
 # trained network or a large machine: PyTorch has a **meta device**, whose tensors have a shape and
-# no numbers in them, so that a network of 138 million weights takes no memory and no time.
+# no numbers in them, so that a network of 138 million weights takes next to no memory and time.
 #
-# Three conventions, because half of all disagreements about these figures are about conventions:
+# Three conventions, because people who disagree about such numbers often only count differently:
 #
 # - A **value** is one number that a layer puts out, for *one* image. ReLU works in place, so it
 #   adds no values of its own.
@@ -85,8 +85,8 @@ MiB = 2**20
 #
 # $$n_{\text{out}} = \left\lfloor \frac{n + 2p - d\,(k - 1) - 1}{s} \right\rfloor + 1$$
 #
-# The brackets mean rounding down: pixels that are left over at the end, too few for one more step,
-# are dropped.
+# The brackets mean rounding down: if the pixels left over at the end are too few for one more step,
+# they are dropped.
 #
 # ### Exercise: `output_size`
 # ★☆☆ · 10 minutes
@@ -182,7 +182,7 @@ check_close(output_size(5, 5, 3), reference.output_size(5, 5, 3), "a window that
 ### END HIDDEN TESTS
 
 # %% test="output_size" points=1 aspect="written by hand"
-for arguments in [(9, 4), (97, 4, 3, 2, 2)]:
+for arguments in [(9, 4), (97, 4, 3, 4, 2)]:
     ### BEGIN EXPECTED
     expected = reference.output_size(*arguments)
     ### END EXPECTED
@@ -221,8 +221,8 @@ plt.show()
 # %% [markdown]
 # Squares are pixels, circles are outputs, and lines say who sees whom; the two colours only keep
 # neighbours apart. With stride 2 the last pixel fits into no window and is dropped without a word,
-# so an image of 7 pixels and one of 8 give the same size: you can't compute the way back from the
-# output's size alone. VGG-16 uses one setting throughout, $k = 3$, $s = 1$, $p = 1$, which leaves
+# so 7 pixels and 8 pixels give the same number of outputs: the output's size alone doesn't tell you
+# the input's. VGG-16 uses one setting throughout, $k = 3$, $s = 1$, $p = 1$, which leaves
 # the size as it is, and pools of $k = s = 2$, which halve it.
 #
 # ### Exercise: `conv_parameters`
@@ -349,7 +349,7 @@ plt.show()
 # 7 × 7 (you will compute that in section 5) with $27 C^2$ weights in place of $49 C^2$, and have
 # two more ReLUs between them. The last bar is ResNet's bottleneck: squeeze the channels first,
 # look around cheaply, widen again. Parameters aren't everything, though: the three layers put out
-# three times the values, and you will meet the bill for that in section 4.
+# three times the values, and section 4 shows what that costs.
 #
 # ### Exercise: `conv_multiply_adds`
 # ★☆☆ · 10 minutes
@@ -467,7 +467,7 @@ ax.minorticks_off()
 ax.set_xlim(right=1000)
 ax.set_xlabel("image")
 ax.set_ylabel("count (logarithmic)")
-ax.set_title("Twice the side costs four times the memory and work, and no parameter more")
+ax.set_title("Twice the side costs four times the values and work, and no parameter more")
 ax.grid(color="0.9")
 plt.show()
 
@@ -758,15 +758,17 @@ axes[0].invert_yaxis()
 plt.show()
 
 # %% [markdown]
-# Most *values* are in the first two convolutions, most *parameters* in the first fully connected
-# layer, and the *work* is spread over all convolutions, though the last three weigh less. The
-# reason is a single number. A weight of a convolution is used at every position: 50,176 times in
-# the first layers, 196 times in the last convolutions, once in a fully connected layer. Multiply
-# the middle panel by that and you have the right one.
+# More than two fifths of the *values* are in the first two convolutions, and three quarters of the
+# *parameters* in the first fully connected layer. The *work* is spread over the convolutions; the
+# first has little of it, since it sees three channels only, and the last three have less than those
+# before them. What joins the panels is one number for each layer. A weight of a convolution is used
+# at every position of its output: 50,176 times in the first two layers, 196 times in the last three
+# convolutions; a weight of a fully connected layer is used once. Multiply the middle panel by that
+# number and you have the right one.
 #
-# What the figure doesn't show is time. A graphics card may wait longer for the 411 MB of weights
-# of the first fully connected layer to arrive than for the arithmetic of a convolution that does
-# nine times the work.
+# What the figure doesn't show is time. For a single image, a graphics card may wait longer for the
+# 411 MB of weights of the first fully connected layer to arrive than for the arithmetic of a
+# convolution that does nine times the work.
 #
 # ## 3. The puzzle of the 24 million
 #
@@ -900,7 +902,7 @@ plt.show()
 
 # %% [markdown]
 # One suspect fits, and it fits both numbers. Look closely before you call it solved: the grey band
-# is a million wide, and if we had tried a hundred bookkeepings, some would have hit it by chance.
+# is a million wide, and of a hundred ways to keep the books some would land in it by chance.
 #
 # ### Question: the puzzle solved?
 # ★★☆ · 15 minutes
@@ -995,10 +997,11 @@ for values in [50, 30, 47, 10, 9, 64, 5, 40], [3, 4, 90, 70], [20, 60, 70, 10, 5
 # Other chains are tried here.
 ### BEGIN HIDDEN TESTS
 rng = np.random.default_rng(reference.seed)
-for length in (2, 3, 8, 20):
-    values = [int(n) for n in rng.integers(1, 1000, size=length)]
-    expected = reference.inference_peak(values)
-    check_close(inference_peak(list(values)), expected, f"inference_peak({values})")
+for length in (0, 1, 6, 18):
+    small = [int(n) for n in rng.integers(1, 500, size=length)]
+    for values in ([700, *small, 800], [*small, 700, 900], [900, 700, *small]):
+        expected = reference.inference_peak(values)
+        check_close(inference_peak(list(values)), expected, f"inference_peak({values})")
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -1039,10 +1042,10 @@ plt.show()
 
 # %% [markdown]
 # The peak of inference is at the second convolution, whose input and output are the largest
-# tensors there are. In training, memory climbs in the first layers already and stays there until
-# the way back has come down to them; the gradients in transit add little at the top. Frameworks
-# hold on to more than this, mostly scratch space for fast convolutions, and a network with
-# skip connections has to keep a third tensor, the one that is skipping.
+# tensors there are. In training, memory grows most in the first layers, and is given back only when
+# the way back has come down to them; the gradients on their way add little near the turn.
+# Frameworks hold on to more than this, mostly scratch space for fast convolutions, and a network
+# with skip connections has to keep a third tensor, the one that skips.
 #
 # So which tensors does the way back really need? Each layer answers for itself:
 #
@@ -1259,16 +1262,18 @@ ax.spines[["top", "right"]].set_visible(False)
 plt.show()
 
 # %% [markdown]
-# Your tensors and PyTorch's agree almost to the last one. PyTorch spends eight bytes rather than
-# one on the place of a maximum, on this device it stores dropout's mask as floats, and a pool that
-# changes nothing (VGG's adaptive one) makes a copy.
+# PyTorch keeps the same tensors as your books, and one more: a pool that changes nothing (VGG's
+# adaptive one) makes a copy. And it spends more on places and masks: eight bytes rather than one on
+# the place of a maximum, and, on this device, four on each value of dropout's mask, which therefore
+# counts as float32 in its bar.
 #
 # What does a ReLU cost? Between two convolutions nothing: its output is the next convolution's
 # input, which is kept anyway. Before a pool it is another matter. The pool needs only places, so
 # the ReLU's output is kept for the ReLU alone, and VGG has such a ReLU at the end of each block:
-# hence the third bar. BatchNorm needs its input, which is just the convolution's output that could
-# be dropped before, after every convolution. The figure counts what is kept *for autograd*;
-# weights, their gradients and the optimiser come next, and those don't grow with the batch.
+# hence the third bar. BatchNorm needs its input. That is the convolution's output, which could be
+# dropped before; now it is kept, after every convolution. The figure counts what is kept *for
+# autograd*; weights, their gradients and the optimiser come next, and those don't grow with the
+# batch.
 #
 # ### Exercise: `largest_batch`
 # ★★☆ · 15 minutes
@@ -1386,16 +1391,17 @@ print(f"as much as the activations of {16 * parameters / kept_bytes:.0f} images"
 # Dots mark your answers, with Adam. They are upper bounds: a real run also pays for the driver, for
 # scratch space and for gaps between tensors, so expect to fit fewer. The lines of Adam and SGD are
 # parallel: they differ in where they start, since an optimiser's memory is paid once, and not in
-# their slope, which is the activations of one image. So when memory runs out, ask which of the two
-# takes most of it. If it is the activations, take a smaller batch, or keep only some of them and
-# compute the others again on the way back ("checkpointing"). If it is the parameters with all that
-# goes with them, a smaller batch won't help you.
+# their slope, which is the activations of one image. So when memory runs out, ask what takes most
+# of it. If it is the activations, take a smaller batch, or keep only some of them and compute the
+# others again on the way back ("checkpointing"). If it is the parameters with all that goes with
+# them, a smaller batch won't help you.
 #
 # ## 5. How far a value sees (optional)
 #
 # A value deep in the network depends on a window of the image: its **receptive field**. Follow a
-# chain of layers upwards with two numbers. The **jump** $j$ is how many pixels apart two
-# neighbouring values see, and $r$ is how many pixels one value sees. For the image, $r = j = 1$.
+# chain of layers upwards with two numbers: $r$ is how many pixels one value sees along an axis, and
+# the **jump** $j$ is how many pixels further its neighbour's window begins. For the image itself,
+# $r = j = 1$.
 # A layer with a window of $k$ taps, dilation $d$ and stride $s$ gives
 #
 # $$r \leftarrow r + d\,(k - 1)\; j, \qquad\text{then}\qquad j \leftarrow s\, j$$
@@ -1408,7 +1414,7 @@ print(f"as much as the activations of {16 * parameters / kept_bytes:.0f} images"
 
 # %% exercise="receptive_field"
 def receptive_field(layers):
-    """How many pixels one value sees, and how far apart neighbouring values see, along one axis.
+    """How many pixels one value sees, and how far off its neighbour's window is, along one axis.
 
     Args:
         layers: (kernel_size, stride, dilation) of each convolution or pool, three ints, from the
@@ -1596,8 +1602,8 @@ plt.show()
 # and has soft edges. How much smaller depends on the depth and on the weights: lab 05 measures it
 # in a small network, by a gradient.
 #
-# Not every value lies in the middle. Choose a layer of VGG-16 and one of its values, and see its
-# window in the photograph, and what a value at the border gets instead of pixels.
+# Not every value lies in the middle. Choose a layer of VGG-16 and one of its values: where is its
+# window in the photograph, and how much of it lies outside?
 
 # %% fold="Choose a value of VGG-16: what does it see?"
 from ipywidgets import FloatSlider, IntSlider
@@ -1642,10 +1648,11 @@ explore(
 )
 
 # %% [markdown]
-# The grey frame is where there is no photograph: the layers' padding fills it with zeros (pools
-# have none). A value in the corner of a deep layer sees more of that than of the picture. So deep
-# layers can tell where in the picture they are, although every layer does the same at every place
-# (Islam et al., 2020, *How Much Position Information Do Convolutional Neural Networks Encode?*).
+# The grey frame is where there is no photograph. What a window finds there comes from the zeros
+# with which each convolution pads its own input. The window of a value in the corner of a deep
+# layer holds more of that than of the picture. So deep layers can tell where in the picture they
+# are, although every layer does the same at every place (Islam et al., 2020, *How Much Position
+# Information Do Convolutional Neural Networks Encode?*, ICLR).
 #
 # ## 6. Any network at all
 #
@@ -1937,11 +1944,12 @@ for name in networks:
     print("" if same else "  ←")
 
 # %% [markdown]
-# All agree in every digit but two, marked by an arrow, and these teach what hooks can't see.
-# Inception has a second classifier that helps in training only: its parameters exist, but in
-# evaluation nobody calls it. ConvNeXt scales its channels by a parameter that belongs to a block
-# and not to a module of its own; hooks on the innermost modules pass it by. Vision transformers
-# hide much more in that way. So check the books against something independent, each time.
+# Sixteen of the eighteen networks agree in every digit. The other two, marked by an arrow, lack
+# parameters, and teach what hooks can't see. Inception has a second classifier that helps in
+# training only: its parameters exist, but in evaluation nobody calls it. ConvNeXt scales its
+# channels by a parameter that belongs to a block and not to a module of its own; hooks on the
+# innermost modules pass it by. Vision transformers hide much more in that way: ViT-B/16 a third of
+# its parameters. So check the books against something independent, each time.
 #
 # ## ImageNet networks: VGG against ResNet and SqueezeNet
 #
@@ -1949,7 +1957,8 @@ for name in networks:
 # you like. Three ideas have saved most of VGG's parameters and work since: average each channel
 # over the whole map in place of the large fully connected layers (ResNet, SqueezeNet), squeeze the
 # channels with 1 × 1 windows before looking around (SqueezeNet, ResNet-50), and halve the map
-# early, before there are many channels (both). What did it do to memory and to accuracy?
+# early, before there are many channels (ResNet, SqueezeNet). What have they done to memory and to
+# accuracy?
 
 # %%
 compared = ["alexnet", "vgg16", "resnet18", "resnet50", "squeezenet1_1"]
@@ -2004,11 +2013,12 @@ plt.show()
 
 # %% [markdown]
 # Each curve follows a network from its first layer to its last, convolutions and fully connected
-# layers only. All of them bend upwards, because maps shrink while channels multiply; VGG's ends in
-# a wall, its fully connected layers. The accuracies are of torchvision's first published weights
-# and depend on how a network was trained as much as on its architecture, so don't read them as a
-# verdict on the design alone. And no bar here is a time: SqueezeNet's and ResNet's many
-# thin layers keep a graphics card less busy than VGG's thick ones.
+# layers only. It is steep where a weight is used at few positions. All three bend upwards, because
+# maps only ever shrink; VGG's ends in a wall, its fully connected layers. The accuracies are of
+# torchvision's first published weights. They depend on how a network was trained, too (with a newer
+# recipe, the same ResNet-50 reaches 80.9%), so don't read them as a verdict on the design alone.
+# And no bar here is a time: many thin layers may keep a graphics card less busy than a few thick
+# ones.
 #
 # ### Question: where to save?
 # ★★☆ · 15 minutes
@@ -2043,6 +2053,6 @@ plt.show()
 # %% [markdown]
 # ## What you have now
 #
-# Books that balance to the last digit, for any convolutional network: what it stores, what it does,
-# what it keeps, how far it sees. And a habit that outlasts VGG: when somebody gives you a number,
-# ask *values or bytes, MB or MiB, multiply-adds or FLOPs, counted once or twice*, and do the sum.
+# Books that balance to the last digit: what a network stores, what it computes, what it keeps, how
+# far it sees. And a habit that outlasts VGG: when somebody gives you a number, ask *values or
+# bytes, MB or MiB, multiply-adds or FLOPs, counted once or twice*, and do the sum.

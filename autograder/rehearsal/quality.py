@@ -11,9 +11,9 @@ VARIANT_SEEDS = range(10)
 OPENING = f"""\
 # Quality of the exercises
 
-Written by `autograder quality`; a row is as old as its last run. Each exercise's known
-mistakes were graded under {len(MISTAKE_SEEDS)} seeds, its correct variants under {len(VARIANT_SEEDS)}:
-all mistakes should be caught and named, and all variants accepted. Mutants are all single small
+Written by `autograder quality`; a row is as old as its last run. Each exercise's known mistakes
+were graded under {len(MISTAKE_SEEDS)} seeds, its correct variants under {len(VARIANT_SEEDS)}: all
+mistakes should be caught and named, and all variants accepted. Mutants are all single small
 changes to the solution; those alive get full marks and aren't known to be equivalent. *Pasted* is
 how many of the exercise's points the best piece of code earns that stands in any notebook, and
 *poisoned* how often a test cell passes an answer that is honest on visible inputs only, or nowhere.

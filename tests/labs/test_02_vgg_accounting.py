@@ -1,8 +1,11 @@
 """The references of lab 02 against torch, torchvision's metadata, torchinfo and fvcore."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 import torchinfo
 import torchvision
 from fvcore.nn import FlopCountAnalysis
@@ -10,6 +13,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from autograder.authoring.reference import load_reference
+from walk import walk
 
 CONVOLUTIONS = {
     "vgg11": [64, "M", 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M"],
@@ -95,20 +99,142 @@ def test_vgg16_by_the_lectures_figures(reference):
     assert reference.inference_peak(values) == 2 * 3_211_264
 
 
-def test_what_the_prose_and_the_figures_say_of_vgg16(reference):
+def test_what_the_prose_says_of_one_layer(reference):
+    assert reference.output_size(7, 3, 2) == reference.output_size(8, 3, 2)
+    assert reference.receptive_field([(3, 1, 1)] * 3) == reference.receptive_field([(7, 1, 1)])
+    assert reference.receptive_field([(3, 1, 1)] * 2) == reference.receptive_field([(5, 1, 1)])
     three = 3 * reference.conv_parameters(256, 256, (3, 3))
     assert round(100 * three / reference.conv_parameters(256, 256, (7, 7))) == 55
+
+
+def test_what_the_prose_and_the_figures_say_of_vgg16(reference):
     table = reference.vgg_table(CONVOLUTIONS["vgg16"], [4096, 4096, 1000], (3, 224, 224))
     values, parameters, work = (np.array([row[n] for row in table]) for n in (1, 2, 3))
+    learns = parameters > 0
     assert int(work[:-3].sum() / work.sum() * 100) == 99
     assert round(100 * parameters[-3:].sum() / parameters.sum()) == 89
-    assert values.argmax() == 1  # the first two convolutions' outputs are the largest tensors
-    assert values[1:3].sum() > 0.4 * values.sum()
+    assert values[1] == values[2] == values.max()
+    assert 0.4 < values[1:3].sum() / values.sum() < 0.45  # "more than two fifths"
+    assert parameters.argmax() == len(table) - 3
+    assert 0.73 < parameters.max() / parameters.sum() < 0.77  # "three quarters"
+    convolutions = work[learns][:-3]
+    assert convolutions.argmin() == 0 and max(convolutions[-3:]) < min(convolutions[1:-3])
+    uses = work[learns] // parameters[learns]
+    assert set(uses[:2]) == {50_176} and set(uses[-6:-3]) == {196} and set(uses[-3:]) == {1}
     assert 4 * parameters.max() // 10**6 == 411
     assert any(round(row / work[-3]) == 9 for row in work)  # "nine times the work"
-    assert parameters.argmax() == len(table) - 3
-    resnet50, vgg16 = PUBLISHED["resnet50"][0], PUBLISHED["vgg16"][0]
-    assert 0.15 < resnet50 / vgg16 < 0.25  # "a fifth of the parameters"
+
+
+@pytest.fixture(scope="module")
+def four_sections():
+    """What the figures of sections 1 to 4 are drawn from."""
+    return walk("02_vgg_accounting", until="## 5. How far a value sees (optional)")
+
+
+@pytest.fixture(scope="module")
+def notebook():
+    """What is there at the lab's end."""
+    return walk("02_vgg_accounting")
+
+
+def test_one_suspect_alone_gives_24_million_values_and_93_mib(four_sections):
+    fit = [
+        name
+        for name, count in four_sections["suspects"].items()
+        if round(count / 1e6) == 24 or round(4 * count / 2**20) == 93
+    ]
+    assert fit == ["outputs, and inputs of layers that learn"]
+    count = four_sections["suspects"][fit[0]]
+    assert round(count / 1e6) == 24 and round(4 * count / 2**20) == 93
+
+
+def test_memory_through_training(four_sections):
+    """It grows most in the first layers, and the gradients on their way add little at the turn."""
+    kept, way_back = four_sections["kept"], four_sections["way_back"]
+    first_block = len(kept) // 4
+    assert kept[first_block] > kept[-1] / 2
+    assert way_back[: len(kept) // 2].max() < 1.03 * kept[-1]
+    assert way_back[-1] < kept[-1] / 2
+
+
+def test_what_relus_places_masks_and_a_copy_cost(four_sections):
+    bars = {name: np.array(kept) for name, kept in four_sections["bars"].items()}
+    books, torch_keeps = bars["bytes_for_backward"], bars["PyTorch"]
+    layers = four_sections["layers"]
+    dropped = sum(values for kind, values in layers if kind == "dropout")
+    pooled = sum(values for kind, values in layers if kind == "pool")
+    # A copy of the last map, and dropout's masks as floats; places of maxima in eight bytes.
+    assert torch_keeps[0] - books[0] == 4 * 512 * 7 * 7 + 4 * dropped
+    assert torch_keeps[1] == 8 * pooled
+    relus = books - bars["bytes_for_backward, without ReLUs"]
+    alone = [n for (kind, n), (after, _) in pairwise(layers) if kind == "relu" and after == "pool"]
+    alone += [n for (kind, n), (after, _) in pairwise(layers) if (kind, after) == ("relu", "dropout")]
+    assert relus[0] == 4 * sum(alone) and relus[0] > 20 * 2**20
+    assert bars["PyTorch, with BatchNorm"].sum() - torch_keeps.sum() > 2 * relus.sum()
+
+
+def test_one_value_at_the_end_of_the_convolutions_sees_nearly_the_whole_image(notebook):
+    for features, side in ((notebook["vgg16"].features, 224), (notebook["scene_network"].features, 64)):
+        convolutions = [
+            number
+            for number, (place, _) in enumerate(notebook["windows"](features))
+            if isinstance(features[place], nn.Conv2d)
+        ]
+        chain = [window for _, window in notebook["windows"](features)]
+        size, _ = notebook["receptive_field"](chain[: convolutions[-1] + 1])
+        assert 0.85 * side < size < side
+
+
+def test_the_window_of_a_deep_layers_corner_holds_more_padding_than_picture(reference):
+    layers = CONVOLUTIONS["vgg16"][:-1]
+    size, _ = reference.receptive_field([(2, 2, 1) if n == "M" else (3, 1, 1) for n in layers])
+    pixels = torch.ones(1, 1, 224, 224, requires_grad=True)
+    output, window = pixels, torch.ones(1, 1, 3, 3) / 9
+    for layer in layers:
+        output = F.avg_pool2d(output, 2) if layer == "M" else F.conv2d(output, window, padding=1)
+    (gradient,) = torch.autograd.grad(output[0, 0, 0, 0], pixels)
+    assert 2 * gradient.count_nonzero() < size**2
+
+
+def test_books_and_torchvision_agree_but_for_two_networks(notebook):
+    """Which lack what the prose says that they lack."""
+    lacking = {}
+    for name, rows in notebook["books"].items():
+        published = torchvision.models.get_model_weights(name).IMAGENET1K_V1.meta
+        assert round(sum(row[3] for row in rows) / 1e9, 3) == published["_ops"]
+        if missing := published["num_params"] - sum(row[2] for row in rows):
+            lacking[name] = missing
+    assert len(notebook["books"]) == 18
+
+    def parameters(name, part):
+        named = notebook["network"](name).named_parameters()
+        return sum(parameter.numel() for path, parameter in named if part in path)
+
+    assert lacking == {
+        "inception_v3": parameters("inception_v3", "AuxLogits"),
+        "convnext_tiny": parameters("convnext_tiny", "layer_scale"),
+    }
+    rows = notebook["account"](network("vit_b_16"), (3, 224, 224))
+    share = sum(row[2] for row in rows) / parameters("vit_b_16", "")
+    assert 0.65 < share < 0.69  # "a third" is hidden
+
+
+def test_resnet50_against_vgg16(notebook):
+    """What the last two figures and their text say."""
+    panels = notebook["panels"]
+    of = {title: dict(zip(notebook["compared"], row, strict=True)) for title, row in panels.items()}
+    parameters, _, kept, accuracy = of.values()
+    assert accuracy["resnet50"] > accuracy["vgg16"]
+    assert kept["resnet50"] > kept["vgg16"]
+    assert 0.15 < parameters["resnet50"] / parameters["vgg16"] < 0.22  # "a fifth"
+    newer = torchvision.models.ResNet50_Weights.IMAGENET1K_V2.meta["_metrics"]["ImageNet-1K"]
+    assert round(newer["acc@1"], 1) == 80.9
+    for name in ("vgg16", "resnet50", "squeezenet1_1"):
+        learning = [row for row in notebook["books"][name] if row[3]]
+        positions = [int(np.prod(row[1][1:])) for row in learning]
+        assert positions == sorted(positions, reverse=True)  # "maps only ever shrink"
+    modules = notebook["network"]("resnet50").modules()
+    assert sum(isinstance(module, nn.Conv2d) for module in modules) == 53
 
 
 def test_total_with_inputs_is_what_hooks_see_go_in_and_out(reference):
