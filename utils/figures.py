@@ -124,7 +124,7 @@ def explore(draw: Callable[..., None], **controls: ipywidgets.ValueWidget) -> ip
     def redraw(change: dict | None = None) -> None:
         draw(**{name: control.value for name, control in controls.items()})
         content = BytesIO()
-        plt.savefig(content, format="png")
+        plt.gcf().savefig(content, format="png")  # plt.savefig would draw the figure once more
         plt.close()
         picture.value = content.getvalue()
 
