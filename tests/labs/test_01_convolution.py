@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from autograder.authoring.reference import load_reference
 from utils.checks import eval_numerical_gradient_array, rel_error
+from walk import walk
 
 reference = load_reference("01_convolution")
 
@@ -204,3 +205,88 @@ def test_three_layer_loss_against_torch():
     gradients = torch.autograd.grad(expected, list(variables.values()))
     for name, gradient in zip(params, gradients, strict=True):
         assert_agrees(grads[name], gradient.numpy())
+
+
+@pytest.fixture(scope="module")
+def three_sections():
+    """What the figures of sections 1 to 3 are drawn from."""
+    return walk("01_convolution", until="## 4. The layer as a matrix product (optional)")
+
+
+@pytest.mark.slow
+def test_kernels_that_sum_to_zero_see_nothing_where_a_photograph_is_flat(three_sections):
+    for kernel in three_sections["kernels"].values():
+        flat = reference.cross_correlate2d(np.full((12, 12), 0.7), kernel)
+        np.testing.assert_allclose(flat, 0.7 if kernel.min() >= 0 else 0, atol=1e-12)
+
+
+def slope(steps, errors, lowest, highest):
+    """The exponent of the power law that errors follow in the steps between two."""
+    chosen = (steps > lowest) & (steps < highest)
+    return np.polyfit(np.log(steps[chosen]), np.log(np.array(errors)[chosen]), 1)[0]
+
+
+@pytest.mark.slow
+def test_where_the_gradient_check_is_best(three_sections):
+    steps, errors = three_sections["steps"], three_sections["errors"]
+    assert slope(steps, errors["forward"], 1e-6, 1e-2) == pytest.approx(1, abs=0.1)
+    assert slope(steps, errors["central"], 1e-4, 1e-1) == pytest.approx(2, abs=0.1)
+    for name in errors:
+        assert slope(steps, errors[name], 1e-14, 1e-8) == pytest.approx(-1, abs=0.2)
+    assert 1e-6 < steps[np.argmin(errors["central"])] < 1e-5  # "a little below"
+
+
+@pytest.mark.slow
+def test_float32_leaves_a_gradient_check_four_digits(three_sections):
+    """The figure's check again, but every number of the loss in float32."""
+    x, directions = np.random.default_rng(4).standard_normal((12, 14)), three_sections["directions"]
+    kernel = three_sections["kernels"]["vertical edges"]
+
+    def loss(kernel, dtype):
+        y = scipy.signal.correlate2d(x.astype(dtype), kernel.astype(dtype), mode="valid")
+        return np.tanh(y).sum(dtype=dtype)
+
+    def errors(dtype):
+        dout = 1 - np.tanh(reference.cross_correlate2d(x, kernel)) ** 2
+        exact = np.tensordot(directions, reference.kernel_gradient(x[None], dout[None]))
+        slopes = [
+            [
+                (loss(kernel + h * d, dtype) - loss(kernel - h * d, dtype)) / dtype(2 * h)
+                for d in directions
+            ]
+            for h in three_sections["steps"]
+        ]
+        return np.abs(slopes - exact).mean(axis=1) / np.abs(exact).mean()
+
+    assert 1e-5 < errors(np.float32).min() < 1e-3
+    flank = (three_sections["steps"] > 1e-8) & (three_sections["steps"] < 1e-6)
+    powers = np.log10(errors(np.float32)[flank] / errors(np.float64)[flank]).mean()
+    assert 8 < powers < 9.5  # "almost nine powers of ten"
+
+
+@pytest.mark.slow
+def test_two_ways_agree_better_than_with_the_numerical_gradient(three_sections):
+    handed_out = three_sections["handed_out"]
+    for name, numerical in three_sections["numerical"].items():
+        assert rel_error(three_sections["collected"][name], handed_out[name]) < 1e-12
+        assert 1e-12 < rel_error(handed_out[name], numerical) < 1e-8  # "eight digits or more"
+
+
+@pytest.mark.slow
+def test_the_layer_finds_the_secret_kernel(three_sections):
+    losses, x = three_sections["losses"], three_sections["x"][0, 0]
+    assert losses[10] < 0.05 * losses[0]  # "most of the error is gone in a few steps"
+    assert losses[100] > 10 * losses[300]  # "the rest takes hundreds"
+    assert np.abs(three_sections["w"][0, 0] - three_sections["secret"]).max() < 0.02
+    assert np.corrcoef(x[:, 1:].ravel(), x[:, :-1].ravel())[0, 1] > 0.7  # "much alike"
+
+
+@pytest.mark.slow
+def test_max_pooling_and_digits_as_the_prose_says():
+    notebook = walk("01_convolution")
+    assert notebook["dx"][0, 0, 1, 1] == 4  # "the 9 wins four windows"
+    assert len(notebook["pictures"]) == 1797
+    assert notebook["params"]["w2"].size == 1280
+    accuracies = notebook["accuracies"]
+    assert accuracies[0] < 0.25 and accuracies[-1] > 0.9
+    assert 0 < len(notebook["wrong"]) < 50
