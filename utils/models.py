@@ -36,7 +36,11 @@ class WeightsUnavailable(RuntimeError):
 
 
 class Normalize(nn.Module):
-    """(image - mean) / std, channel by channel: a network's first module, so callers needn't."""
+    """(image - mean) / std, channel by channel: a network's first module, so callers needn't.
+
+    Gradients for images leave it contiguous, also where the network's weights are channels_last and
+    hand back such gradients, which nobody can `view(N, -1)`.
+    """
 
     mean: torch.Tensor
     std: torch.Tensor
@@ -47,6 +51,7 @@ class Normalize(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        images = images.flatten(1).view_as(images)  # backwards this lays the gradient out anew
         return (images - self.mean) / self.std
 
 

@@ -260,3 +260,12 @@ def test_every_imagenet_network_computes_what_torchvisions_does(name, monkeypatc
         expected = network(weights.transforms(resize_size=224)(images))
         assert torch.allclose(model(images), expected, atol=1e-4 * expected.abs().max().item())
     assert sum(value.numel() for value in model.parameters()) == weights.meta["num_params"]
+
+
+def test_gradients_come_back_in_the_layout_of_images() -> None:
+    model = load_model("base")
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    expected = torch.autograd.grad(model(images).sum(), images)[0]
+    model.to(memory_format=torch.channels_last)
+    gradient = torch.autograd.grad(model(images).sum(), images)[0]
+    torch.testing.assert_close(gradient.view(2, -1), expected.view(2, -1))
