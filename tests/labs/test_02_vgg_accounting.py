@@ -173,16 +173,15 @@ def test_what_relus_places_masks_and_a_copy_cost(four_sections):
     assert bars["PyTorch, with BatchNorm"].sum() - torch_keeps.sum() > 2 * relus.sum()
 
 
-def test_one_value_at_the_end_of_the_convolutions_sees_nearly_the_whole_image(notebook):
-    for features, side in ((notebook["vgg16"].features, 224), (notebook["scene_network"].features, 64)):
-        convolutions = [
-            number
-            for number, (place, _) in enumerate(notebook["windows"](features))
-            if isinstance(features[place], nn.Conv2d)
-        ]
-        chain = [window for _, window in notebook["windows"](features)]
-        size, _ = notebook["receptive_field"](chain[: convolutions[-1] + 1])
-        assert 0.85 * side < size < side
+def test_squares_grow_faster_and_faster_to_nearly_the_whole_image(notebook):
+    for name, side in (("vgg16", 224), ("scene_network", 64)):
+        features = notebook[name].features
+        places, chain = zip(*notebook["windows"](features), strict=True)
+        learns = [isinstance(features[place], nn.Conv2d) for place in places]
+        last = [n for n, one in enumerate(learns) if one and not any(learns[n + 1 : n + 2])]
+        sizes = [notebook["receptive_field"](chain[: n + 1])[0] for n in last]  # ends of blocks
+        assert (np.diff(sizes, n=2) > 0).all()
+        assert 0.85 * side < sizes[-1] < side
 
 
 def test_the_window_of_a_deep_layers_corner_holds_more_padding_than_picture(reference):
