@@ -87,8 +87,8 @@ def tiny_network(seed, activation=nn.Tanh):
 # The next cell loads `base`, a network of six convolutions that is right on about 99% of pictures
 # of a textured object in clutter, and draws 300 new pictures for it, 30 of each of ten classes.
 # Beside it stands `untrained`: the same architecture with random weights, which knows nothing. It
-# is the control of this lab, as in the sanity checks of Adebayo et al. (2018): what it does as well
-# as `base` can't have been learned.
+# is the control of this lab, as in the sanity checks of Adebayo et al. (2018): if it does something
+# just as well as `base`, then training wasn't needed for that.
 
 # %%
 import matplotlib.pyplot as plt
@@ -131,8 +131,8 @@ own
 # %% [markdown]
 # ## 1. Weights as images
 #
-# A node's weights have the shape of what it looks at. If that is an image, they *are* an image: the
-# input, of a given size, that excites the node most. A first convolution's kernel (3, k, k) is a
+# A node's weights have the shape of what it looks at. If that is an image, they *are* an image: of
+# all inputs with the same norm, the one that excites the node most. A first convolution's kernel (3, k, k) is a
 # small colour picture as it stands; a fully connected node on a flattened image has 3·H·W weights
 # in a row, which have to be put back in the image's shape. Weights are of any size and sign, and
 # pixels are not, so each node's weights are stretched to the bytes from 0 to 255:
@@ -527,8 +527,8 @@ on_their_way = {
 }
 mine = own.load(64)
 if mine is not None:
-    mine_as_input = torch.from_numpy(mine).permute(2, 0, 1).to(device) / 255
-    on_their_way["Your picture on the same way"] = mine_as_input
+    mine_as_batch = torch.from_numpy(mine[None]).permute(0, 3, 1, 2).to(device) / 255
+    on_their_way["Your picture on the same way"] = mine_as_batch[0]
 
 for heading, picture in on_their_way.items():
     maps = record_activations(picture[None], base, layers)
@@ -624,6 +624,7 @@ check_close(
         "only the last layer counts": np.array([3, 6]),
         "the strides are ignored": np.array([1, 11]),
     },
+    indices=True,
 )
 
 # %% test="receptive_window" points=1 aspect="at the border, and without layers"
@@ -644,6 +645,7 @@ for layers_test, index, expected in [
                 np.maximum(expected, 0)
             ),
         },
+        indices=True,
     )
 
 # %% test="receptive_window" points=1 aspect="general layers"
@@ -655,9 +657,8 @@ for length in (1, 2, 5, 8):
     for index in map(int, rng.integers(0, 40, 2)):
         name = f"receptive_window({layers_test}, {index})"
         window = check_tuple(receptive_window(list(layers_test), index), ("start", "stop"), name)
-        check_close(
-            np.array(window), np.array(reference.receptive_window(layers_test, index)), name
-        )
+        expected = np.array(reference.receptive_window(layers_test, index))
+        check_close(np.array(window), expected, name, indices=True)
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -694,7 +695,6 @@ def crop(image, rows, columns):
 
 
 pictures = {name: scenes.images[labels == c][0] for c, name in enumerate(CLASS_NAMES)}
-mine = own.load(64)
 if mine is not None:
     pictures["your picture"] = mine
 batch = torch.from_numpy(np.stack(list(pictures.values()))).permute(0, 3, 1, 2).to(device) / 255
@@ -759,8 +759,8 @@ explore(
 
 # %% [markdown]
 # Bright is strong; where values may be negative, before the ReLU, red is above 0 and blue below.
-# What is cut out and grey lies outside of the picture. The one map has a
-# colour scale of its own; on the right all maps of the layer share one.
+# Grey in the cut-out lies outside of the picture. The single map has a colour scale of its own; on
+# the right all maps of the layer share one.
 #
 # ## 4. How much of it counts (optional)
 #
@@ -1050,6 +1050,7 @@ check_close(
     expected,
     "strongest_places(activations, 1, 3)",
     mistakes=mistakes,
+    indices=True,
 )
 
 # %% test="strongest_places" points=1 aspect="general shapes"
@@ -1063,6 +1064,7 @@ for shape, channel, count in [((6, 4, 3, 7), 3, 6), ((9, 2, 5, 2), 0, 4), ((3, 1
         strongest_places(activations_test, channel, count),
         expected,
         f"strongest_places for activations {shape}, channel {channel}, {count} places",
+        indices=True,
     )
 ### END HIDDEN TESTS
 
@@ -1075,6 +1077,7 @@ check_close(
     strongest_places(activations_test, 1, 3),
     expected,
     "strongest_places where all activations are negative",
+    indices=True,
 )
 
 # %% [markdown]
@@ -1343,21 +1346,28 @@ MARKS = {
 def scatter(ax, points, title):
     """Draw points (N, 2) of the scenes, each with the mark of its class."""
     for number, (mark, colour) in enumerate(MARKS.values()):
-        own = points[labels == number]
-        ax.scatter(*own.T, marker=mark, color=colour, s=22, linewidth=0.6)
+        members = points[labels == number]
+        ax.scatter(*members.T, marker=mark, color=colour, s=22, linewidth=0.6)
     ax.set_title(title)
     ax.set_xticks([])
     ax.set_yticks([])
 
 
 pooled = "classifier.flatten"
-representations = {"features of base": base, "features, untrained": untrained}
-representations = {
-    name: to_numpy(record_activations(X.clone(), model, [pooled])[pooled]).astype(float)
-    for name, model in representations.items()
-}
-representations["pixels"] = to_numpy(X.flatten(1))
+
+
+def represent(images):
+    """Three representations of images (N, 3, 64, 64), one row (N, D) for each."""
+    features = {
+        name: to_numpy(record_activations(images.clone(), model, [pooled])[pooled]).astype(float)
+        for name, model in {"features of base": base, "features, untrained": untrained}.items()
+    }
+    return features | {"pixels": to_numpy(images.flatten(1))}
+
+
+representations = represent(X)
 features, untrained_features, pixels = representations.values()
+its_rows = {} if mine is None else represent(mine_as_batch)
 
 figure, axes = plt.subplots(1, 5, figsize=(15, 3.5), layout="constrained")
 figure.suptitle("PCA: what is one heap in base's first two components comes apart in the next two")
@@ -1368,9 +1378,12 @@ for ax, name, first in [
     (axes[2], "features, untrained", 0),
     (axes[3], "pixels", 0),
 ]:
-    projected, _, explained = analyses[name]
+    projected, components, explained = analyses[name]
     share = explained[first : first + 2].sum()
     scatter(ax, projected[:, first : first + 2], f"{name}\n{share:.0%} of variance")
+    if its_rows:
+        place = (its_rows[name] - representations[name].mean(axis=0)) @ components.T
+        ax.plot(*place[0, first : first + 2], "X", color="black", mec="white", markersize=11)
     ax.set(xlabel=f"component {first + 1}", ylabel=f"component {first + 2}")
 for (name, (_, _, explained)), style, colour in zip(
     analyses.items(), ("-", ":", "--"), ("#0072B2", "#0072B2", "0.5"), strict=True
@@ -1402,14 +1415,16 @@ print(f"first component of the pixels: correlation {abs(brightness):.2f} with me
 # features lie in one heap. The plane of its first two components shows some classes well apart and
 # several in a heap; in the next plane other classes come out of it. The curve on the right has a
 # corner: nine directions hold nearly all the variance of `base`'s features. Nine is no accident.
-# Training has pushed the ten classes as far apart as they go, towards ten corners, each as far
-# from any other, and ten such corners span nine dimensions. Papyan, Han and Donoho (2020) found
-# this in many networks: *neural collapse*.
+# Training has pushed the ten classes as far apart as they go, towards ten corners at equal
+# distances from one another, and ten such corners span nine dimensions. Papyan, Han and Donoho
+# (2020) found this in many networks: *neural collapse*.
 #
 # Where it misleads: the plane shows a part of the variance only, so classes that overlap in it may
 # be well apart in the other seven directions (section 7 will show that they are). And *much
 # variance* isn't *much meaning*: the first component of the pixels is little more than bright
-# against dark, as the last line printed says.
+# against dark, as the last line printed says. (A picture of your own is a black cross: the
+# components are directions, so a new point can be projected onto them. The maps of the next section
+# have no place for one.)
 #
 # ## 7. Another map: t-SNE
 #
@@ -1702,9 +1717,9 @@ check_without(conditional_probabilities)
 
 # %% [markdown]
 # What have you set when you set a perplexity? First a toy whose truth is plain to see: three groups
-# of points on a plane, one tight, one wide, and one far away, outside of this picture. Around some
-# points is a circle as wide as their view, the root of $\sum_j p_{j|i}\, d_{ij}^2$. On the right are
-# the scenes: how much of its probability does a scene give to others of its own class?
+# of points on a plane, one tight, one wide, and one far away, outside of this picture. The circles
+# around some points show how far they see: the radius is the root of $\sum_j p_{j|i}\, d_{ij}^2$. On
+# the right are the scenes: how much of its probability does a scene give to others of its own class?
 
 # %%
 rng = np.random.default_rng(0)
@@ -1728,7 +1743,7 @@ for ax, wanted in zip(axes, (5, 30), strict=False):
         for i in members[::8]:
             circle = plt.Circle(toy[i], np.sqrt(p[i] @ squared[i]), fill=False, edgecolor=colour)
             axis.add_patch(circle)
-    ax.set(xlim=(-3, 14), ylim=(-5.5, 14), aspect="equal", title=f"perplexity {wanted}")
+    ax.set(xlim=(-3, 16), ylim=(-5.5, 14), aspect="equal", title=f"perplexity {wanted}")
 
 perplexities = np.array([2, 5, 15, 29, 60, 100, 200])
 same_class = (labels[:, None] == labels) & ~np.eye(len(labels), dtype=bool)
@@ -2002,6 +2017,9 @@ mistakes = {
         scores_of(Z, labels_test - labels_test.mean(), Z_new, 14 * 0.3) + labels_test.mean()
     ),
     "E has −1 where the image's class isn't: it has 0": 2 * expected - 1,
+    "1e-05 was added to the deviation: only a deviation of 0 counts as 1": (
+        scores_of(Z / (1 + 1e-5), E, Z_new / (1 + 1e-5), 14 * 0.3) + E.mean(0)
+    ),
     "the scores are those of the training images": (scores_of(Z, E, Z, 14 * 0.3) + E.mean(0)),
     "a softmax is taken of the scores": raised / raised.sum(1, keepdims=True),
     "the classes are returned, not the scores": expected.argmax(1),
@@ -2061,6 +2079,10 @@ mistakes = {
         scaled((A - A.mean()) / A.std(), (A_new - A.mean()) / A.std())
     ),
 }
+for epsilon in (1e-5, 1e-6):
+    mistakes[f"{epsilon:g} was added to the deviation: only a deviation of 0 counts as 1"] = scaled(
+        *((a - A.mean(0)) / (A.std(0) + epsilon) for a in (A, A_new))
+    )
 ### END EXPECTED
 check_close(
     linear_probe(A, labels_test, A_new, 0.5),
@@ -2219,10 +2241,11 @@ print(
 
 # %% [markdown]
 # The class isn't there at the first layer, and then comes step by step; no single layer "does" it.
-# Random layers have as many channels and the same architecture, and give little to read off: it
-# was training. In the middle is the reverse. Random layers hand the background's colour on to the
-# end, while `base` loses it layer by layer, as the class doesn't depend on it and training has used
-# shuffled colours. On the right is a surprise: nobody asked `base` for the size, and its late
+# Random layers have as many channels and the same architecture, and give little to read off: so the
+# class comes from training. In the middle is the reverse. Random layers hand the background's
+# colour on to the end, while `base` loses it layer by layer. The class doesn't depend on it, and in
+# training the colours were shuffled: two possible reasons, which the figure can't tell apart. On
+# the right is a surprise: nobody asked `base` for the size, and its late
 # layers give it away better than its early ones.
 #
 # That is the limit of every probe. It shows that something *is there*, and not that the network
@@ -2230,8 +2253,9 @@ print(
 # only an experiment can tell that takes it away (the next section has one). Nor does a low accuracy
 # show that something is gone. It may be there in a form that a line can't read, or in the places,
 # which the probe has averaged away. And late layers have more channels than early ones, which makes
-# any probe's work easier. Therefore the control: Hewitt and Liang (2019) ask of every probe what it
-# can do without the knowledge that it looks for.
+# any probe's work easier. Therefore the control, the untrained network. (Hewitt and Liang, 2019,
+# use another one: the same probe, asked for labels that were drawn at random. What it can do there
+# is its own work, and not the layer's knowledge.)
 #
 # ## 9. One channel, one concept?
 #
@@ -2378,17 +2402,25 @@ for N, C, K, size in [(20, 3, 2, 1), (30, 6, 7, 1e-9), (9, 1, 9, 1e6)]:
 
 # %%
 figure, ax = plt.subplots(figsize=(9, 3.6), layout="constrained")
-for model, colour, shift in [(untrained, "0.75", 0.18), (base, "#56B4E9", -0.18)]:
-    by_depth = [
+selectivities = {}
+for name, model, colour, shift in [
+    ("untrained", untrained, "0.75", 0.18),
+    ("base", base, "#56B4E9", -0.18),
+]:
+    selectivities[name] = [
         selectivity(to_numpy(maps).mean(axis=(2, 3)), labels)
         for maps in record_activations(X.clone(), model, relus).values()
     ]
     boxes = ax.boxplot(
-        by_depth, positions=np.arange(6) + shift, widths=0.3, whis=(0, 100), patch_artist=True
+        selectivities[name],
+        positions=np.arange(6) + shift,
+        widths=0.3,
+        whis=(0, 100),
+        patch_artist=True,
     )
     plt.setp(boxes["boxes"], facecolor=colour)
     plt.setp(boxes["medians"], color="black")
-    boxes["boxes"][0].set_label("base" if model is base else "untrained")
+    boxes["boxes"][0].set_label(name)
 ax.set_xticks(range(6), labels=[name.removeprefix("features.") for name in relus])
 ax.set(ylim=(0, 1), ylabel="selectivity of the channels")
 ax.set_title("Channels grow selective with depth: training does that, not the architecture")
@@ -2413,14 +2445,14 @@ def recall_without(removed, c):
 
 
 rng = np.random.default_rng(3)
-counts = [0, 1, 2, 4, 8, 12, 16, 24, 32, 48]
+gone = [0, 1, 2, 4, 8, 12, 16, 24, 32, 48]
 recalls = {
     "those that prefer it most": [
         np.mean([recall_without(preference[c].argsort()[::-1][:n], c) for c in range(10)])
-        for n in counts
+        for n in gone
     ],
     "any, at random": [
-        np.mean([recall_without(rng.permutation(128)[:n], c) for c in range(10)]) for n in counts
+        np.mean([recall_without(rng.permutation(128)[:n], c) for c in range(10)]) for n in gone
     ],
 }
 
@@ -2432,9 +2464,9 @@ def areas_under_roc(values, truth):
     in which the class's has the larger value. Returns (10, C).
     """
     ranks = rankdata(values, axis=0)
-    own = np.bincount(truth, minlength=10)[:, None]
+    sizes = np.bincount(truth, minlength=10)[:, None]
     sums = np.stack([ranks[truth == c].sum(axis=0) for c in range(10)])
-    return (sums - own * (own + 1) / 2) / (own * (len(truth) - own))
+    return (sums - sizes * (sizes + 1) / 2) / (sizes * (len(truth) - sizes))
 
 
 def best_detector(values):
@@ -2465,12 +2497,12 @@ shape_areas, texture_areas = (
 
 figure, axes = plt.subplots(1, 3, figsize=(13, 3.9), layout="constrained")
 preferring, at_random = recalls.values()
-axes[0].plot(counts, preferring, "o-", color="#0072B2")
-axes[0].plot(counts, at_random, "s--", color="0.5")
+axes[0].plot(gone, preferring, "o-", color="#0072B2")
+axes[0].plot(gone, at_random, "s--", color="0.5")
 axes[0].annotate("any, at random", (29, 0.94), color="0.4", va="center")
 axes[0].annotate("those that\nprefer it\nmost", (1, 0.6), color="#0072B2", va="center")
 axes[0].set(ylim=(0, 1.05), xlabel="channels removed, of 128", ylabel="recall of the class")
-axes[0].set_title(f"1. Twelve gone, and {preferring[counts.index(12)]:.0%} still recognised")
+axes[0].set_title(f"1. Twelve gone, and {preferring[gone.index(12)]:.0%} still recognised")
 for place, values in enumerate(detectors.values()):
     axes[1].plot(np.linspace(-0.25, 0.25, 10) + place, values, "o", color="#0072B2")
 axes[1].set_xticks(range(3), [what.replace(" ", "\n", 1) for what in detectors])
@@ -2703,10 +2735,11 @@ judged = {"PCA, 2 components": (features, plane)} | {
     for (name, wanted), points in drawn.items()
     if name in ("features of base", "noise")
 }
-for (name, (values, points)), style in zip(
-    judged.items(), ("k:", *3 * ["o-"], *2 * ["s--"]), strict=True
-):
-    ax.plot(counts, [trustworthiness(values, points, k) for k in counts], style, label=name)
+looks = [(":", "black"), ("^-", "#0072B2"), ("o-", "#0072B2"), ("s-", "#0072B2")]
+looks += [("^--", "0.5"), ("o--", "0.5")]
+for (name, (values, points)), (style, colour) in zip(judged.items(), looks, strict=True):
+    by_k = [trustworthiness(values, points, k) for k in counts]
+    ax.plot(counts, by_k, style, color=colour, label=name)
 ax.set(xscale="log", xlabel="k, neighbours that are looked at", ylabel="trustworthiness")
 ax.set_xticks(counts, labels=counts, minor=False)
 ax.minorticks_off()
@@ -2786,6 +2819,7 @@ check_close(
     expected,
     "nearest_neighbours(queries, gallery, 3)",
     mistakes=mistakes,
+    indices=True,
 )
 check_without(nearest_neighbours)
 
@@ -2800,6 +2834,7 @@ for Q, N, D, count in [(1, 12, 5, 4), (6, 3, 2, 3), (5, 20, 9, 1), (20, 700, 6, 
         nearest_neighbours(queries, gallery, count),
         expected,
         f"nearest_neighbours for {Q} queries in a gallery of {N}",
+        indices=True,
     )
 check_without(nearest_neighbours)
 ### END HIDDEN TESTS
@@ -2810,9 +2845,8 @@ queries, gallery = rng.normal(size=(3, 4)), rng.normal(size=(6, 4))
 ### BEGIN EXPECTED
 expected = reference.nearest_neighbours(queries, gallery, 2)
 ### END EXPECTED
-check_close(
-    nearest_neighbours(queries, gallery, 2), expected, "nearest_neighbours(queries, gallery, 2)"
-)
+name = "nearest_neighbours(queries, gallery, 2)"
+check_close(nearest_neighbours(queries, gallery, 2), expected, name, indices=True)
 check_without(nearest_neighbours)
 
 # %% [markdown]
@@ -2823,24 +2857,14 @@ check_without(nearest_neighbours)
 # %%
 new = make_scenes(100, np.random.default_rng(9), "held_out")
 X_new = new.tensors()[0].to(device)
-new_representations = {
-    name: to_numpy(record_activations(X_new.clone(), model, [pooled])[pooled])
-    for name, model in {"features of base": base, "features, untrained": untrained}.items()
-} | {"pixels": to_numpy(X_new.flatten(1))}
+new_representations = represent(X_new)
 
 chosen = [int(np.flatnonzero(labels == c)[1]) for c in (1, 3, 5, 8)]
 queries = {name: representations[name][chosen] for name in ("pixels", "features of base")}
 asked = [(scenes.images[query], CLASS_NAMES[labels[query]]) for query in chosen]
-mine = own.load(64)
 if mine is not None:
     asked.append((mine, "yours"))
-    batch = torch.from_numpy(mine[None]).permute(0, 3, 1, 2).to(device) / 255
-    its_features = to_numpy(record_activations(batch, base, [pooled])[pooled])
-    for name, row in {
-        "pixels": to_numpy(batch.flatten(1)),
-        "features of base": its_features,
-    }.items():
-        queries[name] = np.concatenate([queries[name], row])
+    queries = {name: np.concatenate([rows, its_rows[name]]) for name, rows in queries.items()}
 neighbours = {
     name: nearest_neighbours(rows, representations[name], 6) for name, rows in queries.items()
 }
@@ -2893,8 +2917,8 @@ print(f"{'by chance':38} {'10%':>8} {'20%':>18}")
 # ## 12. With an ImageNet network (optional)
 #
 # Your functions look into any network. AlexNet's first layer, the famous exception of section 1,
-# has kernels large enough to see: 64 × 3 × 11 × 11. Then SqueezeNet, on a photograph: its maps at
-# four depths, and what moves the middle of its last one.
+# has kernels large enough to see: 64 × 3 × 11 × 11. Then SqueezeNet, on a photograph or on your
+# picture: its maps at four depths, and what moves the middle of its last one.
 
 # %%
 from utils.images import load_photograph, preprocess
@@ -2914,8 +2938,9 @@ else:
     )
     plt.show()
 
+    photograph = load_photograph("flower") if mine is None else own.load((224, 336))
     photograph = nn.functional.interpolate(
-        preprocess(load_photograph("flower")), (224, 336), mode="bilinear", antialias=True
+        preprocess(photograph), (224, 336), mode="bilinear", antialias=True
     )
     photograph = photograph.clamp(0, 1).to(device)  # rounding may have left the range
     convolutions = ["features.0", "features.4", "features.7", "features.12"]
@@ -2945,8 +2970,8 @@ else:
 # %% [markdown]
 # Gratings like AlexNet's turn up in nearly every network trained on photographs, whatever it was
 # trained for, and in the visual cortex of cats: they are what photographs are made of, rather than
-# what the task asks for. In the deep maps look for channels that light the flower and not the
-# leaves, and then don't call them flower detectors.
+# what the task asks for. In the deep maps look for channels that light up on the subject and stay
+# dark elsewhere (on the flower, say, and not on the leaves), and then don't call them its detectors.
 #
 # ## What you have now
 #

@@ -29,8 +29,8 @@
 #
 # The cells beneath each exercise are its tests, one for each thing that can go wrong. Each answers
 # **right so far**, or says in one sentence what is wrong. When your work is graded, other networks,
-# shapes and classes are tried as well. No exercise calls one that you wrote before, so a slip costs you
-# only once. Images are tensors (N, 3, H, W) with values in [0, 1]; the networks normalise them
+# shapes and classes are tried as well. No exercise calls one that you wrote before, so a slip costs
+# you only once. Images are tensors (N, 3, H, W) with values in [0, 1]; the networks normalise them
 # themselves.
 
 # %% given=true
@@ -79,7 +79,8 @@ def tiny_network(seed, width=4, activation=nn.Tanh):
 
 # %% [markdown]
 # Have you a picture of your own? Name it here, or upload it below: it will stand beside the lab's
-# pictures wherever it says something. No exercise needs it.
+# pictures wherever it says something, asked for the class that `base` takes it for, though it may
+# be none of the ten. It has no outline, as nobody has drawn one. No exercise needs it.
 
 # %% fold=false
 from utils.own_image import OwnImage
@@ -108,6 +109,16 @@ scenes = make_scenes(48, np.random.default_rng(6))
 X, y = (tensor.to(device) for tensor in scenes.tensors())
 masks = torch.from_numpy(scenes.masks).to(device)
 
+# What most figures show: seven scenes and, if you chose one, your picture.
+X_shown, y_shown, outlines = X[:7], y[:7], masks[:7]
+titles = [CLASS_NAMES[label] for label in y_shown]
+mine = own.load(64)
+if mine is not None:
+    mine = (torch.from_numpy(mine).permute(2, 0, 1)[None] / 255).to(X)
+    X_shown, y_shown = torch.cat([X_shown, mine]), torch.cat([y_shown, base(mine).argmax(1)])
+    outlines = torch.cat([outlines, torch.zeros_like(outlines[:1])])
+    titles.append(f"yours: {CLASS_NAMES[y_shown[-1]]}?")
+
 
 def show_rows(rows, heading, titles=(), outlines=None, inches=1.35):
     """Draw a figure with one row for each entry of `rows`, from its label to images or maps.
@@ -132,7 +143,7 @@ def show_rows(rows, heading, titles=(), outlines=None, inches=1.35):
             signed = bool((row < 0).any())
             colours = {"cmap": "RdBu_r", "vmin": -1} if signed else {"cmap": "magma", "vmin": 0}
             bars[signed] = ax.imshow(picture, vmax=1, **colours)
-            if outlines is not None:
+            if outlines is not None and outlines[index].any():
                 line = "black" if signed else "white"
                 ax.contour(outlines[index].cpu(), [0.5], colors=line, linewidths=0.8)
     for ax, title in zip(axes[0], titles, strict=False):
@@ -358,19 +369,19 @@ check_close(
 check_without(compute_saliency_maps)
 
 # %% [markdown]
-# Two networks look at the same pictures. (`X[:7].clone()` hands your function a copy, so that it
+# Two networks look at the same pictures. (`X_shown.clone()` hands your function a copy, so that it
 # may do with it as it likes.)
 
 # %%
 show_rows(
     {
-        "scene": X[:7],
-        "base": compute_saliency_maps(X[:7].clone(), y[:7], base),
-        "robust": compute_saliency_maps(X[:7].clone(), y[:7], robust),
+        "scene": X_shown,
+        "base": compute_saliency_maps(X_shown.clone(), y_shown, base),
+        "robust": compute_saliency_maps(X_shown.clone(), y_shown, robust),
     },
-    "Where a small change of a pixel moves the score of the right class most",
-    [CLASS_NAMES[label] for label in y[:7]],
-    masks,
+    "Where a small change of a pixel moves the score of the class above most",
+    titles,
+    outlines,
 )
 
 # %% [markdown]
@@ -527,17 +538,17 @@ check_close(score_gradients(X_test, network), expected, "score_gradients(X, mode
 check_without(score_gradients)
 
 # %%
-gradients = score_gradients(X[:7].clone(), base)
-signed = gradients[torch.arange(7), y[:7]]
+gradients = score_gradients(X_shown.clone(), base)
+signed = gradients[torch.arange(len(y_shown)), y_shown]
 show_rows(
     {
-        "scene": X[:7],
+        "scene": X_shown,
         "red, signed": signed[:, 0],
         "sum |·|": signed.abs().sum(1),
         "max |·|": signed.abs().amax(1),
     },
     "The gradient flips its sign from pixel to pixel; sum and maximum tell the same story",
-    [CLASS_NAMES[label] for label in y[:7]],
+    titles,
 )
 pairs = zip(signed.abs().sum(1), signed.abs().amax(1), strict=True)
 agreement = [torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1].item() for a, b in pairs]
@@ -727,9 +738,9 @@ print(f"largest difference of the two maps: {apart.item():.0e} of the largest va
 # ## 3. Less noise
 #
 # The gradient of a network with ReLUs is constant in small regions and jumps between them, so one
-# image's gradient says little about the image next to it. SmoothGrad (Smilkov et al., 2017) takes
-# the mean over a neighbourhood: add noise, take the gradient, repeat, average. What flips its sign
-# from sample to sample cancels, what they agree on stays:
+# image's gradient says little about an image that is almost the same. SmoothGrad (Smilkov et al.,
+# 2017) takes the mean over a neighbourhood: add noise, take the gradient, repeat, average. What
+# flips its sign from sample to sample cancels, and what all samples agree on stays:
 #
 # $$M = \sum_{k=1}^{3} \left| \frac{1}{S} \sum_{t=1}^{S}
 #   \frac{\partial s_y}{\partial x_k}(x + \varepsilon_t) \right|, \qquad
@@ -968,9 +979,9 @@ plt.show()
 # that. The lower row shows the price. σ is in units of the image's range [0, 1], and with too much
 # noise the map explains pictures that have little to do with the one you asked about. A smooth map
 # is no proof of anything: you have made it look more convincing without asking whether it is right.
-# That comes in the next section. Before that, where your notebook can show sliders, ask yourself: of
-# a picture of two objects, or of your own, any class at any σ. Can you tell from the map alone
-# which class was asked for? (Six samples for each map, so that the answer comes at once.)
+# That comes in the next section. Before that, play with it, where your notebook can show sliders:
+# choose a picture of two objects, or your own, then a class and a σ. Could you tell from the map
+# alone which class was asked for? (Each map takes six samples only, so that it comes at once.)
 
 # %%
 from ipywidgets import Dropdown, FloatSlider
@@ -978,9 +989,8 @@ from ipywidgets import Dropdown, FloatSlider
 from utils.figures import explore
 
 askable = {f"scene {n}": X_two[n : n + 1] for n in range(4)}
-if (photograph := own.load(64)) is not None:
-    photograph = torch.from_numpy(photograph / 255).permute(2, 0, 1)[None]
-    askable = {"my picture": photograph.to(X)} | askable
+if mine is not None:
+    askable = {"my picture": mine} | askable
 
 
 def ask(picture, asked, σ):
@@ -1375,26 +1385,25 @@ check_close(
 check_without(occlusion_map)
 
 # %%
-occlusion = occlusion_map(X, y, base)
 show_rows(
     {
-        "scene": X[:7],
-        "gradient": compute_saliency_maps(X[:7].clone(), y[:7], base),
-        "patches 16 × 16": occlusion[:7],
-        "patches 8 × 8": occlusion_map(X[:7], y[:7], base, size=8, stride=4),
+        "scene": X_shown,
+        "gradient": compute_saliency_maps(X_shown.clone(), y_shown, base),
+        "patches 16 × 16": occlusion_map(X_shown, y_shown, base),
+        "patches 8 × 8": occlusion_map(X_shown, y_shown, base, size=8, stride=4),
     },
     "Where hiding a piece makes the score fall (red), and where it makes it rise (blue)",
-    [CLASS_NAMES[label] for label in y[:7]],
-    masks,
+    titles,
+    outlines,
 )
 
 # %% [markdown]
-# Red: where a piece hidden makes the score fall, so that it spoke for the class. Blue: where hiding
-# makes it rise. A sign that a reader can use, at last; and regions, not grains. The price is in the
-# third row: what is smaller than the patch can't be told apart, and a smaller patch (fourth row)
-# asks more often and may hide too little of an object to matter. The passes through the network are
-# counted below. And a grey square is a thing in the picture, too: the network answers for a picture
-# that it was never trained on, and what the square *is* may count beside what it hides.
+# Red: hiding this piece makes the score fall, so the piece spoke for the class. Blue: hiding it
+# makes the score rise. A sign that a reader can use, at last; and regions, not grains. The price is
+# in the third row: what is smaller than the patch can't be told apart. A smaller patch (fourth row)
+# needs more passes through the network, which are counted below, and may hide too little of an
+# object to matter. And a grey square is a thing in the picture, too: the network answers for a kind
+# of picture that it was never trained on, and what the square *is* may count beside what it hides.
 
 # %%
 for size, stride in [(16, 8), (8, 4)]:
@@ -1628,16 +1637,18 @@ check_without(integrated_gradients)
 # %%
 grey = torch.full_like(X, 0.5)
 attributions = integrated_gradients(X.clone(), y, base, grey)
-own_gradients = score_gradients(X[:7].clone(), base)[torch.arange(7), y[:7]]
+attributions_shown = integrated_gradients(
+    X_shown.clone(), y_shown, base, torch.full_like(X_shown, 0.5)
+)
 show_rows(
     {
-        "scene": X[:7],
-        "gradient, signed": own_gradients.sum(1),
-        "integrated": attributions[:7].sum(1),
+        "scene": X_shown,
+        "gradient, signed": signed.sum(1),
+        "integrated": attributions_shown.sum(1),
     },
     "Attributions (red: for the class, blue: against it) gather on the object",
-    [CLASS_NAMES[label] for label in y[:7]],
-    masks,
+    titles,
+    outlines,
 )
 
 with torch.no_grad():
@@ -1647,7 +1658,7 @@ sums = {
     for steps in (2, 4)
 } | {16: attributions.sum((1, 2, 3)).detach().cpu()}
 figure, ax = plt.subplots(figsize=(5.6, 4.2), layout="constrained")
-ax.plot([0, 20], [0, 20], color="0.6", linewidth=1)
+ax.axline((0, 0), slope=1, color="0.6", linewidth=1)
 looks = [("^", "#E69F00"), ("s", "#56B4E9"), ("o", "black")]
 for (steps, total), (marker, colour) in zip(sums.items(), looks, strict=True):
     error = (total - risen).abs().mean()
@@ -1655,7 +1666,7 @@ for (steps, total), (marker, colour) in zip(sums.items(), looks, strict=True):
     ax.scatter(risen, total, s=16, marker=marker, color=colour, label=label)
 ax.set_xlabel("score of the image − score of grey")
 ax.set_ylabel("sum of the attributions")
-ax.set_title("Completeness: with enough steps, every point is on the line")
+ax.set_title("Completeness: with enough steps, every point is on the line", fontsize=11)
 ax.legend(fontsize=9)
 plt.show()
 
@@ -1665,16 +1676,17 @@ plt.show()
 # more steps take away. Make this check whenever you use the method; it costs two forward passes.
 #
 # It doesn't say that each single attribution is right: many ways of sharing out the rise have the
-# same sum, and in the first figure grains still flip their sign from pixel to pixel. And all of them are shares of a *difference*. What image and baseline have in common has
-# $x - b = 0$ and gets nothing, whatever the network makes of it. From grey, a grey object is worth
-# nothing; from black, a black one. So a map of this kind has to be shown with its baseline.
+# same sum, and in the first figure grains still flip their sign from pixel to pixel. And all of
+# them are shares of a *difference*. Where image and baseline are the same, $x - b = 0$, and a pixel
+# gets nothing, whatever the network makes of it. From grey, a grey object is worth nothing; from
+# black, a black one. So a map of this kind has to be shown with its baseline.
 #
 # ## 7. Erase by rank
 #
 # Four ways to make a map by now. Which is right? A map ranks pixels. If the ranking is good, then
 # the pixels at its top are those that the network needs, so erase them, in this order, and watch
 # the probability of the class: the sooner it falls, the better the ranking. This is the **deletion
-# curve** (Petsiuk, Das and Saenko, 2018), and the area under it the map's score; less is better. No
+# curve** (Petsiuk, Das and Saenko, 2018). The area under it is the map's mark; less is better. No
 # mask is needed, so it can be had for any picture.
 #
 # ### Exercise: `deletion_curve`
@@ -1888,7 +1900,7 @@ orders = {
     "gradient": compute_saliency_maps(X.clone(), y, base),
     "SmoothGrad": smooth_maps["base"],
     "integrated": attributions.sum(1),
-    "occlusion": occlusion,
+    "occlusion": occlusion_map(X, y, base),
     "edges, no network": edges.to(device),
     "by lot": by_lot,
 }
@@ -1946,17 +1958,19 @@ print(f"mean probability: {by_rank.mean():.2f} and {left.mean():.2f}, of 48 scen
 # %% [markdown]
 # Every map beats the lot by far, so every map knows something. Between the maps look twice before
 # you rank them. The edge filter, which knows nothing of the network, does about as well as
-# occlusion. The differences between neighbours are of the size of their standard errors, and some
-# change with the filling. And the winner may win for a reason of its own: integrated gradients from
-# *grey* measure just what turning pixels *grey* does.
+# occlusion. The differences between neighbours in the table are of the size of their standard
+# errors, and some nearly vanish with the other filling. And on the left the winner has an
+# advantage: integrated gradients from *grey* measure just what turning pixels *grey* does. (On the
+# right, where erased pixels turn into something else, they are first as well.)
 #
 # Then look at the pictures. With one sixteenth of the pixels gone, scattered over the object, you
 # still see what it is; the network doesn't. With five sixteenths erased by lot you see it, too, and
 # on average the network is half lost. So a curve falls for two reasons that it can't tell apart:
 # the evidence is gone, or the picture is of a kind on which the network never learned to answer.
-# Smooth maps, such as occlusion's, erase whole regions; grainy maps sow salt and pepper, which
-# upsets a network more. Hooker et al. (2019) therefore train the network anew on erased pictures
-# before they ask it. That is dear, and answers for another network than the one in question.
+# Smooth maps, such as occlusion's, erase whole regions. Grainy maps sow single grey pixels all over
+# the object, and single grey pixels alone upset the network, as the lot shows. Hooker et al. (2019)
+# therefore train the network anew on erased pictures before they ask it. That costs a training for
+# each map and each share, and it answers for another network than the one in question.
 
 # %% [markdown]
 # ## 8. Segmentation for free
@@ -2080,12 +2094,11 @@ def segment(image, seeds):
     return random_walker(evidence, seeds, beta=60, mode="bf") == 1
 
 
-soft_maps = torch.stack(
-    [
-        torch.from_numpy(gaussian(saliency.detach().cpu().numpy(), 2))
-        for saliency in smooth_maps["base"]
-    ]
-)
+def blurred(maps):
+    return torch.stack([torch.from_numpy(gaussian(m.detach().cpu().numpy(), 2)) for m in maps])
+
+
+soft_maps = blurred(smooth_maps["base"])
 seeds = torch.stack([saliency_seeds(saliency) for saliency in soft_maps])
 cut_outs = torch.stack(
     [
@@ -2096,18 +2109,27 @@ cut_outs = torch.stack(
 thresholds = soft_maps.flatten(1).quantile(1 - masks.float().mean().item(), dim=1)
 thresholded = soft_maps > thresholds[:, None, None]
 wrong_pixels = (cut_outs != masks.cpu()).float().mean((1, 2))
-order = wrong_pixels.argsort()[torch.linspace(0, 47, 7).long()]
+columns = [
+    (scenes.images[i], seeds[i], cut_outs[i], CLASS_NAMES[y[i]], f"{wrong_pixels[i]:.0%} wrong", i)
+    for i in wrong_pixels.argsort()[torch.linspace(0, 47, 7).long()]
+]
+if mine is not None:
+    picture, its_seeds = own.load(64), saliency_seeds(blurred(smooth(mine, y_shown[7:], base))[0])
+    columns.append((picture, its_seeds, segment(picture, its_seeds.numpy()), titles[7], "", None))
 seed_colours = ListedColormap(["white", "#D55E00", "#56B4E9"])
-figure, axes = plt.subplots(3, 7, figsize=(10.5, 5), layout="constrained")
+size = (1.5 * len(columns), 5)
+figure, axes = plt.subplots(3, len(columns), figsize=size, layout="constrained")
 figure.suptitle("Cut out without ever having seen a mask, from the best to the worst of 48")
-for column, index in zip(axes.T, order, strict=True):
-    column[0].imshow(scenes.images[index])
-    column[0].set_title(CLASS_NAMES[y[index]], fontsize=9)
-    seed_image = column[1].imshow(seeds[index], cmap=seed_colours, vmin=0, vmax=2)
-    faded = np.where(cut_outs[index][..., None], scenes.images[index], 255)
-    column[2].imshow(faded)
-    column[2].contour(masks[index].cpu(), [0.5], colors="black", linewidths=0.8)
-    column[2].set_title(f"{wrong_pixels[index]:.0%} wrong", fontsize=9)
+for column, (picture, its_seeds, segmented, title, verdict, index) in zip(
+    axes.T, columns, strict=True
+):
+    column[0].imshow(picture)
+    column[0].set_title(title, fontsize=9)
+    seed_image = column[1].imshow(its_seeds, cmap=seed_colours, vmin=0, vmax=2)
+    column[2].imshow(np.where(segmented[..., None], picture, 255))
+    column[2].set_title(verdict, fontsize=9)
+    if index is not None:
+        column[2].contour(masks[index].cpu(), [0.5], colors="black", linewidths=0.8)
 for row, name in zip(axes, ["scene", "seeds", "segment\n(line: truth)"], strict=True):
     row[0].set_ylabel(name)
 for ax in axes.flat:
@@ -2128,14 +2150,15 @@ print(
 # large objects are on average. It fails, as in the last columns, where the seeds are wrong (a peak
 # beside the object teaches the wrong colours) or where the background has the object's colours.
 # Nothing here was supervised by masks; but we did choose the shares, the blur and the settings of
-# the colour model by looking at results.
+# the colour model by looking at results. (A picture of your own comes last. If what is cut out
+# isn't what you would have cut out, look at its seeds.)
 
 # %% [markdown]
 # ### Exercise: `intersection_over_union`
 # ★☆☆ · 10 minutes · optional
 #
-# Few pixels on the wrong side can still be half of a small object. How good is a segmentation? Count the pixels it shares with the truth, and divide by those that
-# either of the two has:
+# Few pixels on the wrong side can still be half of a small object. How good is a segmentation?
+# Count the pixels that it shares with the truth, and divide by those that either of the two has:
 #
 # $$\mathrm{IoU} = \frac{|A \cap B|}{|A \cup B|}$$
 #
@@ -2279,9 +2302,9 @@ print(f"the object's share of the image: {masks_cheat.float().mean():.2f}")
 
 # %% [markdown]
 # The network fails where the background is neutral, so it must be using the colour. Its maps hint
-# at it: they are spread over the whole picture. But they are hard to read. The colour of the
-# *object* seems to count for something too, and the peaks still lie on the object more than twice
-# as often as chance would have them. Shown one well-chosen map, you might sign this network off.
+# at it: they are spread over the whole picture. But they are hard to read. Some maps of `base` are
+# spread out as well, and the peaks of `biased` still lie on the object more than twice as often as
+# chance would have them. Shown one well-chosen map, you might sign this network off.
 #
 # Two of your functions ask otherwise. Occlusion makes the change that a gradient only speaks of. And
 # the attributions of integrated gradients are shares of one sum, signed, so that they may be added
@@ -2535,10 +2558,6 @@ def mean_rank_correlation(first, second):
     return np.mean([spearmanr(a, b).statistic for a, b in pairs])
 
 
-def blurred(maps):
-    return torch.stack([torch.from_numpy(gaussian(m.detach().cpu().numpy(), 2)) for m in maps])
-
-
 def signed_and_maps(model):
     gradient = score_gradients(X[:8].clone(), model)[torch.arange(8), y[:8]]
     return gradient, compute_saliency_maps(X[:8].clone(), y[:8], model)
@@ -2573,14 +2592,13 @@ show_rows(
     rows, "Layer by layer forgotten: the maps fade, yet objects still shine through", outlines=masks
 )
 
-if (mine := askable.get("my picture")) is not None:
-    answer = base(mine).argmax(1)
-    forgetful = [base, randomised_base(layers[:3], seed=0), randomised_base(layers, seed=0)]
-    maps = [compute_saliency_maps(mine.clone(), answer, network) for network in forgetful]
+if mine is not None:
+    forgetful = [base, *(randomised_base(layers[:depth], seed=0) for depth in (1, 3, 7))]
+    maps = [compute_saliency_maps(mine.clone(), y_shown[7:], network) for network in forgetful]
     show_rows(
-        {"yours": mine.expand(3, -1, -1, -1), "map": torch.cat(maps)},
-        f"Your own picture, asked for {CLASS_NAMES[answer]}",
-        ["trained", "last 3 random", "all random"],
+        {"yours": mine.expand(4, -1, -1, -1), "map": torch.cat(maps)},
+        f"Your picture, asked for {CLASS_NAMES[y_shown[-1]]}",
+        ["trained", "last random", "last 3 random", "all random"],
     )
 
 figure, ax = plt.subplots(figsize=(8, 3.8), layout="constrained")
@@ -2597,39 +2615,39 @@ ax.set_ylim(top=1.05)
 ax.legend(fontsize=9)
 plt.show()
 
-hits, asked, other = [], [], []
+on_one, on_asked, on_other = [], [], []
 for seed in range(6):
     network = randomised_base(layers, seed)
-    hits.append(share_of_peaks(compute_saliency_maps(X.clone(), y, network), masks))
+    on_one.append(share_of_peaks(compute_saliency_maps(X.clone(), y, network), masks))
     maps = compute_saliency_maps(X_two.clone(), y_first, network)
-    asked.append(share_of_peaks(maps, first))
-    other.append(share_of_peaks(maps, second))
+    on_asked.append(share_of_peaks(maps, first))
+    on_other.append(share_of_peaks(maps, second))
 print("six networks with random weights, on average:")
-print(f"  one object:  {np.mean(hits):.2f} of the peaks lie on it", end="")
+print(f"  one object:  {np.mean(on_one):.2f} of the peaks lie on it", end="")
 print(f" (the trained network: {pointing['base: gradient']:.2f})")
 print(
-    f"  two objects: {np.mean(asked):.2f} on the one asked for, {np.mean(other):.2f} on the other"
+    f"  two objects: {np.mean(on_asked):.2f} on the one asked for, {np.mean(on_other):.2f} on the other"
 )
-print("  each of them:", *(f"{a:.2f}/{b:.2f}" for a, b in zip(asked, other, strict=True)))
+print("  each of them:", *(f"{a:.2f}/{b:.2f}" for a, b in zip(on_asked, on_other, strict=True)))
 
 # %% [markdown]
 # Everything that was learned is gone, and the maps still correlate with the trained network's, the
 # blurred ones strongly. How much of that is about the picture? The grey line is the control: it
-# compares the map of a picture with the trained maps of *other* pictures. They correlate too, not
-# because of anything in the pictures: maps are darker at the rim than in the middle. Only what
+# compares the map of a picture with the trained maps of *other* pictures. They correlate too, for
+# a reason that isn't in the pictures: most maps are darker at the rim than in the middle. Only what
 # lies between the grey and the dashed line belongs to the picture itself. It is there, and no
 # weight was learned, so it can only be the picture's own contrast, to which a convolutional
 # network reacts whatever its weights. The signed gradients drop to zero at once, with the last
 # layer: once more the absolute value removed the information that differed. And the line about one
-# object puts section 4 in its place: a network that knows nothing points at the object more often
+# object puts section 4 in its place: networks that know nothing point at the object more often
 # than not.
 #
-# So is saliency useless? No: random weights fail the two-object test of section 2, where on
-# average they point at the object asked for no more often than at the other (one such network
-# alone may look as if it did), and the maps of section 9 raised a suspicion that an experiment then
-# confirmed. But a map that only *looks* sensible has shown nothing about the
-# network. Two warnings the other way: a correlation of maps is a coarse measure, and a map that
-# does change after randomisation isn't right for that reason alone.
+# So is saliency useless? No. Random weights fail the two-object test of section 2: on average they
+# point at the object asked for no more often than at the other (one such network alone may look as
+# if it did). And the maps of section 9 raised a suspicion that an experiment then confirmed. But a
+# map that only *looks* sensible has shown nothing about the network. Two warnings the other way: a
+# correlation of maps is a coarse measure, and a map that does change after randomisation isn't
+# right for that reason alone.
 #
 # ### Question: a score to report
 # ★★☆ · 10 minutes
@@ -2944,17 +2962,18 @@ elsewhere = {
     "base, out of focus": (base, X_blurry, answers, y_blurry),
     "biased, neutral background": (biased, X, biased(X).argmax(1), y),
 }
+peaks_of_wrong = {}
 for name, (network, pictures, chosen_class, truth) in elsewhere.items():
     wrong_masks = torch.from_numpy(many.masks).to(device) if network is base else masks
     some = (chosen_class != truth).nonzero()[:24, 0]
     maps = smooth(pictures[some], chosen_class[some], network, sigma=0.05)
-    share = pointing_game(maps, wrong_masks[some]).float().mean().item()
-    print(f"{name}: {share:.2f} of the wrong answers' peaks lie on the object")
+    peaks_of_wrong[name] = pointing_game(maps, wrong_masks[some]).float().mean().item()
+    print(f"{name}: {peaks_of_wrong[name]:.2f} of the wrong answers' peaks lie on the object")
 
 # %% [markdown]
-# The two maps of a picture are nearly the same. They tell you what the mistake was *not*: the
-# network wasn't distracted by the clutter. It looked at the object, whose texture the blur has
-# wiped out, and took it for something else. Compare the wrong answers of `biased`, in the last line
+# The two maps of a picture are much alike. They tell you what the mistake was *not*: the network
+# wasn't distracted by the clutter. It looked at the object, whose texture the blur has weakened,
+# and took it for something else. Compare the wrong answers of `biased`, in the last line
 # printed: most of their peaks lie somewhere in the background. One network needs sharper pictures
 # to learn from, the other one different pictures. The maps say where an answer hangs, not why it
 # is *heart* and not *square*.
@@ -3009,5 +3028,5 @@ else:
 # An explanation that costs one backward pass, an average that makes it smoother, and two others that
 # keep the sign; a way to cut out objects; and six ways of not being fooled: a baseline without a
 # network, a question with two answers, a sum that must come out right, pixels erased by rank, an
-# experiment, and a network that knows nothing. Guided
-# backpropagation (lab 07) and Grad-CAM (lab 08) make prettier maps. Ask them the same questions.
+# experiment, and a network that knows nothing. Guided backpropagation (lab 07) and Grad-CAM
+# (lab 08) make prettier maps. Ask them the same questions.

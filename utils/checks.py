@@ -49,6 +49,7 @@ def check_close(
     *,
     mistakes: Mapping[str, Any] | None = None,
     tolerance: float | None = None,
+    indices: bool = False,
 ) -> None:
     """Pass if `actual` is `expected`, up to rounding; otherwise say what differs and why.
 
@@ -69,6 +70,8 @@ def check_close(
             constants and masks in float32 may be mixed in; but 1e-9 for a result in float32 where
             an array in float64 is expected, which is named for it. Integers and booleans must be
             exact.
+        indices: whether the values are places in an array, which 3.0 can't be: they must have an
+            integer dtype, whichever it is. Else a number may come in any dtype that holds it.
 
     Raises:
         AssertionError: in one sentence: what was expected, what came, by how much they differ,
@@ -90,6 +93,11 @@ def check_close(
         dtype = result.dtype if type(expected) is float else target.dtype
         tolerance = _rounding(result.dtype, dtype) or _rounding(target.dtype, target.dtype)
     if is_close(result, target, tolerance):
+        if indices and result.dtype.kind not in "iu":
+            raise AssertionError(
+                f"{name}: the values are right, but they are {result.dtype}, and only whole numbers"
+                f" such as {target.dtype} can be used as indices."
+            )
         return
     listed = {}
     for mistake, value in (mistakes or {}).items():

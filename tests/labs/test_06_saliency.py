@@ -1,12 +1,13 @@
 """Lab 06's references against Captum, scikit-learn, NumPy, SciPy, finite differences and torch."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import scipy.special
 import scipy.stats
 import torch
 from captum.attr import IntegratedGradients, NoiseTunnel, Occlusion, Saliency
-from skimage.filters import gaussian, sobel
 from sklearn.metrics import jaccard_score
 from torch import nn
 from torch.optim.swa_utils import update_bn
@@ -14,6 +15,7 @@ from torch.optim.swa_utils import update_bn
 from autograder.authoring.reference import load_reference
 from utils.models import load_model
 from utils.scenes import make_scenes
+from walk import walk
 
 
 @pytest.fixture(scope="module")
@@ -152,55 +154,110 @@ def test_deletion_curve_is_that_of_pixels_sorted_by_numpy(reference):
             np.testing.assert_allclose(curve[n, t], scipy.special.softmax(scores)[y[n]])
 
 
+@pytest.fixture(scope="module")
+def lab():
+    """The numbers behind the lab's figures."""
+    return walk("06_saliency")
+
+
 @pytest.mark.slow
-def test_what_the_lab_says_of_erasing_by_rank(reference, base):
+def test_a_probability_is_asked_about_two_objects(lab):
+    """Section 2: the score's map points at the object asked for, the probability's at either."""
+    on_asked, on_other = (
+        {name: lab["share_of_peaks"](maps, regions) for name, maps in lab["maps_two"].items()}
+        for regions in (lab["first"], lab["second"])
+    )
+    assert on_asked["score"] > 3 * on_other["score"]
+    assert abs(on_asked["probability"] - on_other["probability"]) < 0.15
+    assert lab["p_single"].median() > 0.999
+    assert np.mean(lab["agreement"]) > 0.9
+
+
+@pytest.mark.slow
+def test_pointing_is_no_privilege_of_networks(lab):
+    """Section 4: four maps too close to be ranked, and an edge filter not far behind."""
+    guess, _, edges, *maps = lab["pointing"].values()
+    assert min(maps) > 4 * guess and max(maps) - min(maps) < 0.08
+    assert min(maps) - 0.25 < edges < min(maps)
+
+
+@pytest.mark.slow
+def test_completeness_is_a_matter_of_steps(lab):
+    errors = {n: (total - lab["risen"]).abs().mean() for n, total in lab["sums"].items()}
+    assert errors[2] > errors[4] > errors[16] and errors[16] < 0.01 * lab["risen"].mean()
+
+
+@pytest.mark.slow
+def test_erasing_by_rank(lab):
     """Section 7: every map beats the lot, and an edge filter does about as well as occlusion."""
-    scenes = make_scenes(48, np.random.default_rng(6))
-    X, y = scenes.tensors()
-    grey, lot = torch.full_like(X, 0.5), torch.Generator().manual_seed(0)
-    edges = [gaussian(sobel(image.mean(-1)), 2) for image in scenes.images]
-    orders = {
-        "gradient": reference.compute_saliency_maps(X, y, base),
-        "integrated": reference.integrated_gradients(X, y, base, grey).sum(1),
-        "occlusion": reference.occlusion_map(X, y, base),
-        "edges": torch.from_numpy(np.stack(edges)),
-        "lot": torch.rand(X[:, 0].shape, generator=lot),
-    }
-    curves = {
-        name: reference.deletion_curve(X, y, base, order, grey).mean(0)
-        for name, order in orders.items()
-    }
-    area = {name: torch.trapezoid(curve, dx=1 / 16).item() for name, curve in curves.items()}
-    assert all(area[name] < 0.5 * area["lot"] for name in orders if name != "lot")
-    assert area["integrated"] == min(area.values())
-    assert abs(area["edges"] - area["occlusion"]) < 0.03
-    assert curves["integrated"][1] < 0.2  # one sixteenth erased, and the network doesn't know it
-    assert 0.4 < curves["lot"][5] < 0.6  # five sixteenths erased by lot: half lost
+    for filling in lab["fillings"]:
+        area = {name: lab["areas"][name, filling] for name in lab["orders"]}
+        mean = {name: values.mean() for name, values in area.items()}
+        error = {name: values.std() / len(values) ** 0.5 for name, values in area.items()}
+        assert all(mean[name] < 0.5 * mean["by lot"] for name in mean if name != "by lot")
+        assert mean["integrated"] == min(mean.values())
+        assert abs(mean["edges, no network"] - mean["occlusion"]) < 0.03
+        ranked = sorted(mean, key=mean.get)[:5]
+        for first, second in pairwise(ranked):
+            assert mean[second] - mean[first] < 2.5 * max(error[first], error[second])
+    assert lab["by_rank"].mean() < 0.2  # one sixteenth erased, and the network doesn't know it
+    assert 0.4 < lab["left"].mean() < 0.6  # five sixteenths erased by lot: half lost
 
 
 @pytest.mark.slow
-def test_what_the_lab_says_of_a_network_that_cheats(reference, base):
+def test_growing_from_seeds_beats_a_threshold(lab):
+    assert lab["wrong_pixels"].mean() < 0.75 * lab["wrong_by_threshold"]
+
+
+@pytest.mark.slow
+def test_a_network_that_cheats(lab):
     """Section 9: the object does base's work, the background that of biased, unless the baseline
-    has its hue; occlusion's peaks agree."""
-    cheat = make_scenes(48, np.random.default_rng(2), "biased")
-    X, y = (part[:24] for part in cheat.tensors())
-    masks, grey = torch.from_numpy(cheat.masks[:24]), torch.full_like(X, 0.5)
-    blurred = [gaussian(image, 6, channel_axis=-1) for image in cheat.images[:24] / 255]
-    blurred = torch.from_numpy(np.stack(blurred)).permute(0, 3, 1, 2).to(X)
-
-    def shares(network, baseline):
-        parts = reference.integrated_gradients(X, y, network, baseline).sum(1)
-        return [(parts * region).sum((1, 2)).mean().item() for region in (masks, ~masks)]
-
-    biased = load_model("biased")
-    on_object, on_background = shares(base, grey)
+    has its hue; occlusion's peaks and the experiment agree."""
+    for name, coloured, neutral in [("base", 1, 1), ("biased", 1, 0.12)]:
+        network = lab["networks"][name]
+        assert abs(lab["accuracy"](network, lab["X_cheat"], lab["y_cheat"]) - coloured) < 0.05
+        assert abs(lab["accuracy"](network, lab["X"], lab["y"]) - neutral) < 0.1
+    peaks = lab["pointing_game"](lab["cheat_maps"]["biased"], lab["masks_cheat"]).float().mean()
+    assert peaks > 1 / 3 and peaks > 2 * lab["masks_cheat"].float().mean()
+    on_object, on_background = lab["shares"]["base"]
     assert on_object > 10 and -2 < on_background < 0
-    on_object, on_background = shares(biased, grey)
+    on_object, on_background = lab["shares"]["biased"]
     assert abs(on_object) < 0.5 and on_background > 6
-    assert all(abs(share) < 1 for share in shares(biased, blurred))
-    for network, low, high in [(base, 0.75, 1), (biased, 0, 0.1)]:
-        hits = reference.pointing_game(reference.occlusion_map(X, y, network), masks)
-        assert low <= hits.float().mean() <= high
+    for region in (lab["masks_some"], ~lab["masks_some"]):  # from the blurred image
+        assert (lab["parts"] * region).sum((1, 2)).mean().abs() < 1
+    assert lab["on_object"]["base"] > 0.75 and lab["on_object"]["biased"] < 0.1
+    assert min(lab["changed"]["base"]) > 0.95
+    recoloured_object, recoloured_background = lab["changed"]["biased"]
+    assert recoloured_object > 0.95 and recoloured_background < 0.05
+
+
+@pytest.mark.slow
+def test_what_survives_random_weights(lab):
+    """Section 10: blurred maps do, more than other pictures' maps account for; signs don't."""
+    curves = {name: np.array(values) for name, values in lab["curves"].items()}
+    blurred, others = (
+        curves[name] for name in ("saliency maps, blurred", "blurred, with other pictures' maps")
+    )
+    assert blurred[-1] > 0.5 and curves["saliency maps"][-1] > 0.2
+    assert others[-1] > 0.2 and (blurred > others + 0.1).all()
+    assert abs(curves["signed gradients"][1:]).max() < 0.1
+    assert np.mean(lab["on_one"]) > 0.5  # "more often than not"
+    assert np.mean(lab["on_asked"]) < np.mean(lab["on_other"]) + 0.05
+    assert max(a - b for a, b in zip(lab["on_asked"], lab["on_other"], strict=True)) > 0.05
+
+
+@pytest.mark.slow
+def test_three_of_captums_maps_agree_to_rounding(lab):
+    for name, theirs in lab["summed"].items():
+        apart = (theirs - lab["ours"][name]).abs().max() / lab["ours"][name].abs().max()
+        assert apart > 0.05 if name == "SmoothGrad" else apart < 1e-5
+
+
+@pytest.mark.slow
+def test_wrong_answers_of_two_networks_hang_on_different_things(lab):
+    """Section 12, in the order of its lines: base on the object, biased on the background."""
+    assert lab["peaks_of_wrong"]["base, out of focus"] > 0.9
+    assert lab["peaks_of_wrong"]["biased, neutral background"] < 0.5
 
 
 def test_randomised_layers_are_normal_with_the_old_deviation(reference):

@@ -1657,6 +1657,43 @@ def strongest_places(activations, channel, count):
     return torch.tensor(rows, dtype=torch.int64)
 
 
+# %% mistake="receptive_window" named="can be used as indices"
+def receptive_window(layers, index):
+    # By middle and width: whole numbers come out, but as floats.
+    middle, width = index + 0.5, 1
+    for kernel_size, stride, padding in reversed(layers):
+        middle = (middle - 0.5) * stride - padding + kernel_size / 2
+        width = (width - 1) * stride + kernel_size
+    return middle - width / 2, middle + width / 2
+
+
+# %% mistake="strongest_places" named="can be used as indices"
+def strongest_places(activations, channel, count):
+    W = activations.shape[3]
+    best, position = activations[:, channel].flatten(1).max(1)
+    images = best.topk(count).indices
+    rows = torch.floor(position[images] / W)
+    return torch.stack([images, rows, position[images] % W], dim=1)
+
+
+# %% mistake="nearest_neighbours" named="can be used as indices"
+def nearest_neighbours(queries, gallery, count):
+    found = np.zeros((len(queries), count))
+    for q, query in enumerate(queries):
+        found[q] = np.argsort(((gallery - query) ** 2).sum(1))[:count]
+    return found
+
+
+# %% mistake="linear_probe" named="1e-05 was added to the deviation"
+def linear_probe(activations, labels, new_activations, penalty):
+    x, x_new = activations.mean((2, 3)), new_activations.mean((2, 3))
+    mean, deviation = x.mean(0), x.std(0) + 1e-5
+    z, z_new = (x - mean) / deviation, (x_new - mean) / deviation
+    E = np.eye(labels.max() + 1)[labels]
+    W = np.linalg.solve(z.T @ z / len(z) + penalty * np.eye(z.shape[1]), z.T @ E / len(z))
+    return z_new @ W + E.mean(0)
+
+
 # %% equivalent="weights_as_images" reason="the order of the axes doesn't matter"
 # - lowest = weight.min(axis=(1, 2, 3), keepdims=True)
 # + lowest = weight.min(axis=(2, 1, 3), keepdims=True)

@@ -109,6 +109,26 @@ def test_integers_and_booleans_are_exact():
     assert "bias" in message(15_470_264_322, 15_470_264_320, mistakes=mistakes)
 
 
+@pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint8])
+def test_indices_may_have_any_integer_dtype(dtype):
+    check_close(np.array([3, 0], dtype), np.array([3, 0]), "f(x)", indices=True)
+    check_close(torch.tensor([3, 0]), torch.tensor([3, 0]), "f(x)", indices=True)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, bool])
+def test_what_no_array_takes_as_an_index_is_named_by_its_dtype(dtype):
+    right = np.array([1, 0])
+    check_close(right.astype(dtype), right, "f(x)")
+    name = np.dtype(dtype).name
+    said = message(right.astype(dtype), right, indices=True)
+    assert said == (
+        f"f(x): the values are right, but they are {name}, and only whole numbers such as int64 can"
+        " be used as indices."
+    )
+    wrong = message(np.array([1.0, 1.0]), right, indices=True)
+    assert "expected 0 at [1], got 1" in wrong
+
+
 def test_tolerance_is_relative_to_the_largest_value():
     large = np.array([1e6, 1.0])
     check_close(large + 0.1, large, "f(x)")
