@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
+from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 from torchvision.models.feature_extraction import create_feature_extractor
@@ -243,3 +244,107 @@ def test_frozen_features_suit_the_near_target(base):
     probe = LogisticRegression(C=1 / (0.01 * len(labels)), max_iter=5_000).fit(points, labels)
     assert ours == pytest.approx(probe.score(test_points, test_labels), abs=0.02)
     assert ours >= 0.85
+
+
+@pytest.fixture(scope="module")
+def targets(base):
+    """Both targets: images and labels for training, images and labels for the test, features of
+    both. Other images than the lab's."""
+    digits = load_digits()
+    order = np.random.default_rng(5).permutation(len(digits.target))
+    pictures = torch.from_numpy(digits.images[order] / 16).float()[:, None].expand(-1, 3, -1, -1)
+    pictures, classes = F.interpolate(pictures, (16, 16)), torch.from_numpy(digits.target[order])
+    near = [make_scenes(n, np.random.default_rng(n), "held_out").tensors() for n in (400, 200)]
+    far = [(pictures[:1000], classes[:1000]), (pictures[1000:1400], classes[1000:1400])]
+    features = {
+        target: [reference.extract_features(base, images) for images, _ in both]
+        for target, both in {"near": near, "far": far}.items()
+    }
+    return {"near": [*near, *features["near"]], "far": [*far, *features["far"]]}
+
+
+def few(labels, count, seed):
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(labels), generator=generator)
+    return torch.cat([order[labels[order] == c][:count] for c in labels.unique()])
+
+
+def share(scores, labels):
+    return (scores.argmax(1) == labels).float().mean().item()
+
+
+def head_alone(points, test_points, labels, test_labels, count, seed):
+    chosen = few(labels, count, seed)
+    W, b = reference.train_head(points[chosen], labels[chosen], len(labels.unique()))
+    return share(test_points @ W.T + b, test_labels)
+
+
+@pytest.mark.slow
+def test_what_the_lab_says_of_features_and_pixels(targets):
+    """Section 4's curve, over six draws of labels."""
+    measured = {}
+    for target, ((images, labels), (test_images, test_labels), *features) in targets.items():
+        grey = [
+            3 * (F.adaptive_avg_pool2d(part.mean(1), 16) - 0.5).flatten(1)
+            for part in (images, test_images)
+        ]
+        for kind, both in {"features": features, "pixels": grey}.items():
+            for count in (1, 2, 5, 20, 60):
+                of_each = [head_alone(*both, labels, test_labels, count, seed) for seed in range(6)]
+                measured[target, kind, count] = np.mean(of_each)
+    assert 0.65 < measured["near", "features", 1] < 0.85
+    assert measured["near", "features", 20] > 0.9
+    for count in (1, 2, 5, 20, 60):
+        assert measured["near", "pixels", count] < 0.35
+        assert measured["far", "pixels", count] > measured["far", "features", count] + 0.1
+
+
+@pytest.mark.slow
+def test_ten_steps_with_ten_pictures_beat_the_minimum(targets):
+    """Section 5 says so of frozen features on the near target, on average; over twenty draws."""
+    (_, labels), (_, test_labels), points, test_points = targets["near"]
+    better = []
+    for seed in range(20):
+        chosen = few(labels, 2, seed)
+        head = nn.Linear(points.shape[1], 5)
+        nn.init.zeros_(head.weight), nn.init.zeros_(head.bias)
+        optimizer = torch.optim.AdamW(head.parameters(), lr=0.01, weight_decay=0.02)
+        for _ in range(10):
+            optimizer.zero_grad()
+            F.cross_entropy(head(points[chosen]), labels[chosen]).backward()
+            optimizer.step()
+        early = share(head(test_points), test_labels)
+        better.append(early - head_alone(points, test_points, labels, test_labels, 2, seed))
+    assert 0.01 < np.mean(better) < 0.1
+
+
+@pytest.mark.slow
+def test_pseudo_labels_help_a_good_start_alone(targets):
+    """Section 8's figure, over eight draws of labels."""
+    gains, surest = {}, []
+    for target, ((_, labels), (_, test_labels), points, test_points) in targets.items():
+        for count in (1, 2, 5):
+            gained = []
+            for seed in range(8):
+                chosen = few(labels, count, seed)
+                rest = torch.ones(len(labels), dtype=torch.bool)
+                rest[chosen] = False
+                head = reference.train_head(points[chosen], labels[chosen], len(labels.unique()))
+                W, b = (value.clone().requires_grad_() for value in head)
+                before = share(test_points @ W.T + b, test_labels)
+                optimizer = torch.optim.Adam([W, b], lr=0.02)
+                for _ in range(40):
+                    scores = points @ W.T + b
+                    known = (scores[chosen], labels[chosen])
+                    loss = reference.pseudo_label_loss(*known, scores[rest], 1.0, 0.6)
+                    optimizer.zero_grad()
+                    (loss + 0.005 * W.square().sum()).backward()
+                    optimizer.step()
+                gained.append(share(test_points @ W.T + b, test_labels) - before)
+                if target == "far":
+                    sure, answers = (points[rest] @ W.T + b).softmax(1).max(1)
+                    surest.append((answers == labels[rest])[sure > 0.8])
+            gains[target, count] = np.mean(gained)
+    assert min(gains["near", 2], gains["near", 5]) > 0.01
+    assert max(gains["far", count] for count in (1, 2, 5)) < 0.01
+    assert torch.cat(surest).float().mean() < 0.5
