@@ -3,8 +3,8 @@
 #
 # Somebody has trained a network on twelve thousand labelled pictures. You have twenty-five, and of
 # other things. Most networks in use today were made like that: take one that has learned to see
-# something, and teach it the rest. You will do it in two ways, find out when which of them is
-# better, and fall into the trap that BatchNorm sets for everybody once.
+# something, and teach it the rest. You will do it in two ways, find out when each of them is the
+# better one, and fall into the trap that BatchNorm sets for everybody once.
 #
 # | section | what you write | minutes |
 # |---|---|---|
@@ -20,9 +20,9 @@
 # | 8. Pseudo-labels (optional) | `pseudo_label_loss` | 30 |
 # | 9. With an ImageNet network (optional) | nothing: you look | 10 |
 #
-# `head_then_finetune`, the question in section 6, and sections 8 and 9 are optional. The rest takes three hours and needs
-# no exercise from them; only the last part of section 5's question asks you to read the first lines
-# of sections 7 and 8.
+# `head_then_finetune`, the question in section 6, and sections 8 and 9 are optional. The rest takes
+# three hours and needs no exercise from them; only the last part of section 5's question asks you
+# to read the first lines of sections 7 and 8.
 #
 # The cell beneath each exercise is its test: **if it says nothing, your code is right so far**;
 # otherwise it says in one sentence what is wrong. When your work is graded, other networks, shapes
@@ -1869,9 +1869,9 @@ plt.show()
 
 # %% [markdown]
 # Two draws of labels each, few steps, and 100 test images: look at the direction. **Near**, the
-# second phase adds nothing to a head that is good already, and takes hardly anything away.
-# **Far**, the head alone is poor, and the second phase makes it better. So the recipe is safe on
-# both targets, and one seldom knows beforehand which of the two one has.
+# head is good already, and the second phase changes little. **Far**, the head alone is poor, and
+# the second phase makes it better. So here the recipe is safe on both targets, and one seldom knows
+# beforehand which of the two one has.
 #
 # Everything at once stays far behind, with the same steps. The figure can't say why: features may
 # have been bent to a poor head, as the paper found, or a head of zeros just doesn't get far at so
@@ -2665,8 +2665,8 @@ for seed, count, more, classes, alpha, tau, scale in [
 
 # %% [markdown]
 # Each run starts with section 4's head, from one, two or five labels for each class, and goes on
-# for 40 steps with all other training pictures, whose labels it doesn't see. As the start is good
-# already, $\alpha$ is 1 from the first step; $\tau$ is 0.6.
+# for 40 steps with all other training pictures, whose labels it doesn't see. As the first
+# answers come from a trained head, $\alpha$ is 1 from the first step; $\tau$ is 0.6.
 
 # %%
 
