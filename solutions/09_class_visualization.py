@@ -196,8 +196,8 @@ def show_pixels(ax, image, title=""):
 
 
 # %% [markdown]
-# In section 6 a network dreams into a photograph: a flower, or a picture of **your own**. Name an
-# image file here, or upload one, now or later.
+# In section 6 a network dreams into a photograph: a flower, or a picture of **your own**, of which
+# the middle square is used. Name an image file here, or upload one, now or later.
 
 # %% fold=false
 MY_IMAGE = None  # the name of an image file of yours, such as "mine.jpg"; or upload one below
@@ -673,7 +673,7 @@ for shape in [(1, 3, 4, 7), (3, 3, 6, 2), (2, 3, 3, 3)]:
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# A climb of 100 steps for four values of $\lambda$, and one that is only clamped.
+# A climb of 60 steps for four values of $\lambda$, and one that is only clamped.
 
 # %%
 figure, axes = plt.subplots(1, 5, figsize=(12.5, 3.7), layout="constrained")
@@ -682,7 +682,7 @@ for ax, (l2_reg, clamped) in zip(
     axes, [(0, False), (0, True), (0.001, False), (0.01, False), (0.1, False)], strict=True
 ):
     img = grey_noise(1)
-    for _ in range(100):
+    for _ in range(60):
         class_visualization_update_step(img, star, networks["base"], l2_reg, learning_rate=6.0)
         if clamped:
             img = clamp_image(img, mean, std)
@@ -694,10 +694,10 @@ plt.show()
 
 # %% [markdown]
 # The larger $\lambda$, the smaller norm and score. Clamping takes only what no picture could
-# show, and costs little. Neither gives a star: noise can be small, and noise can lie between black
-# and white. With the largest $\lambda$ the score's gradient near grey is weaker than the
-# regulariser's, and the image falls back to almost nothing, which the stretched contrast hides
-# and the norm tells.
+# show, which in so short a climb costs little. Neither gives a star: noise can be small, and noise
+# can lie between black and white. With the largest $\lambda$ the score's gradient near grey is
+# weaker than the regulariser's, and the image falls back to almost nothing, which the stretched
+# contrast hides and the norm tells.
 #
 # ## 3. Smooth pictures
 #
@@ -708,8 +708,8 @@ plt.show()
 # exact position, down to the pixel grid of the pooling layers, is not repeated at the next
 # position and averages out; what raises it everywhere adds up.
 #
-# Here is the climb with none, one and both of the two. `torch.roll` is cyclic: what leaves on one
-# side comes in on the other, so nothing is lost on the way there and back.
+# Here is a climb of 60 steps with none, one and both of the two. `torch.roll` is cyclic: what leaves
+# on one side comes in on the other, so nothing is lost on the way there and back.
 
 # %%
 rng = np.random.default_rng(0)
@@ -719,7 +719,7 @@ for ax, (jittered, blurred) in zip(
     axes, [(False, False), (False, True), (True, False), (True, True)], strict=True
 ):
     img = grey_noise(1)
-    for t in range(100):
+    for t in range(60):
         ox, oy = rng.integers(-6, 7, size=2).tolist() if jittered else (0, 0)
         img = torch.roll(img, (oy, ox), dims=(2, 3))
         class_visualization_update_step(img, star, networks["base"], 0.0, learning_rate=6.0)
@@ -733,8 +733,8 @@ plt.show()
 # %% [markdown]
 # Blur alone removes the finest noise and leaves a coarser, coloured one; jitter alone lets the
 # pattern emerge beneath the noise; both together make it clear. It is made of the checkers that
-# all stars of our world wear. The score is a third of what the noise reached, and still above that
-# of real scenes. So the noise *did* raise the score: it is not a failure of the ascent, only
+# all stars of our world wear. The score is less than a third of what the noise reached, and still
+# above that of real scenes. So the noise *did* raise the score: it is not a failure of the ascent, only
 # nothing that a person can learn from.
 #
 # ## 4. The whole recipe, and four networks
@@ -1163,10 +1163,10 @@ print(f"fine detail of real scenes: {fine_detail(images).mean():.0%}")
 # - **Clamping and L2** leave four fifths of the energy in fine detail, where real scenes have about
 #   a tenth, and the score collapses when the picture moves by 3 pixels. It was tuned to the grid on
 #   which the pooling layers sample.
-# - **Jitter** is what makes a picture work anywhere: shifted, it scores as well as before. Its
+# - **Jitter** is what makes a picture work anywhere: shifted, it scores nearly as well as before. Its
 #   noise is as fine as ever.
 # - **Blur** brings fine detail down near that of real scenes, but again for one position only.
-# - **Together** they give a pattern on calm ground, for a quarter of the naive score.
+# - **Together** they give a pattern on calm ground, for about a quarter of the naive score.
 #
 # The highest score is the worst picture, so the score can't tell which tricks are good. We chose
 # them because they give pictures that *people* like. Whatever you read in such a picture was said
@@ -1233,7 +1233,7 @@ explore(
 everything = labels(*CLASS_NAMES)
 pictures = {
     name: create_class_visualization(
-        everything, model, grey_noise(10, amplitude=1.0), step, mean, std
+        everything, model, grey_noise(10, amplitude=1.0), step, mean, std, num_iterations=60
     )
     for name, model in networks.items()
 }
@@ -1259,8 +1259,8 @@ plt.show()
 # the triangle, checkers for the star. There is hardly an outline. Nothing forced it to look at
 # the shape, since the texture tells the class as well, everywhere and at every rotation. `shape`,
 # which met every shape in every texture, gives *pieces of outline* for some classes, beaded with
-# any texture: the triangle's point, arms that meet for the star, the heart's tip, the crescent's
-# bow. But its disc and its square are dots and patches, in which one could hardly see a shape.
+# any texture: the triangle's point, arms that meet for the star, the heart's tip, long lines for the
+# crescent. But its disc and its square are dots and patches, in which one could hardly see a shape.
 # `robust` draws textures like `base`, in cleaner patches on empty ground and with less colour:
 # what a small perturbation can fake, it had to give up. And `biased`
 # paints *hues*, those of the backgrounds it was trained on (last row); of a disc or a fish there
@@ -1303,7 +1303,7 @@ for name, model in networks.items():
     print(f"{name:40} {by_shape:18.0%} {by_texture:13.0%}")
 
 # %% [markdown]
-# `base` and `robust` recognise nearly all of each other's pictures. The pictures of `biased` mean
+# `base` and `robust` recognise most of each other's pictures. The pictures of `biased` mean
 # nothing to anyone else; guessing would give one out of ten. But don't read more into the figure:
 # `shape` recognises most of what was drawn for `base`, too, so `base`'s pictures hold some shape
 # after all, and yet the table says that the two go by opposite things. `base` and `robust` answer
@@ -1587,8 +1587,8 @@ for column, name in enumerate(("base", "robust")):
 plt.show()
 
 # %% [markdown]
-# No regulariser, no jitter, no blur, and yet the second and the fourth row are no noise. Nothing
-# was forbidden either: any image that pixels can reach, spectra can reach too. What has changed is
+# No regulariser, no jitter, no blur, and yet the lower row is no noise. Nothing was forbidden
+# either: any image that pixels can reach, spectra can reach too. What has changed is
 # *which way is steepest*. A wave of frequency $f$ is divided by $f$ twice, when the gradient comes
 # back to the spectrum and when the step goes out to the pixels; so the ascent follows the gradient
 # with its low frequencies amplified by $1 / f^2$. The pixels' score is higher after as many steps,
@@ -1982,7 +1982,8 @@ plt.show()
 # At full size the layer sees little of the flower at a time, and dreams of short, fine strokes. At
 # the smallest size the whole flower fits into what it sees, and there is a frame about all of it;
 # but enlarged, everything is coarse. The octaves have both: a wide frame, drawn finely. (Octaves are
-# *our* wish, again: see in which of the pictures the layer's norm is largest.)
+# *our* wish, again: see in which of the pictures the layer's norm is largest. If the picture is your
+# own, look in it for the same three: short strokes, one coarse frame, a wide frame drawn finely.)
 #
 # **Which layer, which network?** The same flower, or your picture, for three layers of two networks.
 
@@ -2017,8 +2018,8 @@ plt.show()
 #   flower is, and others where there was hardly a line.
 #
 # That is how the dreams look to us, on one photograph; the measurement stands in section 4's table.
-# What the norm says is only that the ascent has worked.
-#
+# What the norm says is only that the ascent has worked. A picture of your own may show other things:
+# which of these three does it confirm?
 #
 # ## 7. One channel instead of a class (optional)
 #
@@ -2474,6 +2475,7 @@ plt.show()
 # *raise* the score, to first order; it is kept nevertheless, for it is large and the next steps
 # will mend it. To first order only: the map says what happens if one pixel goes, not what happens
 # if 70 % of them do.
+#
 # In the recipe the clippings come in as update steps that clip after stepping.
 
 

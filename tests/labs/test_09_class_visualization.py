@@ -20,10 +20,15 @@ def images():
     return torch.randn(3, 3, 16, 20, generator=generator, dtype=torch.float64)
 
 
+def network(name):
+    """A shipped network as the lab has it, of images that are normalised already."""
+    model = load_model(name)
+    return nn.Sequential(model.features[1:], model.classifier).requires_grad_(False)
+
+
 @pytest.fixture(scope="module")
 def base():
-    model = load_model("base")
-    return nn.Sequential(model.features[1:], model.classifier).requires_grad_(False)
+    return network("base")
 
 
 def test_a_step_goes_along_captums_saliency(images):
@@ -243,3 +248,72 @@ def test_the_recipe_reaches_every_class_in_the_range_of_pixels(base):
         assert torch.equal(scores.argmax(1), classes)
         margin = scores.diagonal() - scores.masked_fill(torch.eye(10).bool(), -torch.inf).amax(1)
         assert margin.min() > 1
+
+
+def climbed(model, target_y, amplitude, seed, **options):
+    """Pictures after 60 steps from noise of this amplitude, as the lab's figures draw them."""
+    generator = torch.Generator().manual_seed(seed)
+    return lab.create_class_visualization(
+        target_y,
+        model,
+        amplitude * torch.randn(len(target_y), 3, 64, 64, generator=generator),
+        lab.class_visualization_update_step,
+        torch.full((3,), 0.45),
+        torch.full((3,), 0.25),
+        num_iterations=60,
+        seed=seed,
+        **options,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2])
+def test_each_trick_does_what_the_lab_says(base, seed):
+    trio = torch.tensor([2, 3, 8])
+    plain = {"l2_reg": 0.0, "blur_every": 1000, "max_jitter": 0}
+    score, shifted, fine = {}, {}, {}
+    for name, options in {
+        "clamping": plain,
+        "L2": plain | {"l2_reg": 0.01},
+        "jitter": plain | {"max_jitter": 6},
+        "blur": plain | {"blur_every": 10},
+        "all": {},
+    }.items():
+        pictures = climbed(base, trio, 0.1, seed, **options)
+        score[name], shifted[name] = (
+            base(each).gather(1, trio[:, None]).mean().item()
+            for each in (pictures, pictures.roll((3, 3), (2, 3)))
+        )
+        energy = torch.fft.fft2(pictures - pictures.mean((2, 3), keepdim=True)).abs() ** 2
+        frequency = torch.fft.fftfreq(64)
+        high = torch.hypot(frequency[:, None], frequency) > 0.25
+        fine[name] = ((energy * high).sum((1, 2, 3)) / energy.sum((1, 2, 3))).mean().item()
+    for name in ("clamping", "L2"):
+        assert 0.75 < fine[name] < 0.85
+        assert shifted[name] < 0.3 * score[name]
+    assert shifted["jitter"] > 0.85 * score["jitter"]
+    assert fine["jitter"] > 0.65
+    assert shifted["blur"] < 0.6 * score["blur"]
+    assert fine["blur"] < 0.2
+    assert shifted["all"] > 0.85 * score["all"]
+    assert fine["all"] < 0.2
+    assert 0.2 < score["all"] / score["clamping"] < 0.3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2])
+def test_who_recognises_whose_pictures(seed):
+    networks = {name: network(name) for name in ("base", "shape", "robust", "biased")}
+    classes = torch.arange(10)
+    pictures = {name: climbed(model, classes, 1.0, seed) for name, model in networks.items()}
+    recognised = {
+        (drawn_for, shown_to): (model(ten).argmax(1) == classes).sum().item()
+        for drawn_for, ten in pictures.items()
+        for shown_to, model in networks.items()
+    }
+    assert recognised["base", "robust"] >= 7
+    assert recognised["robust", "base"] >= 7
+    assert recognised["base", "shape"] >= 7
+    for other in ("base", "shape", "robust"):
+        assert recognised["biased", other] <= 2
+        assert recognised[other, "biased"] <= 2
