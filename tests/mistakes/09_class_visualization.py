@@ -2085,6 +2085,156 @@ def create_class_visualization(
     return img
 
 
+# %% mistake="create_class_visualization" named="draw both numbers independently"
+def create_class_visualization(
+    target_y,
+    model,
+    start,
+    update_step,
+    mean,
+    std,
+    l2_reg=1e-3,
+    learning_rate=6.0,
+    num_iterations=100,
+    blur_every=10,
+    max_jitter=6,
+    seed=0,
+):
+    generator = torch.Generator().manual_seed(seed)
+    low, high = (-mean / std).view(3, 1, 1), ((1 - mean) / std).view(3, 1, 1)
+    img = start.clone()
+    for t in range(num_iterations):
+        ox = torch.randint(-max_jitter, max_jitter + 1, (1,), generator=generator).item()
+        oy = -ox
+        img = torch.roll(img, (oy, ox), (2, 3))
+        update_step(img, target_y, model, l2_reg, learning_rate)
+        img = torch.roll(img, (-oy, -ox), (2, 3)).clamp(low, high)
+        if (t + 1) % blur_every == 0:
+            img = blur_image(img)
+    return img
+
+
+# %% mistake="create_class_visualization" named="draw both numbers independently"
+def create_class_visualization(
+    target_y,
+    model,
+    start,
+    update_step,
+    mean,
+    std,
+    l2_reg=1e-3,
+    learning_rate=6.0,
+    num_iterations=100,
+    blur_every=10,
+    max_jitter=6,
+    seed=0,
+):
+    generator = torch.Generator().manual_seed(seed)
+    low, high = (-mean / std).view(3, 1, 1), ((1 - mean) / std).view(3, 1, 1)
+    img = start.clone()
+    for t in range(num_iterations):
+        ox, oy = (max_jitter * (2 * torch.randint(2, (2,), generator=generator) - 1)).tolist()
+        img = torch.roll(img, (oy, ox), (2, 3))
+        update_step(img, target_y, model, l2_reg, learning_rate)
+        img = torch.roll(img, (-oy, -ox), (2, 3)).clamp(low, high)
+        if (t + 1) % blur_every == 0:
+            img = blur_image(img)
+    return img
+
+
+# %% mistake="create_class_visualization" named="draw both numbers independently"
+def create_class_visualization(
+    target_y,
+    model,
+    start,
+    update_step,
+    mean,
+    std,
+    l2_reg=1e-3,
+    learning_rate=6.0,
+    num_iterations=100,
+    blur_every=10,
+    max_jitter=6,
+    seed=0,
+):
+    generator = torch.Generator().manual_seed(seed)
+    low, high = (-mean / std).view(3, 1, 1), ((1 - mean) / std).view(3, 1, 1)
+    img = start.clone()
+    for t in range(num_iterations):
+        offset = torch.randint(-max_jitter, max_jitter + 1, (1,), generator=generator).item()
+        ox, oy = (offset, 0) if t % 2 else (0, offset)
+        img = torch.roll(img, (oy, ox), (2, 3))
+        update_step(img, target_y, model, l2_reg, learning_rate)
+        img = torch.roll(img, (-oy, -ox), (2, 3)).clamp(low, high)
+        if (t + 1) % blur_every == 0:
+            img = blur_image(img)
+    return img
+
+
+# %% mistake="create_class_visualization" named="draw a new one for every step"
+def create_class_visualization(
+    target_y,
+    model,
+    start,
+    update_step,
+    mean,
+    std,
+    l2_reg=1e-3,
+    learning_rate=6.0,
+    num_iterations=100,
+    blur_every=10,
+    max_jitter=6,
+    seed=0,
+):
+    generator = torch.Generator().manual_seed(seed)
+    low, high = (-mean / std).view(3, 1, 1), ((1 - mean) / std).view(3, 1, 1)
+    img = start.clone()
+    for t in range(num_iterations):
+        if t % 2 == 0:
+            ox, oy = torch.randint(-max_jitter, max_jitter + 1, (2,), generator=generator).tolist()
+        img = torch.roll(img, (oy, ox), (2, 3))
+        update_step(img, target_y, model, l2_reg, learning_rate)
+        img = torch.roll(img, (-oy, -ox), (2, 3)).clamp(low, high)
+        if (t + 1) % blur_every == 0:
+            img = blur_image(img)
+    return img
+
+
+# %% mistake="class_visualization_update_step" named="of which one has a gradient of zero"
+def class_visualization_update_step(img, target_y, model, l2_reg, learning_rate):
+    x = img.detach().requires_grad_()
+    f = model(x).gather(1, target_y[:, None]).sum() - l2_reg * (x**2).sum()
+    (g,) = torch.autograd.grad(f, x)
+    img += learning_rate * g / g.flatten(1).norm(dim=1).clamp(min=0.01).view(-1, 1, 1, 1)
+
+
+# %% mistake="deep_dream" named="for three images, one of them black"
+def deep_dream(photograph, features, sizes, offsets, learning_rate=0.02):
+    detail = torch.zeros_like(photograph)
+    for size, octave in zip(sizes, offsets):
+        base = resize(photograph, size)
+        img = base + resize(detail, size)
+        for ox, oy in octave.tolist():
+            x = img.roll((oy, ox), (2, 3)).requires_grad_()
+            (features(x) ** 2 / 2).sum().backward()
+            g = x.grad / x.grad.abs().mean((1, 2, 3), keepdim=True).clamp(min=0.01)
+            img = (x.detach() + learning_rate * g).clamp(0, 1).roll((-oy, -ox), (2, 3))
+        detail = img - base
+    return img
+
+
+# %% correct="class_visualization_update_step"
+def class_visualization_update_step(img, target_y, model, l2_reg, learning_rate):
+    p = nn.Parameter(img.detach().clone())
+    ascent = torch.optim.SGD([p], lr=learning_rate, maximize=True)
+    scores = model(p)
+    wanted = (scores * F.one_hot(target_y, scores.shape[1])).sum()
+    wanted.sub(l2_reg * p.pow(2).sum()).backward()
+    p.grad = F.normalize(p.grad.flatten(1), dim=1, eps=1e-8).view_as(p)
+    ascent.step()
+    img.copy_(p.detach())
+
+
 # %% equivalent="fourier_image" reason="the scale is rounded to float32, within what the tests allow"
 # - rows, columns = torch.fft.fftfreq(height, **like), torch.fft.rfftfreq(width, **like)
 # + rows, columns = torch.fft.fftfreq(height), torch.fft.rfftfreq(width, **like)
