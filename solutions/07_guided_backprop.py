@@ -255,6 +255,8 @@ for seed, shape in enumerate([(7,), (2, 9), (1, 3, 5, 2)]):
 # Here is the lecture's example, by your function.
 
 # %%
+lecture_x = torch.tensor([[1.0, -1, 5], [2, -5, -7], [-3, 2, 4]])
+lecture_dout = torch.tensor([[-2.0, 3, -1], [6, -3, 1], [2, -1, 3]])
 figure, axes = plt.subplots(2, 3, figsize=(7.6, 5.4), layout="constrained")
 figure.suptitle("One upstream gradient, three ways back through the same ReLU")
 show_numbers(axes[0, 0], lecture_x, "forward: input x")
@@ -746,7 +748,7 @@ else:
     check_close(result, expected, name, mistakes=mistakes)
 
 # %% [markdown]
-# **Everything as it was.**
+# **Written by hand**, and **everything as it was**.
 
 # %% test="guided_backprop" points=2 aspect="written by hand"
 X, y, model = random_images(16, 2, 3, 6, 9), torch.tensor([1, 3]), tiny_network(16)
@@ -1854,9 +1856,9 @@ explore(
 )
 
 # %% [markdown]
-# In `relu1` a channel's gradient is its own 3 × 3 kernel, summed over the colours, whatever the
-# picture. Further up, the windows grow and the guided gradient begins to draw; in `relu6` the
-# window covers nearly the whole scene, and whether the object is drawn depends on how near the
+# In `relu1` a channel that fires has its own 3 × 3 kernel for a gradient, whatever the picture
+# (drawn is its sum over the colours). Further up, the windows grow and the guided gradient begins
+# to draw; in `relu6` the window covers nearly the whole scene, and whether the object is drawn depends on how near the
 # place is to it. But go through the ranks at one place of `relu4` and watch the right-hand picture:
 # it hardly changes. How alike are the guided gradients of *different* channels at one place?
 
@@ -2303,21 +2305,25 @@ for count in range(8):
             answers = forgetful(count, seed)(images[140:]).argmax(1)
         accuracy[count] += (answers == labels[140:]).float().mean().item() / len(seeds)
 
-one_picture, one_class = (one[-1:] for one in with_own(images[1:2], labels[1:2]))
-figure, axes = plt.subplots(3, 9, figsize=(13, 4.9), layout="constrained")
-figure.suptitle("Guided backprop draws the object for a network that knows nothing")
-for row, (rule, function) in zip(axes, rules.items(), strict=True):
-    row[0].imshow(one_picture[0].permute(1, 2, 0).cpu())
-    row[0].set_ylabel(rule)
-    for count, ax in enumerate(row[1:]):
-        heat = maps_by(function)(one_picture, one_class, forgetful(count, 0))[0]
-        picture = ax.imshow(heat, cmap="viridis", vmin=0, vmax=1)
-        if rule == "backprop":
-            ax.set_title(names[count])
-axes[0, 0].set_title("random layers:")
-without_ticks(axes)
-figure.colorbar(picture, ax=axes, shrink=0.6, label="part of the largest value")
-plt.show()
+headings = (
+    "Guided backprop draws the object for a network that knows nothing",
+    "Your own picture, while the network forgets",
+)
+for heading, one, answer in zip(headings, *with_own(images[1:2], labels[1:2]), strict=False):
+    figure, axes = plt.subplots(3, 9, figsize=(13, 4.9), layout="constrained")
+    figure.suptitle(heading)
+    for row, (rule, function) in zip(axes, rules.items(), strict=True):
+        row[0].imshow(one.permute(1, 2, 0).cpu())
+        row[0].set_ylabel(rule)
+        for count, ax in enumerate(row[1:]):
+            heat = maps_by(function)(one[None], answer[None], forgetful(count, 0))[0]
+            picture = ax.imshow(heat, cmap="viridis", vmin=0, vmax=1)
+            if rule == "backprop":
+                ax.set_title(names[count])
+    axes[0, 0].set_title("random layers:")
+    without_ticks(axes)
+    figure.colorbar(picture, ax=axes, shrink=0.6, label="part of the largest value")
+    plt.show()
 
 figure, ax = plt.subplots(figsize=(8, 4), layout="constrained")
 styles = {"backprop": ("#0072B2", "o"), "deconvnet": ("#E69F00", "s"), "guided": ("#009E73", "^")}
@@ -2355,8 +2361,8 @@ print(
 # at once. And the control says how much of that is about the picture. Maps of two *different*
 # pictures have about 0.2, whatever the rule and however much is forgotten: so little is worth
 # nothing. With all weights random, the plain gradient and the deconvnet end not far above it; the
-# guided map is still at about twice the control, and the star in the figure can still be made out.
-# A good part of the map is a property of the image and of the architecture: convolutions, ReLUs
+# guided map is still at more than twice the control, and the star in the first figure can still be
+# made out. A good part of the map is a property of the image and of the architecture: convolutions, ReLUs
 # and pooling, sent there and back, bring out edges, as an edge detector without any network does
 # (the last line). Nie et al. (2018) argue from theory that guided backprop and the deconvnet
 # essentially recover a part of the image.
@@ -2389,7 +2395,7 @@ print(
 # correlation above 0.9 with the original while accuracy falls to chance or below; asked for an
 # absent class, it still puts about 60% of its weight on the two objects; with all weights random
 # its correlation with the original is still about 0.5, where the map of another picture has about
-# 0.25. Only quoting the numbers of section 3 in the
+# 0.2. Only quoting the numbers of section 3 in the
 # map's favour (it lies on the object) earns nothing here: a map can lie on the object whatever the
 # network knows.
 #
@@ -2532,7 +2538,7 @@ else:
 #
 # ## What you have now
 #
-# Three rules for one layer, four ways to bring them into a network (a copy, hooks, a walk by hand,
-# one neuron at a time), the patches that excite a neuron, and two tests that any map should pass
-# before it is believed. Guided backprop remains useful as a drawing of *what a network can see*.
+# Three rules for one layer, three ways to bring them into a network (a copy, hooks, and in section 4
+# a walk by hand), the gradient of a single neuron and the patches that excite it, and two tests that
+# any map should pass before it is believed. Guided backprop remains useful as a drawing of *what a network can see*.
 # Lab 08 multiplies it with Grad-CAM, which knows which object was asked for.

@@ -3,9 +3,9 @@
 #
 # A network looks at a picture and says *fish*. Where in the picture is the evidence? A saliency map
 # answers pixel by pixel, and often in grains of sand. **Grad-CAM** (Selvaraju et al., 2017) asks a
-# deep layer instead, whose few channels know *what* and still roughly know *where*. Its answer is
-# coarse, but it listens to the question: in a picture of a dog and a cat it lights the dog when it
-# is asked for the dog, and the cat when it is asked for the cat.
+# deep layer instead: its channels know *what*, and its few places still tell roughly *where*. The
+# answer is coarse, but it listens to the question: in a picture of a dog and a cat it lights the
+# dog when it is asked for the dog, and the cat when it is asked for the cat.
 #
 # | section | what you write | minutes |
 # |---|---|---|
@@ -137,9 +137,9 @@ own
 # $$s_c = b_c + \sum_k W_{ck}\; \frac{1}{hw} \sum_{i, j} A_k(i, j)
 #       = b_c + \frac{1}{hw} \sum_{i, j} \underbrace{\sum_k W_{ck}\, A_k(i, j)}_{M_c(i, j)}$$
 #
-# Only the order of two sums was changed, and yet there it is: the score is the mean of a *map*
-# $M_c$ that says how much each place contributes to class $c$. It is the **class activation map**,
-# CAM for short (Zhou et al., 2016).
+# Only the order of two sums was changed, and yet there it is: but for the constant $b_c$, the score
+# is the mean of a *map* $M_c$ that says how much each place contributes to class $c$. It is the
+# **class activation map**, CAM for short (Zhou et al., 2016).
 #
 # ### Exercise: `class_activation_map`
 # ★☆☆ · 15 minutes
@@ -251,7 +251,9 @@ with torch.no_grad():
     maps = class_activation_map(features, weight, labels[:3])
 shares = weight[labels[:3]] * features.mean((2, 3)) / maps.mean((1, 2))[:, None]
 strongest = shares.topk(3)
-limit, strong = maps.abs().max().item(), maps.abs().max().item() / 5
+contributions = weight[labels[:3], :, None, None] * features
+limit = maps.abs().max().item()
+strong = max(contributions[n, strongest.indices[n]].abs().max().item() for n in range(3))
 
 figure, axes = plt.subplots(3, 5, figsize=(10, 6), layout="constrained")
 figure.suptitle("A class activation map adds up what 128 channels saw")
@@ -261,8 +263,8 @@ for row, scene in zip(axes, range(3), strict=True):
     for ax, share, channel in zip(
         row[1:4], strongest.values[scene], strongest.indices[scene], strict=True
     ):
-        contribution = weight[labels[scene], channel] * features[scene, channel]
-        one = ax.imshow(contribution.cpu(), cmap="RdBu_r", vmin=-strong, vmax=strong)
+        contribution = contributions[scene, channel].cpu()
+        one = ax.imshow(contribution, cmap="RdBu_r", vmin=-strong, vmax=strong)
         ax.set_title(f"channel {channel} ({share:.0%})")
     total = row[4].imshow(maps[scene].cpu(), cmap="RdBu_r", vmin=-limit, vmax=limit)
     row[4].set_title("sum of all 128")
@@ -873,13 +875,14 @@ assert hooks_left(grad_cam, X[:, :2], y, model, model.relu2) == 0, (
 grad_cam(X, y, model.train(), model.relu2)
 check_without(grad_cam)
 ### BEGIN HIDDEN TESTS
-model = tiny_network(reference.seed)
-check_close(
-    form(grad_cam(X, y, model, model.relu2)),
-    form(reference.grad_cam(X, y, model, model.relu2)),
-    "the form of grad_cam for another network",
-    tolerance=1e-5,
-)
+for seed in range(reference.seed, reference.seed + 100):
+    model = tiny_network(seed)
+    expected = form(reference.grad_cam(X, y, model, model.relu1))
+    # Evidence in some places and none in others: neither 0/0 nor a floor is this test's matter.
+    if expected.amax((1, 2)).min() > 0 and expected.amin((1, 2)).max() == 0:
+        break
+name = "the form of grad_cam for another network"
+check_close(form(grad_cam(X, y, model, model.relu1)), expected, name, tolerance=1e-5)
 for layer in (model.conv1, model.relu2):
     # Images too small for the pooling, and classes that there aren't.
     assert hooks_left(grad_cam, X[..., :1, :1], y, model, layer) == 0, (
@@ -1830,6 +1833,7 @@ for number, shape in enumerate([(4, 3, 6, 8), (1, 3, 7, 9), (3, 3, 5, 11), (2, 3
 tested, asked = images[:60], labels[:60]
 baseline = blur(tested)
 fractions = torch.tensor([0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1])
+curves_of = {}  # section 9 adds to it
 
 
 def pixel_map(values):
@@ -1851,10 +1855,8 @@ maps_of = {
     "random numbers": torch.rand(60, 64, 64, generator=torch.Generator().manual_seed(0)).to(device),
     "lost detail": pixel_map(tested - baseline),
 }
-curves_of = {
-    name: insertion_deletion(tested, asked, base, maps, baseline, fractions)
-    for name, maps in maps_of.items()
-}
+for name, maps in maps_of.items():
+    curves_of[name] = insertion_deletion(tested, asked, base, maps, baseline, fractions)
 figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained", sharey=True)
 figure.suptitle("Few pixels suffice, and what stands out does nearly as well as any map")
 styles = zip(
@@ -1980,7 +1982,7 @@ either = torch.from_numpy(duos.masks | duos.second.masks)
 answers = ["same team", "different teams"]
 chosen = torch.cat([(differ.cpu() == kind).nonzero()[:3, 0] for kind in (0, 1)])
 figure, axes = plt.subplots(3, 6, figsize=(10.5, 5.4), layout="constrained")
-figure.suptitle("Where the weights depend on the picture, only the gradient finds the objects")
+figure.suptitle("Fixed weights find an object for one of the answers, the gradient for both")
 for ax, scene in zip(axes.T, chosen.tolist(), strict=True):
     ax[0].imshow(duos.images[scene])
     ax[0].set_title(answers[differ[scene]])
@@ -2092,11 +2094,11 @@ for name, values in zip(layers, by_layer, strict=True):
 # %% [markdown]
 # In the first layers the two maps of a scene are anything but the same: their correlation is about
 # zero, so the question matters there, too. But it chooses among colours and edges, not among
-# objects: such a detector serves every class, and the peak is as often on the wrong object as on
-# the right one. From `relu3` on it is practically never on the wrong one, and towards the end the
-# two maps part further. Yet for *pointing*, `relu4` is the best: it has 16 × 16 places instead of
-# 8 × 8, and knows textures already. "Always the last layer" is a good habit, not a law. What a map
-# shows is the layer as much as the network, so say which one you asked.
+# objects: such a detector serves every class, and in `relu1` the peak is as often on the wrong
+# object as on the right one. From `relu3` on it is hardly ever on the wrong one, and towards the end
+# the two maps part further. Yet for *pointing*, `relu4` is the best: it has 16 × 16 places instead
+# of 8 × 8, and knows textures already. "Always the last layer" is a good habit, not a law. What a
+# map shows is the layer as much as the network, so say which one you asked.
 #
 # ## 9. Guided Grad-CAM (optional)
 #
@@ -2242,10 +2244,11 @@ figure.colorbar(picture, ax=axes, shrink=0.5, label="part of the largest value")
 plt.show()
 
 # %% [markdown]
-# Read the third column in pairs: for either question guided backprop draws *both* objects, the one
-# asked for more brightly. In the product the other one is gone, and the fine lines are still there.
-# Now by numbers, on the 60 scenes of section 6; the last column tells how alike the two maps of a
-# scene with two objects are, over 60 of those.
+# Read the third column in pairs: for either question guided backprop draws the object asked for,
+# and more faintly the other one, too. In the product that one is gone, and the fine lines are still
+# there.
+# Now by numbers, on the 60 scenes of section 6 (whose first figure has to have been drawn); the last
+# column tells how alike the two maps of a scene with two objects are, over 60 of those.
 
 # %%
 methods = {

@@ -210,6 +210,99 @@ def test_what_the_lab_says_of_insertion_and_deletion(base):
     assert insertion["guided"] < insertion["product"] < insertion["cam"]
 
 
+def correlation(some, others):
+    pairs = zip(some.flatten(1), others.flatten(1), strict=True)
+    return np.mean([np.corrcoef(a, b)[0, 1] for a, b in pairs if a.any() and b.any()])
+
+
+def test_what_the_lab_says_of_pointing_and_covering(base):
+    scenes = make_scenes(120, np.random.default_rng(8))
+    masks = torch.from_numpy(scenes.masks)
+    cam = reference.grad_cam(*scenes.tensors(), base, base.get_submodule(base.last_conv))
+    strictly, tolerantly = (
+        reference.pointing_game(cam, masks, pixels).float().mean() for pixels in (0, 3)
+    )
+    assert 0.75 < strictly < 0.87 and tolerantly > 0.9
+    assert (cam >= 0.5).sum() > 1.5 * masks.sum()  # far more than the object
+    iou = {
+        threshold: reference.intersection_over_union(cam, masks, threshold).mean().item()
+        for threshold in np.linspace(0.05, 0.95, 19)
+    }
+    best = max(iou, key=iou.get)
+    assert best > 0.5 and iou[best] < 0.6
+
+
+def test_what_the_lab_says_of_two_objects_and_of_layers(base):
+    pairs = make_scenes(60, np.random.default_rng(14), "two_objects")
+    X, first = pairs.tensors()
+    second = torch.from_numpy(pairs.second.shape_class)
+    absent = (first + 1) % 10
+    absent = torch.where(absent == second, (absent + 1) % 10, absent)
+    with torch.no_grad():
+        features = base.features(X)
+    weight = base.classifier.linear.weight.detach()
+    peaks = [
+        reference.class_activation_map(features, weight, asked).relu().amax((1, 2)).median()
+        for asked in (first, second, absent)
+    ]
+    assert min(peaks[:2]) > 35 and max(peaks[:2]) < 45 and peaks[2] < 5
+
+    masks = torch.from_numpy(pairs.masks), torch.from_numpy(pairs.second.masks)
+    own, other, alike = {}, {}, {}
+    for number in range(1, 7):
+        layer = base.get_submodule(f"features.relu{number}")
+        maps = [reference.grad_cam(X, asked, base, layer) for asked in (first, second)]
+        own[number], other[number] = (
+            torch.cat([reference.pointing_game(*both) for both in zip(maps, order, strict=True)])
+            .float()
+            .mean()
+            for order in (masks, masks[::-1])
+        )
+        alike[number] = correlation(*maps)
+    assert max(abs(alike[1]), abs(alike[2])) < 0.1 and alike[6] < alike[5] < alike[4]
+    assert abs(own[1] - other[1]) < 0.1
+    assert max(other[number] for number in (3, 4, 5, 6)) < 0.05
+    assert own[4] == max(own.values())
+
+    saliency = X.clone().requires_grad_()
+    layer = base.get_submodule(base.last_conv)
+    methods = {
+        "saliency": lambda y: torch.autograd.grad(
+            base(saliency).gather(1, y[:, None]).sum(), saliency
+        )[0],
+        "guided": lambda y: guided_backprop(X, y, base),
+        "product": lambda y: reference.guided_grad_cam(
+            X, y, base, reference.grad_cam(X, y, base, layer)
+        ),
+    }
+    two = {
+        name: correlation(*(method(y).abs().sum(1) for y in (first, second)))
+        for name, method in methods.items()
+    }
+    assert two["saliency"] > 0.4 and two["guided"] > 0.4 and abs(two["product"]) < 0.15
+    assert alike[6] < -0.3
+
+
+def test_what_the_lab_says_of_the_two_networks(base):
+    hinting = make_scenes(100, np.random.default_rng(21), "biased")
+    X, y = hinting.tensors()
+    plain, answers = make_scenes(120, np.random.default_rng(8)).tensors()
+    masks, right, hits = torch.from_numpy(hinting.masks), {}, {}
+    for name in ("base", "biased"):
+        network = load_model(name)
+        with torch.no_grad():
+            right[name] = [
+                (network(images).argmax(1) == classes).float().mean()
+                for images, classes in ((X, y), (plain, answers))
+            ]
+        cam = reference.grad_cam(X, y, network, network.get_submodule(network.last_conv))
+        hits[name] = [reference.pointing_game(cam, masks, t).float().mean() for t in (0, 4)]
+    assert min(right["base"]) > 0.95
+    assert right["biased"][0] > 0.95 and right["biased"][1] < 0.25
+    assert hits["biased"][0] < 0.05
+    assert 0.7 < hits["base"][0] < 0.85 and hits["base"][1] > 0.9  # near misses
+
+
 class Negative(nn.Module):
     def forward(self, scores):
         return -scores
@@ -270,9 +363,7 @@ def test_only_the_gradient_finds_what_a_hidden_layer_goes_by(base):
     product = (hidden[2].weight @ hidden[0].weight).detach()
     makeshift = reference.class_activation_map(new_features, product, differ)[:, None].relu()
     makeshift = F.interpolate(makeshift, (64, 64), mode="bilinear")[:, 0]
-    cam = reference.grad_cam(
-        duos.tensors()[0], differ, network, base.get_submodule(base.last_conv)
-    )
+    cam = reference.grad_cam(duos.tensors()[0], differ, network, base.get_submodule(base.last_conv))
     hits = [reference.pointing_game(maps, either, 3).float() for maps in (makeshift, cam)]
     by_answer = [[hit[differ == kind].mean().item() for kind in (0, 1)] for hit in hits]
     assert min(by_answer[0]) < 0.65 and min(by_answer[1]) > 0.85
