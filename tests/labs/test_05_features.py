@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import brentq
-from scipy.spatial.distance import cdist
+from scipy.spatial.distance import cdist, pdist
 from scipy.special import entr, softmax
+from scipy.stats import spearmanr
 from sklearn import manifold
 from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge
 from sklearn.manifold import _utils
+from sklearn.metrics import silhouette_score
 from sklearn.metrics.pairwise import cosine_distances
 from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
@@ -20,6 +22,7 @@ from torchvision.models.feature_extraction import create_feature_extractor
 from autograder.authoring.reference import load_reference
 from utils.models import load_model
 from utils.scenes import make_scenes
+from walk import walk
 
 reference = load_reference("05_features")
 
@@ -174,17 +177,110 @@ def test_selectivity_of_channels_whose_means_are_known():
     np.testing.assert_allclose(reference.selectivity(activations, labels), expected)
 
 
-@pytest.mark.slow
-def test_numbers_of_the_scenes(base):
-    """Features fall into classes on the map and pixels don't, and the map can be trusted."""
-    from sklearn.metrics import silhouette_score
+@pytest.fixture(scope="module")
+def lab():
+    """The numbers behind the lab's figures."""
+    return walk("05_features")
 
-    scenes = make_scenes(300, np.random.default_rng(5))
-    X, labels = scenes.tensors()[0], scenes.shape_class
-    name = "classifier.flatten"
-    features = reference.record_activations(X, base, [name])[name].double().numpy()
-    pixels = reference.pca(X.flatten(1).double().numpy(), 50)[0]
-    maps = [manifold.TSNE(init="pca", random_state=0).fit_transform(x) for x in (features, pixels)]
-    assert reference.trustworthiness(features, maps[0], 10) >= 0.9
-    assert silhouette_score(maps[0], labels) >= 0.6
-    assert silhouette_score(maps[1], labels) <= 0.1
+
+def nearest_are_alike(points, labels):
+    """The share of points whose nearest neighbour has their label."""
+    distances = cdist(points, points)
+    np.fill_diagonal(distances, np.inf)
+    return (labels[distances.argmin(axis=1)] == labels).mean()
+
+
+@pytest.mark.slow
+def test_patches_share_a_texture_by_training(lab):
+    assert lab["agreement"]["base"] > lab["agreement"]["untrained"] + 2
+
+
+@pytest.mark.slow
+def test_what_pca_shows_of_the_scenes(lab):
+    labels, (projected, _, explained) = lab["labels"], lab["analyses"]["features of base"]
+    assert explained[:9].sum() > 0.9 and explained[9] < explained[8]  # the curve's corner
+    assert nearest_are_alike(projected[:, :2], labels) < 0.85  # "several in a heap"
+    assert nearest_are_alike(projected[:, :9], labels) > 0.97
+    for name in ("features, untrained", "pixels"):
+        assert nearest_are_alike(lab["analyses"][name][0][:, :2], labels) < 0.2  # "one heap"
+    assert abs(lab["brightness"]) > 0.95
+    corners = pdist(lab["means"] - lab["means"].mean(axis=0))
+    assert corners.std() < 0.15 * corners.mean()  # "at equal distances from one another"
+
+
+@pytest.mark.slow
+def test_clear_classes_in_features_and_a_map_of_noise_that_nobody_should_trust(lab):
+    labels, features, drawn = lab["labels"], lab["features"], lab["drawn"]
+
+    def trust(values, points):
+        return manifold.trustworthiness(values, points, n_neighbors=10)
+
+    for perplexity in (30, 100):
+        assert nearest_are_alike(drawn["features of base", perplexity], labels) > 0.97
+    assert trust(features, drawn["features of base", 30]) > 0.99
+    assert silhouette_score(drawn["features of base", 30], labels) > 0.6
+    assert silhouette_score(drawn["pixels", 30], labels) < 0.1
+    assert trust(features, drawn["features of base", 2]) > 0.97  # classes torn, and T is high
+    assert trust(lab["noise"], drawn["noise", 2]) < 0.75
+    of_map, of_plane = (
+        spearmanr(pdist(features), pdist(points)).statistic
+        for points in (drawn["features of base", 30], lab["plane"])
+    )
+    assert of_map < of_plane and trust(features, lab["plane"]) < 0.95
+
+
+@pytest.mark.slow
+def test_one_k_is_not_enough(lab):
+    def trust(values, points, k):
+        return reference.trustworthiness(values, points, k)
+
+    drawn, features, noise = lab["drawn"], lab["features"], lab["noise"]
+    best_of_noise = max(trust(noise, drawn["noise", perplexity], 1) for perplexity in (2, 30))
+    assert best_of_noise > trust(features, lab["plane"], 1)
+    at_80 = [trust(features, drawn["features of base", p], 80) for p in (2, 30, 100)]
+    assert at_80[0] == min(at_80) and max(at_80) < 0.9
+    assert all(trust(features, drawn["features of base", p], 20) > 0.94 for p in (2, 30, 100))
+
+
+@pytest.mark.slow
+def test_what_the_probes_read_off(lab):
+    right = {key: np.array(values) for key, values in lab["by_depth"].items()}
+    of_class = right["the class", "base"]
+    assert of_class[0] < 0.35 and of_class[-1] > 0.97
+    assert (np.diff(of_class) > -0.02).all()  # "step by step"
+    assert right["the class", "untrained"].max() < 0.35
+    colour = "the background's colour"
+    assert (np.diff(right[colour, "base"]) < 0.02).all() and right[colour, "base"][-1] < 0.45
+    assert right[colour, "untrained"][-1] > 0.6
+    large = right["is the object large?", "base"]
+    assert large[3:].min() > large[:2].max()
+
+
+@pytest.mark.slow
+def test_no_channel_is_needed_or_special_or_knows_a_shape(lab):
+    preferring, at_random = (
+        dict(zip(lab["gone"], recalls, strict=True)) for recalls in lab["recalls"].values()
+    )
+    assert preferring[12] > 0.9 and preferring[24] < 0.5
+    assert at_random[48] > at_random[0] - 0.02
+    assert lab["prefer"].max() < 24  # "more than there are channels whose favourite is this class"
+    channels, directions, untrained = (values.mean() for values in lab["detectors"].values())
+    assert directions > channels - 0.01 and untrained < 0.8
+    assert abs(lab["shape_areas"][5] - 0.5) < 0.05 and lab["texture_areas"][5] > 0.9  # the ring's
+    assert (abs(lab["shape_areas"] - 0.5) < 0.1).sum() >= 8  # "nearly every other class"
+    assert (lab["texture_areas"] > lab["shape_areas"]).all()
+    last, untrained = (lab["selectivities"][name][-1] for name in ("base", "untrained"))
+    assert last.min() > 0.3 > untrained.max()
+
+
+@pytest.mark.slow
+def test_neighbours_in_features_share_a_class_and_in_pixels_by_chance(lab):
+    def alike(values, truth):
+        found = reference.nearest_neighbours(values, values, 6)[:, 1:]
+        return (truth[found] == truth[:, None]).mean()
+
+    new = lab["new_representations"]
+    assert alike(lab["features"], lab["labels"]) > 0.95
+    assert alike(new["features of base"], lab["new"].shape_class) > 0.7
+    assert alike(lab["pixels"], lab["labels"]) < 0.15
+    assert alike(new["pixels"], lab["new"].shape_class) < 0.3
