@@ -8,6 +8,7 @@ from scipy.spatial.distance import cdist, pdist
 from scipy.special import entr, softmax
 from scipy.stats import spearmanr
 from sklearn import manifold
+from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge
 from sklearn.manifold import _utils
@@ -284,3 +285,43 @@ def test_neighbours_in_features_share_a_class_and_in_pixels_by_chance(lab):
     assert alike(new["features of base"], lab["new"].shape_class) > 0.7
     assert alike(lab["pixels"], lab["labels"]) < 0.15
     assert alike(new["pixels"], lab["new"].shape_class) < 0.3
+
+
+@pytest.mark.slow
+def test_linear_nodes_on_pixels_know_the_flaw_and_little_else(lab):
+    assert lab["train_linear"]("biased")[1] > 0.8
+    assert 0.1 < lab["train_linear"]("single")[1] < 0.25  # "isn't much better than chance"
+
+
+@pytest.mark.slow
+def test_deeper_values_use_a_smaller_part_of_their_window(lab):
+    used = []
+    for number, place in ((2, 16), (4, 8), (5, 4), (6, 4)):
+        chain = lab["windows"](lab["base"].features, f"relu{number}")
+        start, stop = reference.receptive_window(chain, place)
+        field = reference.receptive_field_gradient(
+            lab["X"][:100], lab["base"], f"features.relu{number}", place, place
+        )
+        side = lab["side_holding"](field.numpy(), 0.9, (start + stop) / 2)
+        used.append(side / (stop - start))
+    assert used == sorted(used, reverse=True) and used[-1] < 0.8
+
+
+@pytest.mark.slow
+def test_no_map_of_the_toy_is_right(lab):
+    def measured(points):
+        """The three groups' radii, and the distances of their middles: 01, 02, 12."""
+        groups = points.reshape(3, 50, 2)
+        middles = groups.mean(axis=1)
+        return np.linalg.norm(groups - middles[:, None], axis=2).mean(axis=1), pdist(middles)
+
+    radii, apart = measured(lab["toy"])
+    assert radii[1] > 5 * radii[0] and apart[1] > 4 * apart[0]
+    radii, apart = measured(lab["tsne"](lab["toy"], 30))
+    assert radii.max() < 1.3 * radii.min() and apart.max() < 1.3 * apart.min()
+    at_100 = lab["tsne"](lab["toy"], 100)
+    _, apart = measured(at_100)
+    assert apart[1] > 2 * apart[0]  # the far group is far away
+    tight = at_100[:50]
+    halves = KMeans(2, n_init=5, random_state=0).fit_predict(tight)
+    assert silhouette_score(tight, halves) > 0.7  # and the tight one is torn in two
