@@ -1,5 +1,6 @@
 """Lab 10's reference implementations against foolbox, SciPy and autograd."""
 
+import copy
 from io import BytesIO
 
 import eagerpy as ep
@@ -292,3 +293,126 @@ def test_expected_scores_through_an_approximation_are_a_chain_of_jacobians():
     into_model = torch.autograd.functional.vjp(model, defended, upstream)[1]
     through = torch.autograd.functional.vjp(reference.half_colour, X.detach(), into_model)[1]
     torch.testing.assert_close(actual, through)
+
+
+def share_right(model, images, y):
+    with torch.no_grad():
+        return (model(images).argmax(1) == y).double().mean().item()
+
+
+def uniform(X, generator):
+    """Uniform in [-1, 1)."""
+    return 2 * torch.rand(X.shape, generator=generator) - 1
+
+
+def attacked(X, y, model, level, generator):
+    """Seven steps of PGD at ε = level/255 from a random start, as in the lab."""
+    epsilon = level / 255
+    start = epsilon * uniform(X, generator)
+    return reference.pgd(X, y, model, epsilon, epsilon / 4, 7, start).detach()
+
+
+@pytest.fixture(scope="module")
+def networks():
+    names = ("base", "shape", "robust")
+    return {name: load_model(name).to(memory_format=torch.channels_last) for name in names}
+
+
+@pytest.mark.slow
+def test_what_the_lab_says_of_its_first_pictures(networks):
+    """The ring becomes a fish of which base is nearly as sure, and one step of 2/255 fools it."""
+    base = networks["base"]
+    X, y = (tensor[:37] for tensor in make_scenes(1500, np.random.default_rng(10)).tensors())
+    ring, fish = base.class_names.index("ring"), base.class_names.index("fish")
+    fooled = reference.make_fooling_image(X[2:3], fish, base)
+    stepped = reference.fgsm(X[2:3], y[2:3], base, 2 / 255)
+    with torch.no_grad():
+        assert base(X[2:3]).softmax(1)[0, ring] > 0.95
+        assert base(fooled).softmax(1)[0, fish] > 0.8
+        assert base(stepped).argmax() != ring
+    wanted = (y[7:] + torch.arange(1, 31) % 9 + 1) % 10
+    pictures = zip(X[7:, None], wanted.tolist(), strict=True)
+    fooled = torch.cat([reference.make_fooling_image(x, target, base) for x, target in pictures])
+    assert share_right(base, fooled, wanted) == 1
+    assert (fooled - X[7:]).square().mean((1, 2, 3)).sqrt().median() < 5 / 255
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [10, 1, 2])
+def test_what_the_lab_says_of_attacks_and_transfer(networks, seed):
+    """For the lab's 48 scenes and others: what noise, one step, many steps and transfer do."""
+    X, y = make_scenes(48, np.random.default_rng(seed)).tensors()
+    generator = torch.Generator().manual_seed(seed)
+    base, _, robust = networks.values()
+    assert share_right(base, (X + 8 / 255 * uniform(X, generator).sign()).clamp(0, 1), y) > 0.9
+    assert share_right(base, reference.fgsm(X, y, base, 8 / 255), y) < 0.5
+    made = {name: attacked(X, y, network, 8, generator) for name, network in networks.items()}
+    right = {
+        (asked, name): share_right(networks[asked], images, y)
+        for name, images in made.items()
+        for asked in networks
+    }
+    assert right["base", "base"] <= 0.05
+    assert right["robust", "robust"] < 0.5
+    at_4 = share_right(robust, attacked(X, y, robust, 4, generator), y)
+    assert at_4 > 0.6
+    assert right["robust", "base"] < share_right(robust, X, y) - 0.2
+    assert right["base", "robust"] < right["robust", "robust"]
+    assert right["base", "shape"] > right["base", "robust"]
+    assert right["robust", "shape"] > right["robust", "base"]
+    assert right["base", "shape"] < share_right(base, X, y)
+
+    bounded = attacked(X, y, base, 4, generator)
+    short = reference.pgd_l2(X, y, base, 1, 0.25, 7)
+    lengths = [(images - X).flatten(1).norm(dim=1).mean() for images in (bounded, short)]
+    assert lengths[1] < lengths[0]
+    in_max_norm = share_right(base, bounded, y)
+    in_length = share_right(base, short, y)
+    assert in_length < in_max_norm + 0.15
+    robust_in_length = share_right(robust, reference.pgd_l2(X, y, robust, 1, 0.25, 7), y)
+    assert 0 < robust_in_length - in_length < at_4 - in_max_norm
+
+
+@pytest.mark.slow
+def test_what_the_lab_says_of_targets(networks):
+    base, generator = networks["base"], torch.Generator().manual_seed(0)
+    X, y = (tensor[:20] for tensor in make_scenes(1500, np.random.default_rng(10)).tensors())
+    reached = []
+    for target in range(10):
+        targets = torch.full_like(y, target)
+        images = reference.targeted_pgd(X, targets, base, 4 / 255, 1 / 255, 7, generator)
+        with torch.no_grad():
+            reached.append((base(images).argmax(1) == target)[y != target])
+    away = 1 - share_right(base, attacked(X, y, base, 4, generator), y)
+    assert torch.cat(reached).double().mean() < away
+    others = torch.tensor([target for target in range(10) if target != y[2]])
+    nine = X[2:3].expand(9, -1, -1, -1)
+    images = reference.targeted_pgd(nine, others, base, 8 / 255, 2 / 255, 7, generator)
+    assert share_right(base, images, others) > 0.85
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+def test_what_the_lab_says_of_two_dozen_steps_of_training(networks, seed):
+    base, robust = networks["base"], networks["robust"]
+    images, labels = (t[:868] for t in make_scenes(1500, np.random.default_rng(10)).tensors())
+    X, y, generator = images[:48], labels[:48], torch.Generator().manual_seed(seed)
+
+    def attack(X, y, model):
+        start = X + 4 / 255 * uniform(X, generator)
+        change = reference.fgsm(start, y, model, 5 / 255) - X
+        return (X + change.clamp(-4 / 255, 4 / 255)).clamp(0, 1)
+
+    trained = copy.deepcopy(base)
+    optimizer = torch.optim.AdamW(trained.parameters(), lr=1e-3)
+    for part in range(100, 868, 32):
+        batch = images[part : part + 32], labels[part : part + 32]
+        reference.adversarial_training_step(*batch, trained, optimizer, attack)
+    trained.eval()
+    before, after, long = (
+        share_right(network, attacked(X, y, network, 4, generator), y)
+        for network in (base, trained, robust)
+    )
+    assert after > before + 0.3
+    assert after < long + 0.05
+    assert share_right(trained, X, y) > 0.9

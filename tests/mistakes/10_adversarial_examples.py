@@ -578,6 +578,22 @@ def pgd_l2(X, y, model, epsilon, step_size, num_steps):
     return torch.stack(images)
 
 
+# %% correct="pgd_l2"
+def pgd_l2(X, y, model, epsilon, step_size, num_steps):
+    # Lengths of rows made by view, and a little added to them.
+    adv = X.clone().detach()
+    for _ in range(num_steps):
+        adv.requires_grad = True
+        gradient = torch.autograd.grad(nn.CrossEntropyLoss()(model(adv), y), adv)[0]
+        norms = torch.norm(gradient.view(len(X), -1), p=2, dim=1) + 1e-10
+        adv = adv.detach() + step_size * gradient / norms.view(-1, 1, 1, 1)
+        delta = adv - X
+        norms = torch.norm(delta.view(len(X), -1), p=2, dim=1)
+        factor = torch.min(epsilon / norms, torch.ones_like(norms))
+        adv = torch.clamp(X + delta * factor.view(-1, 1, 1, 1), min=0, max=1)
+    return adv
+
+
 # %% mistake="one_pixel_attack" named="the objective has to become small, not large"
 def one_pixel_attack(x, y, model, objective, seed, popsize=8, maxiter=15):
     _, H, W = x.shape
