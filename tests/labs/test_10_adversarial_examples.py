@@ -392,11 +392,10 @@ def test_what_the_lab_says_of_targets(networks):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1])
-def test_what_the_lab_says_of_two_dozen_steps_of_training(networks, seed):
+def test_what_the_lab_says_of_two_dozen_steps_of_training(networks):
     base, robust = networks["base"], networks["robust"]
     images, labels = (t[:868] for t in make_scenes(1500, np.random.default_rng(10)).tensors())
-    X, y, generator = images[:48], labels[:48], torch.Generator().manual_seed(seed)
+    X, y, generator = images[:48], labels[:48], torch.Generator().manual_seed(0)
 
     def attack(X, y, model):
         start = X + 4 / 255 * uniform(X, generator)
