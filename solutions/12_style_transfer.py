@@ -488,7 +488,8 @@ for number, (test_network, layers, shape, bound) in enumerate(
     photograph, start = noise(reference.seed + number, 2, *shape)
     features = extract_features(photograph, test_network)
     targets = [features[layer].detach() for layer in layers]
-    images = invert_features(targets, layers, test_network, start.clone())
+    # Steps of one size suit one network and are small for the next: here they have time.
+    images = invert_features(targets, layers, test_network, start.clone(), steps=300)
     check_images(images, start)
     assert images.min() >= 0 and images.max() <= 1, "images must stay in [0, 1]: clamp them."
     shares = torch.stack(shares_left(images, start, targets, layers, test_network))

@@ -1646,3 +1646,8 @@ def make_resnet(block, blocks_per_stage, classes, width=64):
             return self.fc(x.flatten(2).mean(2))
 
     return Network()
+
+
+# %% equivalent="make_resnet" reason="parts without weights may have other names"
+# - parts["avgpool"] = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+# + parts['avgpool_'] = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())

@@ -1745,3 +1745,27 @@ def style_transfer(content_image, style_image, prepare, weights, scales, steps):
 # %% equivalent="make_losses" reason="all images have as many pixels"
 # - tv_weight = 1 / content[0, 0].numel()
 # + tv_weight = 1 / content[-1, 0].numel()
+
+# %% equivalent="make_losses" reason="the measures look at values alone, and no gradient is asked for what targets come from"
+# - with torch.no_grad():
+# + if True:
+
+# %% equivalent="make_losses" reason="a target without the images' dimension is compared with each of them"
+# - targets.append(target.expand(len(content), *target.shape))
+# + targets.append(target)
+
+# %% equivalent="make_losses" reason="each channel has as many pixels"
+# - tv_weight = 1 / content[0, 0].numel()
+# + tv_weight = 1 / content[0, 1].numel()
+
+# %% equivalent="make_losses" reason="each channel has as many pixels"
+# - tv_weight = 1 / content[0, 0].numel()
+# + tv_weight = 1 / content[0, -1].numel()
+
+# %% equivalent="make_losses" reason="a distance is the same from both sides"
+# - content_weight, features[content_layer], content_features[content_layer]
+# + content_weight, content_features[content_layer], features[content_layer]
+
+# %% equivalent="make_losses" reason="a product is the same from both sides"
+# - return sum(weight * part for weight, part in zip(weights, parts, strict=True)), parts
+# + return sum(weight * part for weight, part in zip(parts, weights, strict=True)), parts
