@@ -2346,7 +2346,7 @@ for name, share in on_object.items():
 figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
 figure.suptitle("The sums say who did the work, and an experiment agrees")
 for ax, values, label, form in [
-    (axes[0], shares, "sum of integrated gradients, mean", "%.1f"),
+    (axes[0], shares, "sum of integrated gradients, mean", "{:z.1f}"),
     (axes[1], changed, "accuracy with this region's colours exchanged", "%.2f"),
 ]:
     for offset, (name, colour) in [(-0.2, ("base", "0.6")), (0.2, ("biased", "#0072B2"))]:

@@ -1992,7 +1992,7 @@ plt.show()
 # the smallest size the whole flower fits into what it sees, and there is a frame about all of it;
 # but enlarged, everything is coarse. The octaves have both: a wide frame, drawn finely. (Octaves are
 # *our* wish, again: see in which of the pictures the layer's norm is largest. If the picture is your
-# own, look in it for the same three: short strokes, one coarse frame, a wide frame drawn finely.)
+# own, look in it for the same: many thin strokes, then few coarse ones, then few drawn finely.)
 #
 # **Which layer, which network?** The same flower, or your picture, for three layers of two networks.
 
