@@ -366,7 +366,7 @@ for (name, gradient), right in zip(gradients.items(), expected, strict=True):
 check_without(residual_backward)
 
 # %% [markdown]
-# The numerical gradient is the judge whom one can take everywhere:
+# The numerical gradient is a judge for every formula:
 
 # %%
 inputs = [
@@ -437,7 +437,7 @@ plt.show()
 
 # %% [markdown]
 # Read each curve from the right, where the gradient comes in, to the left, where it arrives. The
-# plain stack is a product of 80 layers. The product of many numbers that are a little below 1 is
+# plain stack is a product of 80 layers. A product of many numbers below 1 is next to
 # nothing: at $s = 0.5$ the gradient is gone, and at $s = 0.1$ its curve leaves the picture at once.
 # At $s = 1.5$ it explodes. Only near $s = 1$ does it arrive, and training will move the weights
 # away from there. With skips, small weights do no harm, since beside the product there is always
@@ -1299,7 +1299,7 @@ plt.show()
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained", sharey=True)
-figure.suptitle("At no time of the race does the deep plain network's gradient vanish")
+figure.suptitle("At four moments of the race, the deep plain network's gradient hasn't vanished")
 for ax, kind in zip(axes, ("plain", "residual"), strict=True):
     norms = records[f"{kind}, 32 layers"][1]
     looks = [(0.0, "o"), (0.3, "s"), (0.55, "D"), (0.8, "^")]
@@ -1318,8 +1318,9 @@ plt.show()
 # %% [markdown]
 # So the popular answer, "skips cure vanishing gradients", isn't what happened here: with BatchNorm
 # the gradient's norm in the plain network was *large* at the start. Later on it goes up and down,
-# other seeds give other curves, and it is about as large as in the residual network or a few times
-# larger. He et al. (2016) report healthy norms of theirs as well. A norm tells how long a
+# other seeds give other curves. After the first block it is about as large as in the residual
+# network, or a few times larger; after later blocks it may be several times smaller, but it is
+# never lost. He et al. (2016) report healthy norms of theirs as well. A norm tells how long a
 # gradient is, and not whether it points somewhere useful. Balduzzi et al. (2017) looked at that: in
 # deep plain networks the gradients of two nearly equal inputs are as unlike as white noise, and
 # with skips they are much more alike.
@@ -1754,7 +1755,7 @@ plt.show()
 # With $\gamma = 0$ the gradient runs through a stage on the skips alone. Behind the stage's last
 # block it loses what falls on closed ReLUs; those below are closed at the same places and take
 # nothing more. And nothing is thrown about in the first steps, where the usual start has a loss
-# *above* that of guessing. What was left of degradation in section 4 is gone: the training loss
+# well *above* that of guessing. What was left of degradation in section 4 is gone: the training loss
 # ends about where that of the residual network of 14 layers does. Goyal et al. used $\gamma = 0$
 # with batches of 8,192 images, where the first steps are most delicate; torchvision has it as
 # `zero_init_residual=True`. The order of the curves on the right is that of one small task; the
@@ -2008,8 +2009,8 @@ plt.show()
 # residual network that started with $\gamma = 0$ does as Veit et al. say: a block less costs
 # little, and with each further block it gets worse *gradually*, as if members left a committee.
 #
-# The one with the usual start doesn't quite. Its first blocks can hardly be spared, and after a
-# third of them little is left of its skill. So it isn't the wiring alone that makes a crowd of
+# The one with the usual start doesn't quite. Its first blocks can hardly be spared, and with two in
+# five of them gone little is left of its skill. So it isn't the wiring alone that makes a crowd of
 # short paths: it depends on how much the single branches do, which is $s$ in section 5, and here a
 # matter of start and training. Veit et al. saw the gentle decline in networks of 54 blocks, well
 # trained. Ours have 15, and a sprint behind them. Nor is robustness against *surgery* robustness
@@ -2033,7 +2034,7 @@ plt.show()
 # | `fc` | a linear layer | a score for each class |
 #
 # A stage that halves the size doubles the channels: a fourth of the places, each with four times
-# the work of a 3 × 3 convolution, so every stage costs the same. ResNet-18 has two blocks in each
+# the work of a 3 × 3 convolution, so every stage costs about the same. ResNet-18 has two blocks in each
 # stage, ResNet-34 has 3, 4, 6 and 3.
 #
 # ### Exercise: `make_resnet`
@@ -2317,7 +2318,7 @@ for name, shape in shapes.items():
 print(f"in all {sum(parameter.numel() for parameter in resnet.parameters()):,} parameters")
 print(f"your ResNet-18 and torchvision's: scores differ by at most {difference:.0e}")
 
-figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
+figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), width_ratios=[1, 1.7], layout="constrained")
 axes[0].scatter(their_scores.cpu(), scores.cpu(), color=BLUE, s=14, alpha=0.6)
 ends = [their_scores.min().item(), their_scores.max().item()]
 axes[0].plot(ends, ends, color="0.5", linewidth=1, zorder=0)
@@ -2333,7 +2334,7 @@ axes[1].bar(
 )
 axes[1].set_xticks(places, STAGES)
 axes[1].set(ylabel="share", ylim=(0, 1))
-axes[1].set_title("From stage to stage: half the values, nearly four times the weights")
+axes[1].set_title("Stage by stage: half the values, about four times the weights", fontsize=11)
 axes[1].legend(frameon=False, loc="upper center")
 figure.suptitle("Eight of your blocks, a stem and a linear layer are ResNet-18")
 plt.show()

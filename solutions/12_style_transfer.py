@@ -798,8 +798,7 @@ print("pixels and rectified layers:", [f"{differences[layer]:.2g}" for layer in 
 # Here, too, gradients from all the layers add up. `feats` holds *all* the layers' features;
 # `style_layers` says which of them count, in the order of `style_targets` and `style_weights`.
 #
-# Write the Gram matrix out once more in here: it is a line or two. You may call your `gram_matrix`
-# instead, but then a slip there costs you here as well.
+# You may call your `gram_matrix` for it, or write its line out once more.
 
 
 # %% exercise="style_loss"
@@ -1868,7 +1867,7 @@ contact_sheet(
 # nowhere in the result. Dim ground in purple covers most of the scene, so it is most of what the
 # Gram matrices hold, and most of the pagoda turns into it; what the sky took over is the ring's
 # turquoise. A style is what there is *much* of. The colours came along because the pixels' own Gram
-# matrix is among the layers; section 5 has told the better way.
+# matrix is among the layers; section 5 showed a better way.
 #
 # **Coarse to fine.** One trick makes painting faster and better. A network's windows have a
 # fixed size in pixels, so on a small version of the picture they cover more of it. Large strokes
