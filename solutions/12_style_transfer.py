@@ -478,18 +478,17 @@ trunk = awkward_network(2, gradients=True).trunk  # values in [0, 1] are small f
 first = nn.AvgPool2d(1, divisor_override=4)  # layer divides them: steps of all sizes go well
 parts = first, trunk.entry, trunk.act, trunk.pool, trunk.blocks["a"], trunk.again
 awkward = nn.Sequential(*parts).eval()
-for number, (test_network, layers, shape, bound) in enumerate(
-    [
-        (tiny_network(reference.seed), [3], (1, 3, 9, 8), 0.1),
-        (tiny_network(reference.seed), [0, 3], (3, 3, 8, 11), 0.1),
-        (awkward, [5, 1], (2, 3, 10, 9), 0.4),
+for number, (test_network, layers, shape, steps, bound) in enumerate(
+    [  # Steps of one size suit one network and are small for the next: there they have time.
+        (tiny_network(reference.seed), [3], (1, 3, 9, 8), 300, 0.1),
+        (tiny_network(reference.seed), [0, 3], (3, 3, 8, 11), 300, 0.1),
+        (awkward, [5, 1], (2, 3, 10, 9), 100, 0.4),
     ]
 ):
     photograph, start = noise(reference.seed + number, 2, *shape)
     features = extract_features(photograph, test_network)
     targets = [features[layer].detach() for layer in layers]
-    # Steps of one size suit one network and are small for the next: here they have time.
-    images = invert_features(targets, layers, test_network, start.clone(), steps=300)
+    images = invert_features(targets, layers, test_network, start.clone(), steps)
     check_images(images, start)
     assert images.min() >= 0 and images.max() <= 1, "images must stay in [0, 1]: clamp them."
     shares = torch.stack(shares_left(images, start, targets, layers, test_network))
