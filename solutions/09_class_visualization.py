@@ -438,9 +438,13 @@ _, img, *_ = call_on_copies(
 ### BEGIN EXPECTED
 expected = start.clone()
 reference.class_visualization_update_step(expected, target_y, linear_network(weight), 0.0, 1.5)
+climb = weight[target_y]
+lengths = climb.flatten(1).norm(dim=1).clamp(min=0.01).view(-1, 1, 1, 1)
+mistakes = {"a norm less than 0.01 is taken for 0.01": start + 1.5 * climb / lengths}
 ### END EXPECTED
 assert img.isfinite().all(), "an image with a zero gradient should stay as it is: this is 0 / 0."
-check_close(img, expected, "img, of which one has a gradient of zero", tolerance=1e-6)
+name = "img, of which one has a gradient of zero"
+check_close(img, expected, name, tolerance=1e-6, mistakes=mistakes)
 
 # %% test="class_visualization_update_step" points=2 aspect="other networks"
 # Other networks and sizes are tried here, and several steps in a row.
@@ -1781,6 +1785,9 @@ mistakes = {
     ),
     "each pixel is divided by a mean of its own": of_batch(
         lambda g: g.abs().mean(1, keepdim=True).clamp(min=1e-12)
+    ),
+    "a mean less than 0.01 is taken for 0.01": of_batch(
+        lambda g: g.abs().mean((1, 2, 3), keepdim=True).clamp(min=0.01)
     ),
     "only the first step is made": reference.deep_dream(
         photograph, features, sizes, offsets[:, :1], 0.05

@@ -2200,7 +2200,7 @@ def create_class_visualization(
     return img
 
 
-# %% mistake="class_visualization_update_step" named="of which one has a gradient of zero"
+# %% mistake="class_visualization_update_step" named="a norm less than 0.01 is taken for 0.01"
 def class_visualization_update_step(img, target_y, model, l2_reg, learning_rate):
     x = img.detach().requires_grad_()
     f = model(x).gather(1, target_y[:, None]).sum() - l2_reg * (x**2).sum()
@@ -2208,7 +2208,7 @@ def class_visualization_update_step(img, target_y, model, l2_reg, learning_rate)
     img += learning_rate * g / g.flatten(1).norm(dim=1).clamp(min=0.01).view(-1, 1, 1, 1)
 
 
-# %% mistake="deep_dream" named="for three images, one of them black"
+# %% mistake="deep_dream" named="a mean less than 0.01 is taken for 0.01"
 def deep_dream(photograph, features, sizes, offsets, learning_rate=0.02):
     detail = torch.zeros_like(photograph)
     for size, octave in zip(sizes, offsets):
