@@ -1537,8 +1537,8 @@ def parts_of(patches):
     ]
     sides = ("top", "bottom", "left", "right")
     windows = [check_tuple(row[1], sides, f"a window of {name}") for row in rows]
-    numbers = np.array([int(row[0]) for row in rows], dtype=int)
-    windows = np.array([[int(side) for side in window] for window in windows], dtype=int)
+    whole = None if rows else int
+    numbers, windows = np.array([row[0] for row in rows], whole), np.array(windows, whole)
     return numbers, windows.reshape(-1, 4), [row[2] for row in rows]
 
 
@@ -1578,7 +1578,7 @@ mistakes = {
 }
 ### END EXPECTED
 numbers, _, _ = parts_of(top_patches(X, activations, 1, (6, 3, -2), 4))
-check_close(numbers, expected, "the pictures of top_patches", mistakes=mistakes)
+check_close(numbers, expected, "the pictures of top_patches", mistakes=mistakes, indices=True)
 
 # %% test="top_patches" points=2 aspect="windows inside of the pictures"
 X, activations = random_images(52, 3, 3, 15, 22), random_images(53, 3, 4, 5, 7)
@@ -1623,7 +1623,7 @@ mistakes = {
 }
 ### END EXPECTED
 _, came, _ = parts_of(top_patches(X, activations, 1, (6, 3, -2), 2))
-check_close(came, expected, "the windows of top_patches", mistakes=mistakes)
+check_close(came, expected, "the windows of top_patches", mistakes=mistakes, indices=True)
 
 # %% test="top_patches" points=1 aspect="patches inside of the pictures"
 X, activations = random_images(54, 3, 3, 15, 22), random_images(55, 3, 4, 5, 7)
@@ -1687,7 +1687,7 @@ mistakes = {
 }
 ### END EXPECTED
 _, came, patches = parts_of(top_patches(X, activations, 2, (6, 3, -2), 5))
-check_close(came, expected, "the windows of top_patches", mistakes=mistakes)
+check_close(came, expected, "the windows of top_patches", mistakes=mistakes, indices=True)
 for number, (patch, right) in enumerate(zip(patches, expected_patches, strict=True)):
     check_close(patch, right, f"patch {number} of top_patches")
 ### BEGIN HIDDEN TESTS
@@ -1703,8 +1703,8 @@ for seed, shape, size, field, count in [
     expected = parts_of(reference.top_patches(X, activations, 2, field, count))
     came = parts_of(top_patches(X, activations, 2, field, count))
     name = f"top_patches for pictures {shape} and activations {tuple(activations.shape)}"
-    check_close(came[0], expected[0], f"the pictures of {name}")
-    check_close(came[1], expected[1], f"the windows of {name}")
+    check_close(came[0], expected[0], f"the pictures of {name}", indices=True)
+    check_close(came[1], expected[1], f"the windows of {name}", indices=True)
     for patch, right in zip(came[2], expected[2], strict=True):
         check_close(patch, right, f"a patch of {name}")
 ### END HIDDEN TESTS
@@ -1723,7 +1723,7 @@ mistakes = {
 }
 ### END EXPECTED
 numbers, _, _ = parts_of(top_patches(X, activations, 3, (6, 3, -2), 5))
-check_close(numbers, expected, "the pictures of top_patches", mistakes=mistakes)
+check_close(numbers, expected, "the pictures of top_patches", mistakes=mistakes, indices=True)
 assert len(parts_of(top_patches(X, -activations.abs(), 3, (6, 3, -2), 2))[0]) == 0, (
     "top_patches finds patches for a channel that is nowhere positive in any picture."
 )
@@ -1734,8 +1734,8 @@ activations[0, 1], activations[4, 1, 2, 1] = 20, 50  # the largest mean, and the
 activations[0, 1, 1, 3] = 21
 expected = parts_of(reference.top_patches(X, activations, 1, (6, 3, 0), 7))
 came = parts_of(top_patches(X, activations, 1, (6, 3, 0), 7))
-check_close(came[0], expected[0], "the pictures of top_patches for rectified activations")
-check_close(came[1], expected[1], "the windows of top_patches for rectified activations")
+check_close(came[0], expected[0], "the pictures for rectified activations", indices=True)
+check_close(came[1], expected[1], "the windows for rectified activations", indices=True)
 ### END HIDDEN TESTS
 
 # %% [markdown]
