@@ -132,12 +132,15 @@ class _Reader:
         self.without = without
         self.scope: _Scope = {}
         self.stars: list[str] = []
+        # What cells put into modules and libraries' classes, by the attribute (None if computed).
+        self.planted: dict[str | None, list[_Code]] = {}
         for cell, source in sources.items():
             try:
                 tree = ast.parse(source)
             except (SyntaxError, ValueError, RecursionError, MemoryError):
                 continue  # It didn't run either.
             here: set[str] = set()  # names that this cell has bound
+            attributes = list(_set_attributes(tree))
             for statement in tree.body:
                 for name, bindings in self._bindings([statement], cell).items():
                     if self._is_guard(statement, name):
@@ -149,6 +152,12 @@ class _Reader:
                 for name, binding in _changed(statement, cell):
                     if any(not isinstance(known, str) for known in self.scope.get(name, [])):
                         self.scope[name].append(binding)
+            for owner, attribute, value in attributes:
+                for meaning in self._resolve(owner, [self.scope]):
+                    known = _object(_own_name(meaning)) if isinstance(meaning, str) else None
+                    if isinstance(known, ModuleType | type):
+                        code = _Code(value, cell, attribute or ast.unparse(owner))
+                        self.planted.setdefault(attribute, []).append(code)
 
     def _is_guard(self, statement: ast.stmt, name: str) -> bool:
         """Whether a statement is a test cell's `name = checked(name)`, or `unchecked`, by the
@@ -256,9 +265,14 @@ class _Reader:
             return self._look_up(node.id, scopes, seen)
         if isinstance(node, ast.Attribute):
             owners = self._resolve(node.value, scopes, seen)
-            return [
+            meanings: list[_Binding] = [
                 f"{owner if isinstance(owner, str) else '?'}.{node.attr}" for owner in owners
             ] or [f"?.{node.attr}"]
+            for code in (*self.planted.get(node.attr, ()), *self.planted.get(None, ())):
+                if code.node not in seen:
+                    seen.add(code.node)
+                    meanings += [code, *self._resolve(code.node, [self.scope], seen)]
+            return meanings
         if isinstance(node, ast.NamedExpr):
             return self._resolve(node.value, scopes, seen)
         if isinstance(node, ast.Call):
@@ -361,6 +375,19 @@ def _changed(statement: ast.stmt, cell: str) -> Iterator[tuple[str, _Code]]:
             owner = owner.value
         if isinstance(owner, ast.Name) and owner is not target and value is not None:
             yield owner.id, _Code(value, cell, owner.id)
+
+
+def _set_attributes(tree: ast.AST) -> Iterator[tuple[ast.expr, str | None, ast.expr]]:
+    """What a cell sets as attributes, also within its functions: the owner, the attribute's name
+    (None if it is computed) and the value."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign):
+            for target in node.targets:
+                if isinstance(target, ast.Attribute):
+                    yield target.value, target.attr, node.value
+        elif isinstance(node, ast.Call) and _name(node.func) == "setattr" and len(node.args) == 3:
+            owner, attribute, value = node.args
+            yield owner, _text(attribute), value
 
 
 def _pairs(target: ast.expr, value: ast.expr | None) -> Iterator[tuple[str, ast.expr | None]]:

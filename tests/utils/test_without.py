@@ -147,11 +147,25 @@ def test_a_name_means_what_the_last_cell_says() -> None:
         "t = {}\ndef f(x):\n    return t['c'](x)\nt['c'] = G.conv2d",
         "t = []\ndef f(x):\n    return t[0](x)\nt.append(G.conv2d)",
         "def checked(f):\n    return G.conv2d\ndef f(x):\n    return x\nf = checked(f)",
+        "np.tool = G.conv2d\ndef f(x):\n    return np.tool(x)",
+        "np.tool = G\ndef f(x):\n    return np.tool.conv2d(x)",
+        "np.ndarray.tool = G.conv2d\ndef f(x):\n    return x.tool()",
+        "def g():\n    setattr(np, 'tool', G.conv2d)\ng()\ndef f(x):\n    return np.tool(x)",
+        "setattr(np, 'to' + 'ol', G.conv2d)\ndef f(x):\n    return np.tool(x)",
     ],
 )
 def test_a_decoy_hides_nothing(cell: str) -> None:
     found = forbidden_calls({"given": GIVEN, "cell": cell}, "f", ("torch",))
     assert CONV in found[0]
+
+
+def test_what_other_objects_are_given_is_no_call() -> None:
+    net = "class Net:\n    def __init__(self):\n        self.conv = G.conv2d\nnet = Net()"
+    cells = {
+        "given": GIVEN,
+        "cell": f"{net}\nnet.b = conv\ndef f(x):\n    return x.conv, x.b, np.dot(x, x)",
+    }
+    assert forbidden_calls(cells, "f", ("torch",)) == []
 
 
 def test_a_cell_that_ended_early_hides_nothing() -> None:
