@@ -1,10 +1,13 @@
-"""The table of quality is renewed row by row, in the labs' order."""
+"""The table of quality is renewed row by row, in the labs' order; and the one in docs/ is whole."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from autograder.authoring.lab import LabError, find_lab
+from autograder.authoring.lab import ROOT, LabError, find_lab, lab_names
+from autograder.rehearsal.known_answers import equivalents, known_answers
+from autograder.rehearsal.mutants import mutants
 from autograder.rehearsal.quality import write
 from autograder.rehearsal.rehearse import Quality, rehearse
 
@@ -25,6 +28,27 @@ def test_rows_are_renewed_one_by_one(tmp_path: Path) -> None:
         (first.name, "col2im", "5 of 5"),
         (eighth.name, "grad_cam", "2 of 3"),
     ]
+
+
+def test_the_table_in_docs_knows_every_answer_and_nothing_is_left_to_do() -> None:
+    """It can't tell that a test has changed since; but what was added or removed, it can."""
+    expected = []
+    for lab in map(find_lab, lab_names()):
+        answers, known = known_answers(lab), Counter(e.exercise for e in equivalents(lab))
+        changes = Counter(mutant.exercise for mutant in mutants(lab))
+        kinds = Counter((answer.exercise, answer.named is None) for answer in answers)
+        points: Counter[str] = Counter()
+        for cell in lab.having("test"):
+            points[cell.name] += cell.points
+        expected += [
+            f"| `{lab.name}` | `{name}` | {wrong} of {wrong} | {wrong} | {right} of {right}"
+            f" | {changes[name] - known[name]} of {changes[name]} | {known[name]} | 0"
+            f" | 0 of {points[name]:g} | 0 |"
+            for name in lab.exercises
+            for wrong, right in [(kinds[name, False], kinds[name, True])]
+        ]
+    table = (ROOT / "docs" / "quality.md").read_text()
+    assert [line for line in table.splitlines() if line.startswith("| `")] == expected
 
 
 def test_an_unknown_exercise_is_refused() -> None:
