@@ -22,7 +22,7 @@ import time
 import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice, permutations
+from itertools import compress, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -42,6 +42,7 @@ TRIVIAL = (
 MOST_STEPS = 3  # in which an expression's names are replaced by what they were assigned
 MOST_NODES = 80  # of an expression, with all that is written into it
 SECONDS_PER_CALL = 0.02  # of processor time, beyond what the solution takes
+SECONDS_PER_PIECE = 0.3  # of processor time; orders that leave names where they are come first
 SECONDS_PER_EXERCISE = 60.0  # of processor time; the exercise's own lab comes first
 CHUNK = 400  # pieces that are tried in one fork
 CHUNK_SECONDS = 120.0
@@ -434,13 +435,30 @@ def _fitting(
         ]
         if len(able) > len(arguments) or not all(map(any, able)):
             continue
+        parameters = list(target.signature.parameters)
+        places = [
+            sorted(compress(range(len(row)), row), key=lambda place: parameters[place] != name)
+            for name, row in zip(piece.names, able, strict=True)
+        ]
+        start = time.process_time()
         try:
-            for order in permutations(range(len(arguments)), len(able)):
-                fit = all(row[place] for row, place in zip(able, order, strict=True))
-                if fit and _fits(piece, function, order, target, tried):
+            for order in _orders(places):
+                if _fits(piece, function, order, target, tried):
                     yield piece, _in_order(function, order, target.signature)
+                if time.process_time() - start > SECONDS_PER_PIECE:
+                    break
         except TimeoutError:  # A piece that takes far longer than the solution isn't one.
             continue
+
+
+def _orders(places: list[list[int]]) -> Iterator[tuple[int, ...]]:
+    """All ways to take a number from each of the lists, none of them twice."""
+    if not places:
+        yield ()
+        return
+    for first in places[0]:
+        left = [[place for place in row if place != first] for row in places[1:]]
+        yield from ((first, *rest) for rest in _orders(left))
 
 
 def _has(value: Any, attribute: str) -> bool:

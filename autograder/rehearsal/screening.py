@@ -21,6 +21,7 @@ from types import CodeType, FunctionType, SimpleNamespace
 from typing import Any, TypeVar
 
 import torch
+from tqdm import tqdm
 
 from autograder.authoring.lab import HIDDEN, Cell, Lab, read_lab
 from autograder.authoring.reference import run_reference
@@ -101,6 +102,7 @@ class Screen:
     def __init__(self, lab: Lab) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # A process that has used a GPU can't fork.
         torch.set_num_threads(1)  # Nor can one with threads.
+        tqdm.get_lock()  # A semaphore that a fork made would never be given back.
         self.lab = lab
         self.given, self.reference = run_reference(lab)
         self.tests = [
