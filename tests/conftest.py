@@ -1,5 +1,6 @@
 """A tiny lab to try the grader on, and submissions to it."""
 
+import re
 import shutil
 from concurrent.futures import Executor, Future
 from pathlib import Path
@@ -89,12 +90,16 @@ assert answer == 42, f"answer is {answer!r}, not what was asked for"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes minutes comes first, so that nobody waits for one such test at the end."""
+    """What takes minutes comes first, so that nobody waits for one such test at the end; the slow
+    tests of a lab's claims go to one process, since they share what a walk through it computes."""
 
     def minutes(item: pytest.Item) -> float:
-        mark = item.get_closest_marker("slow")
-        return mark.kwargs.get("minutes", 0) if mark else 0
+        mark, together = item.get_closest_marker("slow"), item.get_closest_marker("xdist_group")
+        return mark.kwargs.get("minutes", 2 if together else 0) if mark else 0
 
+    for item in items:
+        if item.get_closest_marker("slow") and re.match(r"test_\d\d_", item.path.name):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
     items.sort(key=minutes, reverse=True)
 
 
