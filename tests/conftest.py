@@ -89,6 +89,7 @@ assert answer == 42, f"answer is {answer!r}, not what was asked for"
 '''
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist asks for groups in the same hook.
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes minutes comes first, so that nobody waits for one such test at the end; the slow
     tests of a lab's claims go to one process, since they share what a walk through it computes."""
