@@ -39,7 +39,7 @@ test: setup sandbox  ## lint, types, labs/ against solutions/, and the fast test
 	@$(BIN)/pytest -q -m "not slow and not retrain"
 
 slow: setup sandbox  ## the slow tests, two at a time: every known mistake, every solution, stock nbgrader
-	@$(BIN)/pytest -q -m slow -n 2 --dist loadgroup --no-loadscope-reorder --durations 40
+	@$(BIN)/pytest -q -m slow -n 2 --no-loadscope-reorder --durations 40
 
 retrain: setup  ## trains the shipped network `base` again, which takes minutes, and compares
 	@$(BIN)/pytest -q -m retrain

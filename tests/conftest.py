@@ -1,4 +1,4 @@
-"""A tiny lab to try the grader on, and submissions to it."""
+"""A tiny lab to try the grader on, and submissions to it; and the order of the tests."""
 
 import re
 import shutil
@@ -7,12 +7,16 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from autograder.authoring.lab import ROOT, Lab, read_lab
 from autograder.authoring.release import release
 from autograder.grading import grade as grading
 from autograder.rehearsal.rehearse import answered_notebook, solution_answers
 
+# The file of a lab's own tests, in the name of one of them.
+CLAIMS = re.compile(r"\btest_\d\d_\w+\.py")
 MINI = '''\
 # %% [markdown]
 # # A tiny lab
@@ -89,19 +93,27 @@ assert answer == 42, f"answer is {answer!r}, not what was asked for"
 '''
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist asks for groups in the same hook.
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes minutes comes first, so that nobody waits for one such test at the end; the slow
-    tests of a lab's claims go to one process, since they share what a walk through it computes."""
+    """What takes minutes comes first, so that nobody waits for one such test at the end."""
 
     def minutes(item: pytest.Item) -> float:
-        mark, together = item.get_closest_marker("slow"), item.get_closest_marker("xdist_group")
-        return mark.kwargs.get("minutes", 2 if together else 0) if mark else 0
+        mark = item.get_closest_marker("slow")
+        return mark.kwargs.get("minutes", 2 if CLAIMS.search(item.nodeid) else 0) if mark else 0
 
-    for item in items:
-        if item.get_closest_marker("slow") and re.match(r"test_\d\d_", item.path.name):
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
     items.sort(key=minutes, reverse=True)
+
+
+class Together(LoadScopeScheduling):
+    """Gives out tests one by one, but those of a lab's claims to one process: they share what a
+    walk through the lab computes."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        claims = CLAIMS.search(nodeid)
+        return claims[0] if claims else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Together:
+    return Together(config, log)
 
 
 @pytest.fixture(scope="session")
