@@ -5,10 +5,10 @@ import pytest
 import scipy.signal
 import torch
 import torch.nn.functional as F
+from walk import walk
 
 from autograder.authoring.reference import load_reference
 from utils.checks import eval_numerical_gradient_array, rel_error
-from walk import walk
 
 reference = load_reference("01_convolution")
 

@@ -11,9 +11,9 @@ import torchvision
 from fvcore.nn import FlopCountAnalysis
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+from walk import walk
 
 from autograder.authoring.reference import load_reference
-from walk import walk
 
 CONVOLUTIONS = {
     "vgg11": [64, "M", 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M"],
@@ -168,7 +168,9 @@ def test_what_relus_places_masks_and_a_copy_cost(four_sections):
     assert torch_keeps[1] == 8 * pooled
     relus = books - bars["bytes_for_backward, without ReLUs"]
     alone = [n for (kind, n), (after, _) in pairwise(layers) if kind == "relu" and after == "pool"]
-    alone += [n for (kind, n), (after, _) in pairwise(layers) if (kind, after) == ("relu", "dropout")]
+    alone += [
+        n for (kind, n), (after, _) in pairwise(layers) if (kind, after) == ("relu", "dropout")
+    ]
     assert relus[0] == 4 * sum(alone) and relus[0] > 20 * 2**20
     assert bars["PyTorch, with BatchNorm"].sum() - torch_keeps.sum() > 2 * relus.sum()
 

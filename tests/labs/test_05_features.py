@@ -19,11 +19,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, minmax_scale
 from torch import nn
 from torchvision.models.feature_extraction import create_feature_extractor
+from walk import walk
 
 from autograder.authoring.reference import load_reference
 from utils.models import load_model
 from utils.scenes import make_scenes
-from walk import walk
 
 reference = load_reference("05_features")
 

@@ -11,11 +11,11 @@ from captum.attr import IntegratedGradients, NoiseTunnel, Occlusion, Saliency
 from sklearn.metrics import jaccard_score
 from torch import nn
 from torch.optim.swa_utils import update_bn
+from walk import walk
 
 from autograder.authoring.reference import load_reference
 from utils.models import load_model
 from utils.scenes import make_scenes
-from walk import walk
 
 
 @pytest.fixture(scope="module")
