@@ -936,7 +936,7 @@ def make_stack(block, blocks_per_stage, seed=0):
         for module in network.modules():
             if isinstance(module, nn.Conv2d):  # as in section 1 with s = 1
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-    return network.to(device, memory_format=torch.channels_last)
+    return network.to(device)
 
 
 def block_names(network):
@@ -1284,16 +1284,15 @@ ax.legend(frameon=False, loc="lower left")
 plt.show()
 
 # %% [markdown]
-# The plain network of 32 layers hardly leaves guessing, on the very images that it is trained on;
-# its little sister of 14 layers learns. He et al. call this **degradation**, and saw it with over a
-# thousand times our training. With skips, 32 layers train.
+# The plain network of 32 layers gets little further than guessing, on the very images that it is
+# trained on; its little sister of 14 layers learns. He et al. call this **degradation**, and saw it
+# with over a thousand times our training. With skips, 32 layers train.
 #
 # What the figure doesn't say: that deeper is better. This task is so easy that 14 layers are
 # enough. Look at the two residual networks: the deeper one has the *higher* training loss, so by
 # our own definition some degradation is left. Skips took away most of the harm of depth here, and
 # not all of it; section 6 takes away the rest. The *use* of depth shows on tasks that need it. And
-# 120 steps from one seed are a sprint: the plain network may get further in a longer race, if not
-# as far.
+# 120 steps from one seed are a sprint: in a longer race the plain network may get further.
 #
 # Did the gradient vanish in the plain network? We have measured it on the way.
 
@@ -1318,12 +1317,11 @@ plt.show()
 # %% [markdown]
 # So the popular answer, "skips cure vanishing gradients", isn't what happened here: with BatchNorm
 # the gradient's norm in the plain network was *large* at the start. Later on it goes up and down,
-# other seeds give other curves. After the first block it is about as large as in the residual
-# network, or a few times larger; after later blocks it may be several times smaller, but it is
-# never lost. He et al. (2016) report healthy norms of theirs as well. A norm tells how long a
-# gradient is, and not whether it points somewhere useful. Balduzzi et al. (2017) looked at that: in
-# deep plain networks the gradients of two nearly equal inputs are as unlike as white noise, and
-# with skips they are much more alike.
+# and other seeds give other curves: here and there it is several times larger than in the residual
+# network, elsewhere several times smaller, but nowhere is it lost. He et al. (2016) report healthy
+# norms of theirs as well. A norm tells how long a gradient is, and not whether it points somewhere
+# useful. Balduzzi et al. (2017) looked at that: in deep plain networks the gradients of two nearly
+# equal inputs are as unlike as white noise, and with skips they are much more alike.
 #
 # ### Question: two explanations
 # ★★☆ · 15 minutes
@@ -1754,12 +1752,12 @@ plt.show()
 # %% [markdown]
 # With $\gamma = 0$ the gradient runs through a stage on the skips alone. Behind the stage's last
 # block it loses what falls on closed ReLUs; those below are closed at the same places and take
-# nothing more. And nothing is thrown about in the first steps, where the usual start has a loss
-# well *above* that of guessing. What was left of degradation in section 4 is gone: the training loss
-# ends about where that of the residual network of 14 layers does. Goyal et al. used $\gamma = 0$
-# with batches of 8,192 images, where the first steps are most delicate; torchvision has it as
-# `zero_init_residual=True`. The order of the curves on the right is that of one small task; the
-# left half is general.
+# nothing more. And nothing is thrown about in the first steps, in which the usual start's loss
+# rises *above* that of guessing. What was left of degradation in section 4 is gone: the training
+# loss ends about where that of the residual network of 14 layers does. Goyal et al. used
+# $\gamma = 0$ with batches of 8,192 images, where the first steps are most delicate; torchvision
+# has it as `zero_init_residual=True`. The order of the curves on the right is that of one small
+# task; the left half is general.
 #
 # ### Question: does it wake up?
 # ★★☆ · 15 minutes
@@ -1954,7 +1952,7 @@ def removable(network):
 chosen = ["plain, 14 layers", "residual, 14 layers", "residual, 32 layers", "γ = 0, 32 layers"]
 figure, axes = plt.subplots(1, 4, figsize=(13, 3.6), layout="constrained", sharey=True)
 figure.suptitle(
-    "One block less ruins the plain network, and hardly hurts the one that began with γ = 0"
+    "One block less ruins the plain network; where γ = 0 was the start, it costs little on average"
 )
 for ax, name in zip(axes, chosen, strict=True):
     network = racers[name]
@@ -1978,9 +1976,9 @@ plt.show()
 
 # %% [markdown]
 # A gap stands where a block has to stay. The two networks of 14 layers differ in their skips alone,
-# so theirs is the fair comparison: without skips any missing block leaves little more than
-# guessing, with skips some can be spared. The deeper networks have one more reason to bear it, as a
-# block is a smaller part of them. Now more and more blocks go, in four random orders.
+# so theirs is the fair comparison: without skips any missing block takes away most of the skill,
+# with skips the last one can nearly be spared. The deeper networks have one more reason to bear it,
+# as a block is a smaller part of them. Now more and more blocks go, in four random orders.
 
 # %%
 figure, ax = plt.subplots(figsize=(8, 3.8), layout="constrained")
@@ -2000,21 +1998,21 @@ for name, marker in zip(chosen, ["s", "D", "o", "^"], strict=True):
     )
 ax.axhline(1 / CLASSES, color="0.5", linestyle=":", label="guessing")
 ax.set(xlabel="share of the removable blocks that are taken out", ylabel="accuracy", ylim=(0, 1))
-ax.set_title("The network that began as the identity fades most slowly")
+ax.set_title("Of the two with 32 layers, the one that began as the identity fades more slowly")
 ax.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
 # The plain network needs each of its layers, as each was trained on what the one before gives. The
-# residual network that started with $\gamma = 0$ does as Veit et al. say: a block less costs
-# little, and with each further block it gets worse *gradually*, as if members left a committee.
+# residual network that started with $\gamma = 0$ does as Veit et al. say: a block less costs little
+# on average, and with each further block it gets worse *gradually*, as if members left a committee.
 #
-# The one with the usual start doesn't quite. Its first blocks can hardly be spared, and with two in
-# five of them gone little is left of its skill. So it isn't the wiring alone that makes a crowd of
-# short paths: it depends on how much the single branches do, which is $s$ in section 5, and here a
-# matter of start and training. Veit et al. saw the gentle decline in networks of 54 blocks, well
-# trained. Ours have 15, and a sprint behind them. Nor is robustness against *surgery* robustness
-# against anything that happens to images.
+# The one with the usual start doesn't quite. Its first block can hardly be spared, and with two in
+# five of its blocks gone little is left of its skill. So it isn't the wiring alone that makes a
+# crowd of short paths: it depends on how much the single branches do, which is $s$ in section 5,
+# and here a matter of start and training. Veit et al. saw the gentle decline in networks of 54
+# blocks, well trained. Ours have 15, and a sprint behind them. Nor is robustness against *surgery*
+# robustness against anything that happens to images.
 #
 # ## 8. ResNet-18 from your blocks
 #
