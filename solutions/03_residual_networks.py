@@ -20,10 +20,10 @@
 #
 # Without the two optional sections these are three hours. No other exercise needs them.
 #
-# The cell beneath each exercise is its test: **if it says nothing, your code is right so far**;
-# otherwise it says in one sentence what is wrong. When your work is graded, other shapes and
-# networks are tried as well. No exercise calls one that you wrote before, so a slip costs you only
-# once. The figures do: they use your functions, and mean something once these are right.
+# The cells beneath each exercise are its tests. Each answers **right so far**, or says in one
+# sentence what is wrong. When your work is graded, other shapes and networks are tried as well. No
+# exercise calls one that you wrote before, so a slip costs you only once. The figures do: they use
+# your functions, and mean something once these are right.
 
 # %% given=true
 import copy
@@ -454,7 +454,7 @@ plt.show()
 # skip, as a module; `in_channels`, `out_channels` and `stride` are those of the first convolution.
 
 
-# %% given=true
+# %% given=true fold=false
 class PlainBlock(nn.Module):
     """Two 3 × 3 convolutions, each with BatchNorm and ReLU: (N, in, H, W) to (N, out, …)."""
 
@@ -883,7 +883,7 @@ assert not theirs, f"ResidualBlock is made of torchvision's {theirs[0]}: put it 
 # alone. The pictures to train on are cut from the scenes: six classes, 32 × 32 pixels around the
 # object.
 
-# %%
+# %% fold="The crops, and stacks of your block"
 from utils.figures import contact_sheet
 from utils.scenes import CLASS_NAMES, make_scenes
 
@@ -1752,8 +1752,8 @@ plt.show()
 # %% [markdown]
 # With $\gamma = 0$ the gradient runs through a stage on the skips alone. Behind the stage's last
 # block it loses what falls on closed ReLUs; those below are closed at the same places and take
-# nothing more. And nothing is thrown about in the first steps, in which the usual start's loss
-# rises *above* that of guessing. What was left of degradation in section 4 is gone: the training
+# nothing more. And nothing is thrown about in the first steps, in which the usual start has a loss
+# further *above* that of guessing. What was left of degradation in section 4 is gone: the training
 # loss ends about where that of the residual network of 14 layers does. Goyal et al. used
 # $\gamma = 0$ with batches of 8,192 images, where the first steps are most delicate; torchvision
 # has it as `zero_init_residual=True`. The order of the curves on the right is that of one small
@@ -1952,7 +1952,7 @@ def removable(network):
 chosen = ["plain, 14 layers", "residual, 14 layers", "residual, 32 layers", "γ = 0, 32 layers"]
 figure, axes = plt.subplots(1, 4, figsize=(13, 3.6), layout="constrained", sharey=True)
 figure.suptitle(
-    "One block less ruins the plain network; where γ = 0 was the start, it costs little on average"
+    "One block less ruins the plain network, and costs little where γ = 0 was the start"
 )
 for ax, name in zip(axes, chosen, strict=True):
     network = racers[name]
@@ -2007,12 +2007,12 @@ plt.show()
 # residual network that started with $\gamma = 0$ does as Veit et al. say: a block less costs little
 # on average, and with each further block it gets worse *gradually*, as if members left a committee.
 #
-# The one with the usual start doesn't quite. Its first block can hardly be spared, and with two in
-# five of its blocks gone little is left of its skill. So it isn't the wiring alone that makes a
-# crowd of short paths: it depends on how much the single branches do, which is $s$ in section 5,
-# and here a matter of start and training. Veit et al. saw the gentle decline in networks of 54
-# blocks, well trained. Ours have 15, and a sprint behind them. Nor is robustness against *surgery*
-# robustness against anything that happens to images.
+# The one with the usual start doesn't quite. Its first block is dearly missed, and with two in five
+# of its blocks gone little is left of its skill. So it isn't the wiring alone that makes a crowd of
+# short paths: it depends on how much the single branches do, which is $s$ in section 5, and here a
+# matter of start and training. Veit et al. saw the gentle decline in networks of 54 blocks, well
+# trained. Ours have 15, and a sprint behind them. Nor is robustness against *surgery* robustness
+# against anything that happens to images.
 #
 # ## 8. ResNet-18 from your blocks
 #
