@@ -467,9 +467,9 @@ plt.show()
 
 # %% [markdown]
 # The letter comes out upright only from the convolution. With a kernel that looks the same when
-# turned by 180° (a blur, say) you couldn't tell them apart, and nor could a test that uses it.
-# The two outputs also differ in size: yours keeps all places that a stamp can reach, or only those
-# that lie wholly inside.
+# turned by 180° (a blur, say) you couldn't tell them apart, and nor could a test that uses it. The
+# two outputs also differ in size: `convolve2d` keeps all places that a stamp can reach,
+# `cross_correlate2d` only those at which the kernel lies wholly inside the image.
 #
 # ### Question: why flip?
 # ★★☆ · 15 minutes
@@ -2914,7 +2914,7 @@ for name, ax in axes.items():
         ax.axis("off")
 plt.show()
 moved = np.linalg.norm(params["w1"] - first_w1) / np.linalg.norm(first_w1)
-print(f"{len(wrong)} of {len(test_y)} held-out digits are read wrongly;", end=" ")
+print(f"{len(wrong)} of {len(test_y)} held-out digits are read wrongly")
 print(f"the kernels' weights have moved by {moved:.0%} of their norm at the start")
 
 # %% [markdown]
