@@ -18,9 +18,11 @@
 #
 # Section 5 is optional. The others need nothing from it, and take just under three hours.
 #
-# Everything in this lab is a whole number, so the tests are exact. And nothing in it needs a
-# trained network or a large machine: PyTorch has a **meta device**, whose tensors have a shape and
-# no numbers in them, so that a network of 138 million weights takes next to no memory and time.
+# The cells beneath each exercise are its tests. Each answers **right so far**, or says in one
+# sentence what is wrong. Everything in this lab is a whole number, so they are exact. And nothing
+# in it needs a trained network or a large machine: PyTorch has a **meta device**, whose tensors
+# have a shape and no numbers in them, so that a network of 138 million weights takes next to no
+# memory and time.
 #
 # Three conventions, because people who disagree about such numbers often only count differently:
 #
@@ -346,7 +348,7 @@ plt.show()
 
 # %% [markdown]
 # This is the idea of VGG: never use a large window. Three layers of 3 × 3 see as far as one of
-# 7 × 7 (you will compute that in section 5) with $27 C^2$ weights in place of $49 C^2$, and have
+# 7 × 7 (section 5 says how to compute that) with $27 C^2$ weights in place of $49 C^2$, and have
 # two more ReLUs between them. The last bar is ResNet's bottleneck: squeeze the channels first,
 # look around cheaply, widen again. Parameters aren't everything, though: the three layers put out
 # three times the values, and section 4 shows what that costs.
@@ -478,10 +480,11 @@ plt.show()
 #
 # ## 2. The whole of VGG-16
 #
-# Now chain the layers. In the list `VGG16` of the first cell a number is a 3 × 3 convolution with
-# that many filters (stride 1, padding 1) and an `"M"` is a 2 × 2 max pool of stride 2. Then come
-# the fully connected layers of `FULLY_CONNECTED`. The first of them sees the whole last map, so it
-# has $512 \cdot 7 \cdot 7$ weights for each of its 4096 outputs.
+# Now chain the layers. In the list `VGG16` (it is in the given cell at the top, which unfolds with a
+# click) a number is a 3 × 3 convolution with that many filters (stride 1, padding 1), and an `"M"`
+# is a 2 × 2 max pool of stride 2. Then come the fully connected layers of `FULLY_CONNECTED`. The
+# first of them sees the whole last map, so it has $512 \cdot 7 \cdot 7$ weights for each of its 4096
+# outputs.
 #
 # ### Exercise: `vgg_table`
 # ★★☆ · 30 minutes
@@ -1369,7 +1372,7 @@ GiB = 2**30
 parameters = sum(parameter.numel() for parameter in vgg16.parameters())
 batches = np.arange(513)
 figure, ax = plt.subplots(figsize=(9, 4.8), layout="constrained")
-for optimizer, copies, style in [("adam", 4, "-"), ("sgd", 2, "--")]:
+for optimizer, copies, style in [("Adam", 4, "-"), ("SGD", 2, "--")]:
     needed_bytes = 4 * parameters * copies + kept_bytes * batches
     ax.plot(batches, needed_bytes / GiB, style, color=ORANGE, label=f"training with {optimizer}")
 peak_bytes = 4 * parameters + 4 * peak * batches
