@@ -24,8 +24,8 @@
 #
 # What isn't marked as optional takes three hours, and needs nothing from the optional parts.
 #
-# The cell beneath each exercise is its test: **if it says nothing, your function is right so far**;
-# otherwise it says in one sentence what is wrong. When your work is graded, other networks, images
+# The cells beneath each exercise are its tests. Each answers **right so far**, or says in one
+# sentence what is wrong. When your work is graded, other networks, images
 # and radii are tried as well. No exercise calls one that you wrote before, so a slip costs you only
 # once. Images are tensors in [0, 1] everywhere, and networks normalise inside, so one grey level of
 # an 8-bit image is always 1/255.

@@ -24,8 +24,8 @@
 # Sections 5, 6, 9 and 11 are optional (11 uses your function from 5). The others need nothing from
 # them, and take three hours. If you do them, the model card gains some telling numbers.
 #
-# The cell beneath each exercise is its test: **if it says nothing, your function is right so far**;
-# otherwise it says in one sentence what is wrong. When your work is graded, other shapes and
+# The cells beneath each exercise are its tests. Each answers **right so far**, or says in one
+# sentence what is wrong. When your work is graded, other shapes and
 # numbers are tried as well. No exercise needs one that you wrote before, so a slip costs you only
 # once. Adversarial examples, the *worst* change within a budget, are lab 10's. Here nobody is out
 # to fool anybody: this is about bad luck, and about bad habits.

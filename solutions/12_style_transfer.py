@@ -19,10 +19,10 @@
 # names and signatures are CS231n's. Everything is PyTorch, and every loss has to stay
 # differentiable: no NumPy, no `.item()` and no `.detach()` on the way from the image to the loss.
 #
-# The cell beneath an exercise is its test: **if it says nothing, your function is right so far**.
-# When your work is graded, other shapes and numbers are tried as well. No exercise needs one that
-# you wrote before, so a slip costs you only once. Without the optional exercise these are under
-# three hours.
+# The cells beneath an exercise are its tests. Each answers **right so far**, or says in one sentence
+# what is wrong. When your work is graded, other shapes and numbers are tried as well. No exercise
+# needs one that you wrote before, so a slip costs you only once. Without the optional exercise these
+# are under three hours.
 
 # %% given=true
 from functools import partial
@@ -113,7 +113,7 @@ from utils.images import brush_strokes, load_photograph, preprocess, stained_gla
 from utils.models import load_model
 
 
-def prepare(model):
+def without_norms(model):
     """A scene network's features: BatchNorm folded, average pooling, borders reflected."""
     layers = []
     for layer in model.features:
@@ -129,7 +129,7 @@ def prepare(model):
     return nn.Sequential(*layers).requires_grad_(False).to(device)
 
 
-network = prepare(load_model("base"))
+network = without_norms(load_model("base"))
 relus = [index for index, layer in enumerate(network) if isinstance(layer, nn.ReLU)]
 
 SIDE = 192
@@ -308,10 +308,12 @@ plt.show()
 # do. (The two photographs are so different in their pixels that any small change looks small beside
 # it.) They judge by *other* things. Read them from shallow to deep. From layer 2 on, moving the
 # picture matters less and less: two pixels are a quarter of another picture to layer 2, and next to
-# nothing to layer 6, each of whose values stands for 8 × 8 pixels. Blur matters *more* to deep
-# layers than to the first, since it takes the texture away that this network goes by. And don't
-# take "content" for what you would call it: to the deep layers, half the light is as great a change
-# as another picture. The network was never asked to ignore that.
+# nothing to layer 6, each of whose values stands for 8 × 8 pixels. Half the light matters the more,
+# the deeper the layer. So don't take "content" for what you would call it: to the deep layers, half
+# the light is as great a change of this photograph as another picture. The network was never asked
+# to ignore that. And how much a change matters depends on the photograph: blur costs the pagoda's
+# deep layers more than its first, since its roofs and windows are fine; exchange the two pictures
+# in the cell, and it costs the dahlia's deepest layer less.
 #
 # ## 2. The image is the parameter
 #
@@ -521,11 +523,11 @@ contact_sheet(
 
 # %% [markdown]
 # Layer 1 gives everything back. Layer 3 has lost the colours but has the drawing; colours go early
-# because the channels of this network's training images were shuffled at random. From layer 5 on
-# only traces of the roofs are left. Beware of the fine grain, though: it isn't in the photograph.
-# It is what the layer cannot see, so nobody tells descent to remove it. Nor does a poor picture
-# prove that the layer has lost everything: the optimiser had 100 steps, and a better one finds
-# more.
+# because the channels of this network's training images were shuffled at random. At layer 5 the
+# roofs can still be told, at layer 6 hardly anything. Beware of the fine grain, though: it isn't in
+# the photograph. It is what the layer hardly sees, so nothing tells descent to remove it. Nor does a
+# poor picture prove that the layer has lost everything: the optimiser had 100 steps, and a better
+# one finds more in as many.
 #
 # Edges that meet at a node: let us check the rule on two layers.
 
@@ -1207,14 +1209,15 @@ contact_sheet(
 # picture is at a weight near 1, nearer to the original than the noisy one by half. Beyond it the
 # flower goes too. Squared differences prefer many small steps to one large one, so edges are the
 # first to blur; the total variation of Rudin, Osher and Fatemi (1992) sums absolute values and
-# keeps them. In style transfer a small weight is enough, to keep the grain of section 2 away.
+# keeps them. In style transfer a small weight is enough to make the picture smoother, and costs
+# hardly any style.
 #
 # ## 5. Colour
 #
-# Our network was trained on images whose colour channels were shuffled at random: it is
-# colour-blind, or nearly so, and Gram matrices of its features say little about colours. So we give
-# the photograph the style's colours before we start. Treat the colours of a picture as a cloud of
-# points in three dimensions. Its position is the mean $\mu$, its form the covariance
+# Our network was trained on images whose colour channels were shuffled at random: what it answers
+# hardly depends on colours, and the Gram matrices of its deeper features say little about them. So
+# we give the photograph the style's colours before we start. Treat the colours of a picture as a
+# cloud of points in three dimensions. Its position is the mean $\mu$, its form the covariance
 #
 # $$\Sigma = \frac{1}{HW} \sum_k (x_k - \mu)(x_k - \mu)^\top \quad (3 \times 3)$$
 #
@@ -1409,10 +1412,29 @@ for number, (shape, target_shape) in enumerate(
         )
 ### END HIDDEN TESTS
 
+# %%
+matched = {
+    "photograph": pagoda,
+    "style's mean only": pagoda + (strokes - pagoda).mean((2, 3), keepdim=True),
+    "mean and covariance": match_colours(pagoda, strokes),
+    "style": strokes,
+}
+figure, axes = plt.subplots(2, 4, figsize=(10, 5.2), layout="constrained")
+figure.suptitle("Mean and covariance carry the palette over")
+for (above, below), (title, image) in zip(axes.T, matched.items(), strict=True):
+    image = image.clamp(0, 1)
+    above.imshow(image[0].permute(1, 2, 0).cpu())
+    above.set_title(title)
+    above.axis("off")
+    dots = resize(image, (48, 48))[0].flatten(1).cpu()
+    below.scatter(dots[0], dots[2], c=dots.T.numpy(), s=6)
+    below.set(xlim=(0, 1), ylim=(0, 1), xlabel="red", ylabel="blue", aspect="equal")
+plt.show()
+
 # %% [markdown]
-# Moving the mean leaves the colours much as they were. The covariance turns the cloud: in the
-# photograph red and blue rise together, in the style one falls as the other rises, and so it is in
-# the result. The style's cloud is bent, though, and mean and covariance know nothing of bends.
+# Moving the mean leaves the cloud's form as it was. The covariance turns the cloud: in the
+# photograph red and blue rise together, in the style they don't, nor in the result. The style's
+# cloud is bent, though, and mean and covariance know nothing of bends.
 #
 # ## 6. The whole
 #
@@ -1832,9 +1854,10 @@ for name, weight, before, after in zip(
 # %% [markdown]
 # At the start the content loss is 0 and the style loss 1, by the way in which you divided them.
 # Then the total falls by trading: a little content is spent, and a lot of style comes in for it.
-# The first few evaluations look for the length of a step, the next ones do most of the work, and the
-# last change the numbers more than the picture. Without the divisors, the sizes of layers and
-# images would decide which of the three curves lies on top, and descent sees little but the top.
+# The first few evaluations look for the length of a step; by the twentieth nine tenths of the total
+# are gone. What comes after looks like little in the curve and isn't little in the picture, where
+# the blue comes in. Without the divisors, the sizes of layers and images would decide which of the
+# three curves lies on top, and descent sees little but the top.
 #
 # **A style of your own.** The next cell is yours: give it a picture, of any size and format, and
 # paint the pagoda with it. Without one it takes a scene of the kind that our network grew up with.
@@ -1864,11 +1887,10 @@ contact_sheet(
 # %% [markdown]
 # Without a picture of your own: the ring, which you would have called the subject of the scene, is
 # nowhere in the result. Dim ground in purple covers most of the scene, so it is most of what the
-# Gram matrices hold, and most of the pagoda turns into it; what the sky took over is the ring's
-# turquoise. A style is what there is *much* of. The colours came along because the pixels' own Gram
+# Gram matrices hold, and the pagoda turns as dim; what the sky took over is the ring's turquoise. A style is what there is *much* of. The colours came along because the pixels' own Gram
 # matrix is among the layers; section 5 showed a better way.
 #
-# **Coarse to fine.** One trick makes painting faster and better. A network's windows have a
+# **Coarse to fine.** One trick makes painting faster and strokes larger. A network's windows have a
 # fixed size in pixels, so on a small version of the picture they cover more of it. Large strokes
 # are painted there, at little cost; the result is enlarged and becomes the start of the next, finer
 # scale.
@@ -2159,10 +2181,11 @@ contact_sheet(
 
 # %% [markdown]
 # At one scale descent does what it can nearby: the style is a fine relief all over the photograph.
-# With two, strokes are larger, the style loss is lower, and the work was less, as an evaluation at
-# half the size costs a third or so. A third scale paints larger strokes still, but the style loss
-# at full size is no lower, and the content moves further away: at a quarter of the size, the pagoda
-# had 48 × 48 pixels. The choice is one of taste again.
+# With two, strokes are larger, the style loss is lower, and the work was less, as half the size has
+# a quarter of the pixels. A third scale paints larger strokes still, but the style loss at full
+# size is no lower, and the content moves further away: at a quarter of the size, the pagoda had
+# 48 × 48 pixels. Nor is it always so: with the dahlia in brush strokes, each scale more makes the
+# style loss higher. The choice is one of taste again.
 #
 # ## 7. Ratios, mixtures, and what it is good for
 #
@@ -2321,12 +2344,11 @@ for name, accuracy in zip(names, accuracies, strict=True):
     print(f"{name}: " + ", ".join(f"{value:.2f}" for value in accuracy))
 
 # %% [markdown]
-# The style's colours alone cost little, as these networks hardly look at colours. Its texture costs
-# more than half of the accuracy, although you would still recognise most of the shapes. `shape` and
-# `robust` keep more than `base`, and are still wrong more often than right: that `shape` was
-# trained on objects with strange textures doesn't prepare it for a style that dissolves outlines
-# and fills the background with outlines of its own. With forty scenes, differences below 0.15 mean
-# nothing.
+# The style's colours alone cost little. Its texture costs more than half of the accuracy, although
+# you would still recognise most of the shapes. `robust` keeps the most, and is still wrong more
+# often than right. `shape`'s lead over `base` shrinks with more scenes: that it was trained on
+# objects with strange textures doesn't prepare it for a style that dissolves outlines and fills the
+# background with outlines of its own. With forty scenes, differences below 0.15 mean nothing.
 #
 # ### Question: weights and labels
 # ★★☆ · 10 minutes
