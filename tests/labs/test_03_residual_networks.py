@@ -210,6 +210,18 @@ def lab():
     return walk("03_residual_networks")
 
 
+PLAIN, RESIDUAL, GENTLE = "plain, 32 layers", "residual, 32 layers", "γ = 0, 32 layers"
+SHORT_PLAIN, SHORT_RESIDUAL = "plain, 14 layers", "residual, 14 layers"
+# The block and the blocks per stage of each network in the lab's race.
+RACERS = {
+    SHORT_PLAIN: ("PlainBlock", 2),
+    PLAIN: ("PlainBlock", 5),
+    SHORT_RESIDUAL: ("ResidualBlock", 2),
+    RESIDUAL: ("ResidualBlock", 5),
+    GENTLE: ("ResidualBlock", 5),
+}
+
+
 @dataclass
 class Racer:
     """What the lab's figures show of one network.
@@ -239,6 +251,7 @@ class Racer:
 
 
 def measured(lab, network, losses, norms):
+    """A trained network's figures, from the lab's own functions."""
     accuracy, names = lab["accuracy"], lab["removable"](network)
     orders = [np.random.default_rng(seed).permutation(names) for seed in range(4)]
 
@@ -279,17 +292,6 @@ def races(lab):
     return found
 
 
-PLAIN, RESIDUAL, GENTLE = "plain, 32 layers", "residual, 32 layers", "γ = 0, 32 layers"
-SHORT_PLAIN, SHORT_RESIDUAL = "plain, 14 layers", "residual, 14 layers"
-RACERS = {
-    SHORT_PLAIN: ("PlainBlock", 2),
-    PLAIN: ("PlainBlock", 5),
-    SHORT_RESIDUAL: ("ResidualBlock", 2),
-    RESIDUAL: ("ResidualBlock", 5),
-    GENTLE: ("ResidualBlock", 5),
-}
-
-
 @pytest.mark.slow
 def test_skips_protect_from_vanishing_and_not_from_exploding(lab):
     for seed in range(4):
@@ -304,6 +306,18 @@ def test_skips_protect_from_vanishing_and_not_from_exploding(lab):
         assert 1e-4 < plain[1.0] < 1e4
         assert all(0.1 < residual[scale] < 10 for scale in (0.1, 0.5))
         assert all(residual[scale] > 100 * plain[scale] for scale in (1.0, 1.5))
+
+
+@pytest.mark.slow
+def test_two_projections_are_all_that_the_residual_network_has_more(lab):
+    plain, residual = (dict(lab[name].named_parameters()) for name in ("plain", "residual"))
+    more = {name: value for name, value in residual.items() if name not in plain}
+    assert {name.rpartition(".shortcut")[0] for name in more} == {"stage2.0", "stage3.0"}
+    assert len(more) == 6  # of each a convolution's weight, and a BatchNorm's two
+    assert all(plain[name].shape == residual[name].shape for name in plain)
+    for parameters in (plain, residual):
+        layers = [name for name in parameters if parameters[name].ndim > 1 and name not in more]
+        assert len(layers) == 32
 
 
 @pytest.mark.slow
