@@ -137,6 +137,8 @@ def test_a_student_works_in_jupyterlab(tmp_path: Path) -> None:
                 cell(own).get_by_role("button", name="Upload a picture").click()
             chooser.value.set_files({"name": name, "mimeType": "", "buffer": content})
             says(cell(own), answer)
+        preview = cell(own).locator("img.widget-image")
+        assert preview.evaluate("image => [image.width, image.height]") == [90, 60]
         run_after(page, cell(own - 1))
         says(cell(own), "mine.jpg: 90 × 60 pixels.")
         page.keyboard.press("Shift+Enter")

@@ -34,7 +34,9 @@ class OwnImage(ipywidgets.VBox):
             accept="image/*", description="Upload a picture", layout={"width": "max-content"}
         )
         self._said = ipywidgets.HTML()
-        self._shown = ipywidgets.Image(format="png", layout={"display": "none"})
+        # As large as it is: a box would stretch it over the whole page.
+        layout = {"display": "none", "width": "max-content"}
+        self._shown = ipywidgets.Image(format="png", layout=layout)
         self._upload.observe(self._take, names="value")
         super().__init__([self._upload, self._said, self._shown])
         if file is not None:
