@@ -2,6 +2,7 @@
 last cell: how far it is."""
 
 import json
+import linecache
 import re
 import sys
 import traceback
@@ -23,9 +24,10 @@ _outcomes: dict[str, dict[str, dict[str, str]]] = {}
 
 
 def explain_errors() -> None:
-    """Has this notebook show a stub that isn't written yet, and a test's answer, as one line, and
-    an exception in a student's function that a test called with the call, without the test's code;
-    and has it remember, for `sum_up`, what its tests said.
+    """Has this notebook show a stub that isn't written yet, a test's answer, and what a cell of the
+    course's lacks from an earlier cell as one line, and an exception in a student's function that a
+    test called with the call, without the test's code; and has it remember, for `sum_up`, what its
+    tests said.
 
     The cell still fails: Run All stops there, and nbgrader takes it for an error. Outside of a
     notebook, nothing happens.
@@ -110,6 +112,13 @@ def _lines(
         return [_not_written(last)]
     if isinstance(error, AssertionError) and message and _is_a_test(last, shell):
         return [message]
+    if isinstance(error, NameError) and linecache.getline(last.f_code.co_filename, 1).startswith(
+        "# @title"
+    ):
+        return [
+            f"`{error.name}` comes from an earlier cell that hasn't run to its end; run that, then"
+            " this cell again."
+        ]
     notes = [note for note in getattr(error, "__notes__", ()) if isinstance(note, str)]
     inner: TracebackType | None = trace
     while inner is not None and inner.tb_frame.f_code.co_filename != str(UTILS / "guard.py"):

@@ -70,10 +70,25 @@ def test_a_students_exception_is_shown_from_their_code_on(shell: Shell) -> None:
     assert shown.startswith("broken() raised TypeError: broken() missing 1 required")
 
 
+@pytest.mark.parametrize("kind", ["Figure: how it went", "Check `f`: a batch", "Given: `g`"])
+def test_what_an_earlier_cell_would_have_given_is_one_line(shell: Shell, kind: str) -> None:
+    for body in ("steps + 1", "def draw():\n    return steps\ndraw()"):
+        error, shown = shell.run(f"# @title {kind}\n{body}")
+        assert type(error) is NameError
+        assert shown == (
+            "`steps` comes from an earlier cell that hasn't run to its end; run that, then this"
+            " cell again."
+        )
+    shell.run("def mine(x):\n    return x + y")
+    for source in (f"# @title {kind}\nmine(1)", f"# @title {kind}\nchecked(mine)(1)"):
+        assert "return x + y" in shell.run(source)[1]
+
+
 @pytest.mark.parametrize(
     "cell",
     [
         "1 / 0",
+        "x = 1\nprint(steps)",
         "def mine(x):\n    assert x, 'my own assertion'\nmine(0)",
         "assert 1 == 2",
         "import torch\nraise NotImplementedError('of torch')",
