@@ -914,7 +914,7 @@ def gradient_norms(X, y, model, names):
     loss.backward()
     for handle in handles:
         handle.remove()
-    return torch.stack([torch.linalg.vector_norm(outputs[name].grad) for name in names])
+    return torch.stack([outputs[name].grad.view(-1).norm() for name in names])
 
 
 # %% correct="gradient_norms"
