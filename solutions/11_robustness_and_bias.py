@@ -175,7 +175,7 @@ plt.show()
 
 # %% [markdown]
 # And what do the networks say? Move it yourself: every change asks all four anew. Your own picture
-# joins the menu if you name one in the first cell, or upload it, and run the two cells again. The
+# joins the menu if you name one in the next cell, or upload it there, and run both cells again. The
 # networks see its centre at 64 × 64 pixels.
 
 # %% fold=false
@@ -636,7 +636,8 @@ label = f"CE (mean {total:.1f})"
 ax.plot(each, "o", color="#0072B2", label=label)
 label = f"relative CE (mean {relative_total:.1f})"
 ax.plot(relative, "D", color="#D55E00", markerfacecolor="white", label=label)
-ax.set_xticks(range(15), [name.replace(" ", "\n") for name in alexnet], fontsize=8)
+names = [name.replace(" ", "\n").replace("brightness", "bright-\nness") for name in alexnet]
+ax.set_xticks(range(15), names, fontsize=8)
 ax.set(ylabel="per cent of AlexNet's", ylim=(40, 155))
 ax.set_title("ResNet-50 errs less than AlexNet everywhere, and loses as much to corruption")
 ax.legend(frameon=False, loc="upper left", ncols=2)
