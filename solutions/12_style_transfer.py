@@ -87,8 +87,8 @@ def gradient_of(function, inputs, position):
 
 
 # %% [markdown]
-# The network is `base`, which tells ten textured shapes apart and has never seen a pagoda.
-# Three changes prepare it for painting. BatchNorm is folded into the convolution before it, which
+# The network is `base`, which tells ten textured shapes apart. A pagoda or a dahlia was at most what
+# stood behind them. Three changes prepare it for painting. BatchNorm is folded into the convolution before it, which
 # changes nothing in eval mode and leaves fewer layers. Average pooling takes the place of max
 # pooling: it passes the gradient to every pixel, not to the winner only. And borders are
 # reflected, since zeros beyond the edge would be painted as a frame. The result is a plain
@@ -2140,7 +2140,11 @@ def paint(content, style, alpha=0.1, beta=1.0, gamma=0.2, scales=(0.5, 1), steps
 
 photographs = {"pagoda": pagoda, "dahlia": dahlia}
 if (picture := own.load(SIDE)) is not None:
-    photographs["yours"] = preprocess(picture).to(device)
+    yours = preprocess(picture).to(device)
+    if torch.linalg.eigvalsh(yours[0].flatten(1).cov())[0] > 1e-6:
+        photographs["yours"] = yours
+    else:  # a grey one, above all
+        print("The Σ of your picture's colours can't be inverted: choose one with more colours.")
 images, titles = [torch.zeros_like(pagoda) + 1, strokes, glass], ["", "brush strokes", "glass"]
 for name, content in photographs.items():
     images += [content, paint(content, strokes), paint(content, glass)]
