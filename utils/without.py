@@ -28,7 +28,11 @@ UNREADABLE = (
 UNREADABLE_ATTRIBUTES = (
     *("__dict__", "__globals__", "__builtins__", "__getattribute__", "__subclasses__"),
     *("f_globals", "f_builtins", "f_locals"),
+    *("load_module", "exec_module"),  # a module's loader
 )
+# Ways to bind a notebook's names in what isn't code: wherever they stand, any name may be another.
+BINDERS = ("exec", "eval", "globals", "__main__")
+BINDERS_ALONE = ("vars", "locals")  # without arguments
 IMPORTERS = ("__import__", "importlib.import_module", "importlib.__import__")
 
 
@@ -111,6 +115,11 @@ def findings(
                 else f"has `{what}`, and what that calls can't be read: name what you call"
             )
             found.add(Finding(code.cell, line, f"{function}: line {line}{where} {end}"))
+    for cell, line, what in reader.binders() if home else ():
+        where = "" if cell == home else " of another cell"
+        end = f"has `{what}`, and what that binds can't be read: write your code out"
+        if not any((other.cell, other.line) == (cell, line) for other in found):
+            found.add(Finding(cell, line, f"{function}: line {line}{where} {end}"))
     return sorted(found, key=lambda finding: (finding.cell != home, finding))
 
 
@@ -134,11 +143,13 @@ class _Reader:
         self.stars: list[str] = []
         # What cells put into modules and libraries' classes, by the attribute (None if computed).
         self.planted: dict[str | None, list[_Code]] = {}
+        self.trees: dict[str, ast.Module] = {}
         for cell, source in sources.items():
             try:
                 tree = ast.parse(source)
             except (SyntaxError, ValueError, RecursionError, MemoryError):
                 continue  # It didn't run either.
+            self.trees[cell] = tree
             here: set[str] = set()  # names that this cell has bound
             attributes = list(_set_attributes(tree))
             for statement in tree.body:
@@ -169,6 +180,19 @@ class _Reader:
             and all(isinstance(bound, str) for bound in self.scope.get(guard, []))
             and any(_name(argument) == name for argument in statement.value.args)
         )
+
+    def binders(self) -> Iterator[tuple[str, int, str]]:
+        """Where a cell may bind names that no code in it shows: the cell, the line, by what."""
+        for cell, tree in self.trees.items():
+            for node in ast.walk(tree):
+                used: ast.AST = node
+                names = BINDERS
+                if isinstance(node, ast.Call) and not node.args and not node.keywords:
+                    used, names = node.func, BINDERS_ALONE
+                if isinstance(used, ast.Name | ast.Attribute):
+                    for meaning in self._resolve(used, [self.scope]):
+                        if isinstance(meaning, str) and _own_name(meaning) in names:
+                            yield cell, used.lineno, _own_name(meaning)
 
     def uses(self, code: _Code, waiting: deque[_Code]) -> Iterator[_Use]:
         """What a piece of code uses that is forbidden, or can't be read; the notebook's other code

@@ -95,6 +95,7 @@ def called(body: str, without: tuple[str, ...] = ("torch", "scipy"), after: str 
         ("def g(y=G):\n    return y.conv2d(x)\nreturn g()", "G"),
         ("for y in [G]:\n    return y.conv2d(x)", "G"),
         ("return {'G': G}['G'].conv2d(x)", "G"),
+        ("return importlib.util.find_spec('torch').loader.load_module()", "?.loader.load_module"),
     ],
 )
 def test_forbidden(body: str, what: str) -> None:
@@ -157,6 +158,35 @@ def test_a_name_means_what_the_last_cell_says() -> None:
 def test_a_decoy_hides_nothing(cell: str) -> None:
     found = forbidden_calls({"given": GIVEN, "cell": cell}, "f", ("torch",))
     assert CONV in found[0]
+
+
+@pytest.mark.parametrize(
+    ("cell", "what"),
+    [
+        ("exec('tool = G.conv2d')", "exec"),
+        ("import builtins as b\nb.exec('tool = G.conv2d')", "exec"),
+        ("run = exec\nrun('tool = G.conv2d')", "exec"),
+        ("def g():\n    globals()['tool'] = G.conv2d\ng()", "globals"),
+        ("eval('(tool := G.conv2d)')", "eval"),
+        ("vars()['tool'] = G.conv2d", "vars"),
+        ("import __main__\n__main__.tool = G.conv2d", "__main__"),
+    ],
+)
+def test_a_name_that_no_code_binds_is_found_where_it_is_bound(cell: str, what: str) -> None:
+    cells = {"given": GIVEN, "other": cell, "f": "def f(x):\n    return tool(x)"}
+    found, *_ = forbidden_calls(cells, "f", ("torch",))
+    assert f"of another cell has `{what}`, and what that binds can't be read" in found
+    assert (
+        f"line 1 has `{what}`"
+        in forbidden_calls({"f": f"{cell}\ndef f(x):\n    return 0"}, "f", ("torch",))[0]
+        or "\n" in cell
+    )
+
+
+def test_a_network_in_eval_mode_binds_nothing() -> None:
+    cell = "model.eval()\nvars(model)\nnp.eval = 0\n"
+    cells = {"given": GIVEN, "f": f"{cell}def f(x):\n    return x.eval()"}
+    assert forbidden_calls(cells, "f", ("torch",)) == []
 
 
 def test_what_other_objects_are_given_is_no_call() -> None:
