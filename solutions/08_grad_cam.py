@@ -324,8 +324,8 @@ plt.show()
 def record_output(X, model, layer):
     """What one layer returns while the model looks at images.
 
-    No hook is left behind, even where the model raises an exception, and the model stays in the
-    mode (training or eval) in which it comes.
+    No hook is left behind, even where the model raises an exception, which goes on to whoever
+    called; and the model stays in the mode (training or eval) in which it comes.
 
     Args:
         X: images, float tensor (N, 3, H, W).
@@ -362,6 +362,9 @@ mistakes = {
     "the first image alone is recorded, without its batch axis": expected[0],
     "the result of the whole model is returned": model(X).detach(),
     "the layer looks at the images itself: it has to run inside the model": model.pool(X),
+    "the model runs in training mode: it stays in the mode in which it comes": (
+        in_other_mode(reference.record_output, X, model, model.pool)
+    ),
 }
 ### END EXPECTED
 check_close(
@@ -392,22 +395,27 @@ X, model = random_images(2, 2, 3, 6, 9), tiny_network(2)
 expected = reference.record_output(X, model, model.relu2)
 training = tiny_network(2).train()
 in_training = reference.record_output(X, training, training.relu2)
+mistakes = {"the model runs in eval mode: it stays in the mode in which it comes": expected}
 ### END EXPECTED
 check_close(record_output(X, model, model.relu2), expected, "record_output for model.relu2")
-assert hooks_left(record_output, X[:, :2], model, model.relu2) == 0, (
-    # Two colour channels: the first layer refuses.
+two_colours = X[:, :2]  # the first layer refuses them
+assert hooks_left(record_output, two_colours, model, model.relu2) == 0, (
     "record_output leaves its hook behind after an exception."
 )
+try:
+    record_output(two_colours, model, model.relu2)
+except Exception:
+    pass
+else:
+    raise AssertionError("record_output hides the model's exception: let it go on to the caller.")
 model = tiny_network(2).train()
 name = "record_output for model.relu2 of a model in training mode"
-check_close(record_output(X, model, model.relu2), in_training, name)
+check_close(record_output(X, model, model.relu2), in_training, name, mistakes=mistakes)
 ### BEGIN HIDDEN TESTS
 model = tiny_network(reference.seed)
-check_close(
-    record_output(X, model, model.relu2),
-    reference.record_output(X, model, model.relu2),
-    "record_output for another network",
-)
+expected = reference.record_output(X, model, model.relu2)
+name = "record_output for another network"
+check_close(record_output(X, model, model.relu2), expected, name)
 small = random_images(0, 1, 3, 1, 1)  # too small for the pooling
 assert hooks_left(record_output, small, model, model.conv1) == 0, (
     "record_output leaves its hook behind after an exception in a module behind the layer."
@@ -626,6 +634,15 @@ mistakes = {
     "the ReLU is applied to α, before the sum: a channel may speak against the class": (
         form((gradient.mean((2, 3), keepdim=True).relu() * A).sum(1))
     ),
+    "the gradient's negative values are left out before the mean: α is signed": (
+        form((gradient.relu().mean((2, 3), keepdim=True) * A).sum(1).relu())
+    ),
+    "α is the largest gradient of its channel, not the mean": (
+        form((gradient.amax((2, 3), keepdim=True) * A).sum(1).relu())
+    ),
+    "the gradient is that of the layer's input: α needs that of its output": (
+        form(((gradient * (A > 0)).mean((2, 3), keepdim=True) * A).sum(1).relu())
+    ),
     "the activations are missing: α has to weight them": form(gradient.sum(1).relu()),
     "y is ignored: the predicted class is asked for": (
         form_of(lambda scores: scores[:, predicted])
@@ -756,7 +773,7 @@ X[1] *= 2  # stronger evidence than in the other images
 signed = torch.stack([X[0, 0], X[1, 0], X[2, 0] - X[2, 1]])
 evidence = signed.relu()
 largest, lowest = evidence.amax((1, 2), keepdim=True), signed.amin((1, 2), keepdim=True)
-floor = evidence.amin((1, 2), keepdim=True)
+least = evidence.amin((1, 2), keepdim=True)
 expected = reference.grad_cam(X, y, model, model.features)
 mistakes = {
     "the maps aren't divided by their largest values": evidence / 15,
@@ -774,7 +791,7 @@ mistakes = {
         (signed / signed.abs().amax((1, 2), keepdim=True)).relu()
     ),
     "the smallest value is subtracted: only divide by the largest": (
-        (evidence - floor) / (largest - floor)
+        (evidence - least) / (largest - least)
     ),
     "the maps are divided by their sums, not by their largest values": (
         evidence / evidence.sum((1, 2), keepdim=True)
@@ -785,6 +802,10 @@ mistakes = {
     "the maps run from 0 to 255, not from 0 to 1": 255 * expected,
     "there is no ReLU: only evidence for the class counts": signed / largest,
 }
+for floor in (1e-6, 1e-5, 1e-4, 1e-3, 1e-2):
+    mistakes[f"{floor:g} is added to the largest values, which is too much: they can be small"] = (
+        evidence / (largest + 15 * floor)
+    )
 ### END EXPECTED
 name = "grad_cam for a network that counts red"
 cam = grad_cam(X, y, model, model.features)
@@ -840,7 +861,8 @@ check_close(
 check_without(grad_cam)
 ### BEGIN HIDDEN TESTS
 X = 0.1 + random_images(reference.seed, 5, 3, 4, 7)
-weight = torch.randn(6, 3, generator=torch.Generator().manual_seed(reference.seed))
+weight = torch.rand(6, 3, generator=torch.Generator().manual_seed(reference.seed)) - 0.5
+weight[[0, 5, 3], [0, 1, 2]] = 1.5  # so much evidence that 1e-8 in the divisor isn't felt
 weight[2] = -weight[2].abs()
 model, y = see_through_network(weight), torch.tensor([2, 0, 5, 2, 3])
 expected = reference.grad_cam(X, y, model, model.features)
@@ -852,7 +874,7 @@ check_close(cam, expected, "grad_cam where two of five images show no evidence",
 # **A frozen network**, none of whose parameters needs a gradient, and **everything as it was**.
 
 # %% test="grad_cam" points=1 aspect="a frozen model"
-X, y, model = random_images(4, 2, 3, 6, 9), torch.tensor([1, 3]), tiny_network(4)
+X, y, model = random_images(16, 2, 3, 6, 9), torch.tensor([1, 3]), tiny_network(16)
 model.requires_grad_(False)
 ### BEGIN EXPECTED
 expected = form(reference.grad_cam(X, y, model, model.relu1))
@@ -927,7 +949,7 @@ check_without(grad_cam)
 ### END HIDDEN TESTS
 
 # %% test="grad_cam" points=1 aspect="written by hand"
-X, y, model = random_images(3, 2, 3, 6, 9), torch.tensor([1, 3]), tiny_network(3)
+X, y, model = random_images(13, 2, 3, 6, 9), torch.tensor([1, 3]), tiny_network(13)
 ### BEGIN EXPECTED
 expected = form(reference.grad_cam(X, y, model, model.relu1))
 ### END EXPECTED
@@ -1255,9 +1277,10 @@ cam = torch.zeros(6, 5, 9, dtype=torch.float64)
 masks = torch.zeros(6, 5, 9, dtype=torch.bool)
 masks[:, 1:3, 4:6] = True
 masks[5, 0, 0] = True
-for n, (row, column) in enumerate([(2, 4), (4, 2), (4, 0), (4, 4), (2, 5)]):
+for n, (row, column) in enumerate([(2, 4), (4, 2), (1, 0), (4, 4), (2, 5)]):
     cam[n, row, column] = 0.5 + 0.1 * n  # the last map stays zero
 cam[2, 2, 4] = 0.6  # bright, on the object, and not the brightest
+masks[3, 4, 8] = True  # beside the peak, and far away
 hits = pointing_game(cam, masks)
 assert getattr(hits, "ndim", 0) > 0 or not isinstance(hits, float | torch.Tensor), (
     "pointing_game returns one number for all maps: each needs a hit or a miss of its own."
@@ -1275,6 +1298,11 @@ check_close(
             torch.tensor([True, True, True, True, True, True])
         ),
         "hits and misses are exchanged": torch.tensor([False, True, True, True, False, True]),
+        "argmax's answer is divided by the map's height: a row has as many pixels as the map is"
+        " wide": torch.tensor([False, False, True, False, False, False]),
+        "the brightest pixel is within the rows and columns of the mask, but not on it": (
+            torch.tensor([True, False, False, True, True, False])
+        ),
         "one bright pixel on the object is enough: only the brightest counts": (
             torch.tensor([True, False, True, False, True, False])
         ),
@@ -1285,31 +1313,36 @@ check_close(
 cam = torch.zeros(5, 5, 9, dtype=torch.float64)
 masks = torch.zeros(5, 5, 9, dtype=torch.bool)
 masks[:, 1:3, 4:6] = True
-for n, (row, column) in enumerate([(2, 4), (4, 2), (4, 0), (4, 4), (0, 3)]):
+for n, (row, column) in enumerate([(2, 4), (4, 2), (3, 6), (2, 1), (4, 1)]):
     cam[n, row, column] = 0.5 + 0.1 * n
 check_close(
-    pointing_game(cam, masks, tolerance=2),
-    torch.tensor([True, False, False, True, True]),
-    "pointing_game(cam, masks, tolerance=2)",
+    pointing_game(cam, masks, tolerance=3),
+    torch.tensor([True, True, True, True, False]),
+    "pointing_game(cam, masks, tolerance=3)",
     mistakes={
         "the tolerance is ignored": torch.tensor([True, False, False, False, False]),
         "a distance equal to the tolerance doesn't count: it should": (
-            torch.tensor([True, False, False, False, True])
+            torch.tensor([True, True, True, False, False])
         ),
-        "the distance is measured by row and column apart, as on a chessboard": (
-            torch.tensor([True, True, False, True, True])
+        "the distance is measured by row and column apart, as on a chessboard, where it should be"
+        " Euclidean": torch.tensor([True, True, True, True, True]),
+        "the distance is measured by row and column added up, where it should be Euclidean": (
+            torch.tensor([True, False, True, True, False])
+        ),
+        "the squared distance is compared with the tolerance: take its root": (
+            torch.tensor([True, False, True, False, False])
         ),
     },
 )
-for tolerance, hit, metric in [
-    (1, False, "row and column apart, as on a chessboard, where it should be Euclidean"),
-    (1.5, True, "row and column added up, where it should be Euclidean"),
+for tolerance, hit, mistake in [
+    (1, False, "the distance is measured by row and column apart, as on a chessboard"),
+    (1.5, True, "the tolerance is rounded down: it needn't be a whole number"),
 ]:
     check_close(
-        pointing_game(cam[4:5], masks[4:5], tolerance=tolerance),
+        pointing_game(cam[2:3], masks[2:3], tolerance=tolerance),
         torch.tensor([hit]),
         f"pointing_game at tolerance {tolerance} for a pixel that touches a corner of the mask",
-        mistakes={f"the distance is measured by {metric}": torch.tensor([not hit])},
+        mistakes={mistake: torch.tensor([not hit])},
     )
 
 # %% test="pointing_game" points=1 aspect="general shapes"
@@ -1391,7 +1424,7 @@ def intersection_over_union(cam, masks, threshold=0.5):
 
 # %% test="intersection_over_union" points=1 aspect="one image"
 cam, masks = random_images(7, 1, 4, 6), torch.zeros(1, 4, 6, dtype=torch.bool)
-masks[0, 1:3, 2:6] = True
+masks[0, 1:3, 2:6], masks[0, 2, 5] = True, False
 cam[0, 1, 2] = cam[0, 0, 1] = 0.5
 ### BEGIN EXPECTED
 lit, strictly = cam >= 0.5, cam > 0.5
@@ -1416,6 +1449,14 @@ mistakes = {
         (cam * masks).sum((1, 2)) / either
     ),
     "the fraction is rounded down to an integer": both // either,
+    "what is in both is left out of the union": both / (lit ^ masks).sum((1, 2)),
+    "the pixels below the threshold are called lit": (
+        (~lit & masks).sum((1, 2)) / (~lit | masks).sum((1, 2))
+    ),
+    "the map's values are compared with the mask as they are: first call pixels lit or not": (
+        torch.minimum(cam, masks.double()).sum((1, 2))
+        / torch.maximum(cam, masks.double()).sum((1, 2))
+    ),
 }
 ### END EXPECTED
 check_close(
@@ -1439,6 +1480,9 @@ mistakes = {
     "all images are averaged into one number: each has its own": expected.mean(),
     "the first image's mask is used for all of them": (
         reference.intersection_over_union(cam, masks[[0, 0, 0]])
+    ),
+    "the threshold is taken for a part of each map's largest value": (
+        reference.intersection_over_union(form(cam), masks)
     ),
 }
 at_a_quarter = reference.intersection_over_union(cam, masks, 0.25)
@@ -1595,6 +1639,8 @@ mistakes = {
     "insertion and deletion are exchanged": by_deletion,
     "the smallest values of the map come first": inserted(-maps),
     "the largest magnitudes come first: maps are signed": inserted(maps.abs()),
+    "negative values of the map count as zero: they have an order as well": inserted(maps.relu()),
+    "the chosen pixels are added to the baseline: they take its place": (inserted(X=X + baseline)),
     "argsort's answer is used as each pixel's rank: it says which pixel comes first": (
         curve([order.reshape(maps.shape) < round(54 * q) for q in fractions.tolist()])
     ),
@@ -1617,6 +1663,10 @@ mistakes = {
         curve(right, nothing=torch.zeros(()))
     ),
     "the class score is returned, not its probability": curve(right, lambda scores: scores[:, 1]),
+    "sigmoid takes the place of softmax": curve(right, lambda scores: scores.sigmoid()[:, 1]),
+    "it is returned whether the class is predicted, not its probability": (
+        curve(right, lambda scores: (scores.argmax(1) == 1).double())
+    ),
     "the logarithm of the probability is returned": (
         curve(right, lambda scores: scores.log_softmax(1)[:, 1])
     ),
@@ -2157,6 +2207,14 @@ mistakes = {
     "the colour channels are averaged": expected.mean(1),
     "the colour channels are summed as absolute values": expected.abs().sum(1),
     "it is divided by its largest value: leave it as it is": expected / expected.abs().max(),
+    "cam is divided by its largest value: leave it as it is": expected / cam.amax(),
+    "the gradients are kept or left out by whether cam reaches a half": (
+        guided * (cam >= 0.5)[:, None]
+    ),
+    "the image is multiplied in as well": X * expected,
+    "y is ignored: the predicted class is asked for": (
+        reference.guided_grad_cam(X, model(X).argmax(1), model, cam)
+    ),
 }
 ### END EXPECTED
 check_close(
@@ -2187,6 +2245,9 @@ mistakes = {
     ),
     "the images' maps are averaged": (
         reference.guided_grad_cam(X, y, model, cam.mean(0, keepdim=True).expand(3, 6, 9))
+    ),
+    "the images' gradients are averaged": (
+        guided_backprop(X, y, model).mean(0, keepdim=True) * cam[:, None]
     ),
 }
 ### END EXPECTED

@@ -186,7 +186,7 @@ class _Reader:
         for cell, tree in self.trees.items():
             for node in ast.walk(tree):
                 used: ast.AST = node
-                names = BINDERS
+                names: tuple[str, ...] = BINDERS
                 if isinstance(node, ast.Call) and not node.args and not node.keywords:
                     used, names = node.func, BINDERS_ALONE
                 if isinstance(used, ast.Name | ast.Attribute):

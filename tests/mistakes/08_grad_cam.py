@@ -234,6 +234,48 @@ def record_output(X, model, layer):
     return recorded[0]
 
 
+# %% mistake="record_output" named="the model runs in training mode"
+def record_output(X, model, layer):
+    was = {m: m.training for m in model.modules()}
+    model.train()
+    store = []
+    h = layer.register_forward_hook(lambda m, i, o: store.append(o.detach().clone()))
+    try:
+        model(X)
+    finally:
+        h.remove()
+        for m, t in was.items():
+            m.training = t
+    return store[0]
+
+
+# %% mistake="record_output" named="the model runs in eval mode"
+def record_output(X, model, layer):
+    was = {m: m.training for m in model.modules()}
+    model.eval()
+    store = []
+    h = layer.register_forward_hook(lambda m, i, o: store.append(o.detach().clone()))
+    try:
+        model(X)
+    finally:
+        h.remove()
+        for m, t in was.items():
+            m.training = t
+    return store[0]
+
+
+# %% mistake="record_output" named="hides the model's exception"
+def record_output(X, model, layer):
+    store = []
+    h = layer.register_forward_hook(lambda m, i, o: store.append(o.detach().clone()))
+    try:
+        model(X)
+    except Exception as e:
+        print("model failed:", e)
+    h.remove()
+    return store[0] if store else None
+
+
 # %% correct="record_output"
 def record_output(X, model, layer):
     recorded = []
@@ -289,6 +331,44 @@ def record_output(X, model, layer):
         finally:
             handle.remove()
     return kept[0]
+
+
+# %% correct="record_output"
+# The model needn't run to its end.
+class _Stop(Exception):
+    pass
+
+
+def record_output(X, model, layer):
+    def hook(m, i, o):
+        stop = _Stop()
+        stop.value = o.detach().clone()
+        raise stop
+
+    h = layer.register_forward_hook(hook)
+    try:
+        model(X)
+    except _Stop as s:
+        return s.value
+    finally:
+        h.remove()
+
+
+# %% correct="record_output"
+# A hook on all modules.
+def record_output(X, model, layer):
+    store = []
+
+    def hook(m, i, o):
+        if m is layer:
+            store.append(o.detach().clone())
+
+    h = nn.modules.module.register_module_forward_hook(hook)
+    try:
+        model(X)
+    finally:
+        h.remove()
+    return store[0]
 
 
 # %% equivalent="record_output" reason="what comes back to a test is detached"
@@ -829,6 +909,91 @@ def grad_cam(X, y, model, layer):
     return maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-8)
 
 
+# %% mistake="grad_cam" named="negative values are left out before the mean"
+def grad_cam(X, y, model, layer):
+    acts = []
+    h = layer.register_forward_hook(lambda m, i, o: acts.append(o))
+    try:
+        s = model(X.clone().requires_grad_())
+    finally:
+        h.remove()
+    (g,) = torch.autograd.grad(s[torch.arange(len(y)), y].sum(), acts[0])
+    cam = F.relu((F.relu(g).mean((2, 3), keepdim=True) * acts[0]).sum(1, keepdim=True))
+    cam = F.interpolate(cam, X.shape[-2:], mode="bilinear")[:, 0].detach()
+    hi = cam.amax((1, 2), keepdim=True)
+    return cam / torch.where(hi > 0, hi, 1)
+
+
+# %% mistake="grad_cam" named="the largest gradient of its channel"
+def grad_cam(X, y, model, layer):
+    acts = []
+    h = layer.register_forward_hook(lambda m, i, o: acts.append(o))
+    try:
+        s = model(X.clone().requires_grad_())
+    finally:
+        h.remove()
+    (g,) = torch.autograd.grad(s[torch.arange(len(y)), y].sum(), acts[0])
+    cam = F.relu((g.amax((2, 3), keepdim=True) * acts[0]).sum(1, keepdim=True))
+    cam = F.interpolate(cam, X.shape[-2:], mode="bilinear")[:, 0].detach()
+    hi = cam.amax((1, 2), keepdim=True)
+    return cam / torch.where(hi > 0, hi, 1)
+
+
+# %% mistake="grad_cam" named="that of the layer's input"
+def grad_cam(X, y, model, layer):
+    A = record_output(X, model, layer)
+    G = []
+    h = layer.register_full_backward_hook(lambda m, gi, go: G.append(gi[0]))
+    try:
+        s = model(X.clone().requires_grad_())
+        s.gather(1, y[:, None]).sum().backward()
+    finally:
+        h.remove()
+    cam = F.relu((G[0].mean((2, 3), keepdim=True) * A).sum(1, keepdim=True))
+    cam = F.interpolate(cam, X.shape[-2:], mode="bilinear")[:, 0].detach()
+    hi = cam.amax((1, 2), keepdim=True)
+    return cam / torch.where(hi > 0, hi, 1)
+
+
+# %% mistake="grad_cam" named="1e-05 is added to the largest values"
+def grad_cam(X, y, model, layer):
+    acts = []
+    h = layer.register_forward_hook(lambda m, i, o: acts.append(o))
+    try:
+        s = model(X.clone().requires_grad_())
+    finally:
+        h.remove()
+    (g,) = torch.autograd.grad(s[torch.arange(len(y)), y].sum(), acts[0])
+    cam = F.relu((g.mean((2, 3), keepdim=True) * acts[0]).sum(1, keepdim=True))
+    cam = F.interpolate(cam, X.shape[-2:], mode="bilinear")[:, 0].detach()
+    return cam / (cam.amax((1, 2), keepdim=True) + 1e-5)
+
+
+# %% mistake="grad_cam" named="load_module"
+import importlib.util
+
+spec = importlib.util.find_spec("captum.attr")
+mod = spec.loader.load_module("captum.attr")
+
+
+def grad_cam(X, y, model, layer):
+    raw = mod.LayerGradCam(model, layer).attribute(X, y, relu_attributions=True).detach()
+    c = F.interpolate(raw, X.shape[2:], mode="bilinear")[:, 0]
+    hi = c.amax((1, 2), keepdim=True)
+    return c / torch.where(hi > 0, hi, 1)
+
+
+# %% mistake="grad_cam" named="what that binds can't be read"
+exec("from captum.attr import LayerGradCam as L")
+
+
+def grad_cam(X, y, model, layer):
+    raw = L(model, layer).attribute(X, y, relu_attributions=True).detach()
+    c = F.interpolate(raw, X.shape[2:], mode="bilinear")[:, 0]
+    hi = c.amax((1, 2), keepdim=True)
+    return c / torch.where(hi > 0, hi, 1)
+
+
 # %% correct="grad_cam"
 # Both hooks, backward() on a mean of scores, one image at a time, results still in the graph.
 def grad_cam(X, y, model, layer):
@@ -907,6 +1072,64 @@ def grad_cam(X, y, model, layer):
     cam = F.interpolate(cam[:, None], X.shape[-2:], mode="bilinear").squeeze(1)
     peaks = cam.amax(dim=(-2, -1), keepdim=True)
     return torch.nan_to_num(cam / peaks, nan=0.0).detach()
+
+
+# %% correct="grad_cam"
+def grad_cam(X, y, model, layer):
+    acts = []
+    h = layer.register_forward_hook(lambda m, i, o: acts.append(o))
+    try:
+        s = model(X.clone().requires_grad_())
+        (g,) = torch.autograd.grad(s[torch.arange(len(y)), y].sum(), acts[0])
+    finally:
+        h.remove()
+    cam = F.relu((g.mean((2, 3), keepdim=True) * acts[0]).sum(1, keepdim=True))
+    cam = F.interpolate(cam, X.shape[-2:], mode="bilinear", align_corners=False)
+    cam = cam.squeeze(1).detach()
+    return cam / (cam.amax((1, 2), keepdim=True) + 1e-8)
+
+
+# %% correct="grad_cam"
+# The gradient of zeros that are added to the layer's output.
+def grad_cam(X, y, model, layer):
+    with torch.no_grad():
+        shape = {}
+        with layer.register_forward_hook(lambda m, i, o: shape.update(A=o.detach().clone())):
+            model(X)
+    A = shape["A"]
+    eps = torch.zeros_like(A, requires_grad=True)
+    with layer.register_forward_hook(lambda m, i, o: o.detach() + eps):
+        s = model(X)
+    s[range(len(y)), y].sum().backward()
+    alpha = eps.grad.flatten(2).mean(2)
+    cam = torch.stack([sum(a * f for a, f in zip(al, fe)) for al, fe in zip(alpha, A)]).relu()
+    cam = F.interpolate(cam[:, None], X.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+    return torch.stack([m / m.max() if m.max() > 0 else m for m in cam])
+
+
+# %% correct="grad_cam"
+# Upsampling by two matrices.
+def grad_cam(X, y, model, layer):
+    def matrix(n_in, n_out):
+        M = torch.zeros(n_out, n_in, dtype=X.dtype)
+        for i in range(n_out):
+            x = max((i + 0.5) * n_in / n_out - 0.5, 0)
+            lo = min(int(x), n_in - 1)
+            hi = min(lo + 1, n_in - 1)
+            M[i, lo] += 1 - (x - lo)
+            M[i, hi] += x - lo
+        return M
+
+    acts = []
+    h = layer.register_forward_hook(lambda m, i, o: acts.append(o))
+    try:
+        s = model(X.clone().requires_grad_())
+    finally:
+        h.remove()
+    (g,) = torch.autograd.grad(s[torch.arange(len(y)), y].sum(), acts[0])
+    c = F.relu((g.mean((2, 3), keepdim=True) * acts[0]).sum(1)).detach()
+    c = matrix(c.shape[1], X.shape[2]) @ c @ matrix(c.shape[2], X.shape[3]).T
+    return c / c.amax((1, 2), keepdim=True).clamp_min(1e-12)
 
 
 # %% equivalent="grad_cam" reason="detach gives a tensor of its own, and no module works in place"
@@ -1066,6 +1289,48 @@ def pointing_game(cam, masks, tolerance=0):
     return torch.tensor(hits)
 
 
+# %% mistake="pointing_game" named="within the rows and columns of the mask"
+def pointing_game(cam, masks, tolerance=0):
+    hits = []
+    for c, m in zip(cam, masks):
+        r, col = divmod(int(c.argmax()), c.shape[1])
+        p = m.nonzero()
+        (r0, c0), (r1, c1) = p.amin(0).tolist(), p.amax(0).tolist()
+        dr, dc = max(r0 - r, 0, r - r1), max(c0 - col, 0, col - c1)
+        hits.append(c.max().item() > 0 and (dr**2 + dc**2) ** 0.5 <= tolerance)
+    return torch.tensor(hits)
+
+
+# %% mistake="pointing_game" named="the squared distance is compared"
+def pointing_game(cam, masks, tolerance=0):
+    hits = []
+    for c, m in zip(cam, masks):
+        r, col = divmod(int(c.argmax()), c.shape[1])
+        d = ((m.nonzero() - torch.tensor([r, col])) ** 2).sum(1)
+        hits.append(c.max() > 0 and d.min() <= tolerance)  # squared forgot
+    return torch.tensor(hits)
+
+
+# %% mistake="pointing_game" named="divided by the map's height"
+def pointing_game(cam, masks, tolerance=0):
+    hits = []
+    for c, m in zip(cam, masks):
+        r, col = divmod(int(c.argmax()), c.shape[0])
+        d = ((m.nonzero() - torch.tensor([r, col])) ** 2).sum(1).double().sqrt()
+        hits.append(bool(c.max() > 0 and d.min() <= tolerance))
+    return torch.tensor(hits)
+
+
+# %% mistake="pointing_game" named="the tolerance is rounded down"
+def pointing_game(cam, masks, tolerance=0):
+    hits = []
+    for c, m in zip(cam, masks):
+        r, col = divmod(int(c.argmax()), c.shape[1])
+        d = ((m.nonzero() - torch.tensor([r, col])) ** 2).sum(1).double().sqrt()
+        hits.append(bool(c.max() > 0 and d.min() <= int(tolerance)))
+    return torch.tensor(hits)
+
+
 # %% correct="pointing_game"
 def pointing_game(cam, masks, tolerance=0):
     hits = []
@@ -1103,6 +1368,17 @@ def pointing_game(cam, masks, tolerance=0):
     squared = (i - rows[:, None, None]) ** 2 + (j - columns[:, None, None]) ** 2
     near = squared <= tolerance**2
     return (near & masks).any(dim=2).any(dim=1) & (cam > 0).flatten(1).any(1)
+
+
+# %% correct="pointing_game"
+# The mask, grown by a disc.
+def pointing_game(cam, masks, tolerance=0):
+    r = int(tolerance)
+    i = torch.arange(-r, r + 1)
+    disc = ((i[:, None] ** 2 + i[None] ** 2) <= tolerance**2).double()
+    grown = F.conv2d(masks.double()[:, None], disc[None, None], padding=r)[:, 0] > 0
+    peak = cam.flatten(1).argmax(1, keepdim=True)
+    return grown.flatten(1).gather(1, peak).squeeze(1) & cam.flatten(1).any(1)
 
 
 # %% equivalent="pointing_game" reason="in tests, maps and masks are on the CPU"
@@ -1179,6 +1455,30 @@ def intersection_over_union(cam, masks, threshold=0.5):
     return ((cam >= threshold) == masks).float().mean((1, 2))
 
 
+# %% mistake="intersection_over_union" named="compared with the mask as they are"
+def intersection_over_union(cam, masks, threshold=0.5):
+    m = masks.double()
+    return torch.minimum(cam, m).sum((1, 2)) / torch.maximum(cam, m).sum((1, 2))
+
+
+# %% mistake="intersection_over_union" named="a part of each map's largest value"
+def intersection_over_union(cam, masks, threshold=0.5):
+    lit = cam >= threshold * cam.amax((1, 2), keepdim=True)
+    return (lit & masks).sum((1, 2)) / (lit | masks).sum((1, 2))
+
+
+# %% mistake="intersection_over_union" named="left out of the union"
+def intersection_over_union(cam, masks, threshold=0.5):
+    lit = cam >= threshold
+    return (lit & masks).sum((1, 2)) / (lit ^ masks).sum((1, 2))
+
+
+# %% mistake="intersection_over_union" named="below the threshold are called lit"
+def intersection_over_union(cam, masks, threshold=0.5):
+    lit = cam < threshold
+    return (lit & masks).sum((1, 2)) / (lit | masks).sum((1, 2))
+
+
 # %% correct="intersection_over_union"
 def intersection_over_union(cam, masks, threshold=0.5):
     import numpy as np
@@ -1209,6 +1509,18 @@ def intersection_over_union(cam, masks, threshold=0.5):
     truth = masks.double().flatten(1)
     intersection = (lit * truth).sum(dim=1)
     return intersection / (lit.sum(dim=1) + truth.sum(dim=1) - intersection + 1e-9)
+
+
+# %% correct="intersection_over_union"
+def intersection_over_union(cam, masks, threshold=0.5):
+    from sklearn.metrics import jaccard_score
+
+    return torch.tensor(
+        [
+            jaccard_score(m.flatten().numpy(), (c >= threshold).flatten().numpy(), zero_division=0)
+            for c, m in zip(cam, masks)
+        ]
+    )
 
 
 # %% equivalent="intersection_over_union" reason="the order of the axes doesn't matter"
@@ -1274,6 +1586,22 @@ def guided_grad_cam(X, y, model, cam):
     return guided_backprop(X, y, model) + cam[:, None]
 
 
+# %% mistake="guided_grad_cam" named="whether cam reaches a half"
+def guided_grad_cam(X, y, model, cam):
+    return guided_backprop(X, y, model) * (cam >= 0.5)[:, None]
+
+
+# %% mistake="guided_grad_cam" named="the images' gradients are averaged"
+def guided_grad_cam(X, y, model, cam):
+    g = guided_backprop(X, y, model).mean(0)
+    return g[None] * cam[:, None]
+
+
+# %% mistake="guided_grad_cam" named="the image is multiplied in"
+def guided_grad_cam(X, y, model, cam):
+    return X * guided_backprop(X, y, model) * cam[:, None]
+
+
 # %% correct="guided_grad_cam"
 def guided_grad_cam(X, y, model, cam):
     return torch.einsum("nkij,nij->nkij", guided_backprop(X, y, model), cam)
@@ -1293,6 +1621,23 @@ def guided_grad_cam(X, y, model, cam):
 def guided_grad_cam(X, y, model, cam):
     weights = torch.stack([cam, cam, cam], dim=1)
     return torch.einsum("nkij,nkij->nkij", guided_backprop(X, y, model), weights)
+
+
+# %% correct="guided_grad_cam"
+def guided_grad_cam(X, y, model, cam):
+    x = X.clone().detach().requires_grad_(True)
+    hs = [
+        m.register_full_backward_hook(lambda m, gi, go: (gi[0].clamp(min=0),))
+        for m in model.modules()
+        if isinstance(m, nn.ReLU)
+    ]
+    try:
+        s = model(x)
+        s[torch.arange(len(y)), y].sum().backward()
+    finally:
+        for h in hs:
+            h.remove()
+    return x.grad * cam.view(len(cam), 1, *cam.shape[1:])
 
 
 # %% mistake="insertion_deletion" named="insertion and deletion are exchanged"
@@ -1546,6 +1891,72 @@ def insertion_deletion(X, y, model, maps, baseline, fractions):
     return torch.stack(insertion, 1), torch.stack(deletion, 1)
 
 
+# %% mistake="insertion_deletion" named="negative values of the map count as zero"
+def insertion_deletion(X, y, model, maps, baseline, fractions):
+    N, C, H, W = X.shape
+    ranks = (
+        maps.relu()
+        .flatten(1)
+        .argsort(dim=1, descending=True, stable=True)
+        .argsort(dim=1)
+        .view(N, 1, H, W)
+    )
+    ins, dels = [], []
+    for q in fractions:
+        k = torch.round(q * H * W)
+        with torch.no_grad():
+            ins.append(model(torch.where(ranks < k, X, baseline)).softmax(1)[range(N), y])
+            dels.append(model(torch.where(ranks < k, baseline, X)).softmax(1)[range(N), y])
+    return torch.stack(ins, 1), torch.stack(dels, 1)
+
+
+# %% mistake="insertion_deletion" named="added to the baseline"
+def insertion_deletion(X, y, model, maps, baseline, fractions):
+    N, C, H, W = X.shape
+    ranks = (
+        maps.flatten(1).argsort(dim=1, descending=True, stable=True).argsort(dim=1).view(N, 1, H, W)
+    )
+    ins, dels = [], []
+    for q in fractions:
+        m = (ranks < torch.round(q * H * W)).double()
+        with torch.no_grad():
+            ins.append(model(baseline + m * X).softmax(1)[range(N), y])
+            dels.append(model(X - m * X + m * baseline).softmax(1)[range(N), y])
+    return torch.stack(ins, 1), torch.stack(dels, 1)
+
+
+# %% mistake="insertion_deletion" named="sigmoid takes the place of softmax"
+def insertion_deletion(X, y, model, maps, baseline, fractions):
+    N, C, H, W = X.shape
+    ranks = (
+        maps.flatten(1).argsort(dim=1, descending=True, stable=True).argsort(dim=1).view(N, 1, H, W)
+    )
+    ins, dels = [], []
+    for q in fractions:
+        k = torch.round(q * H * W)
+        with torch.no_grad():
+            ins.append(model(torch.where(ranks < k, X, baseline)).sigmoid()[range(N), y])
+            dels.append(model(torch.where(ranks < k, baseline, X)).sigmoid()[range(N), y])
+    return torch.stack(ins, 1), torch.stack(dels, 1)
+
+
+# %% mistake="insertion_deletion" named="whether the class is predicted"
+def insertion_deletion(X, y, model, maps, baseline, fractions):
+    N, C, H, W = X.shape
+    ranks = (
+        maps.flatten(1).argsort(dim=1, descending=True, stable=True).argsort(dim=1).view(N, 1, H, W)
+    )
+    ins, dels = [], []
+    for q in fractions:
+        k = torch.round(q * H * W)
+        with torch.no_grad():
+            s = model(torch.where(ranks < k, X, baseline))
+            ins.append((s.argmax(1) == y).double())
+            s = model(torch.where(ranks < k, baseline, X))
+            dels.append((s.argmax(1) == y).double())
+    return torch.stack(ins, 1), torch.stack(dels, 1)
+
+
 # %% correct="insertion_deletion"
 def insertion_deletion(X, y, model, maps, baseline, fractions):
     N, H, W = maps.shape
@@ -1608,6 +2019,24 @@ def insertion_deletion(X, y, model, maps, baseline, fractions):
     curves = Curves(X, y, model, maps, baseline)
     points = [curves.at(fraction) for fraction in fractions]
     return [torch.stack(curve, dim=1) for curve in zip(*points)]
+
+
+# %% correct="insertion_deletion"
+# All steps in one batch.
+def insertion_deletion(X, y, model, maps, baseline, fractions):
+    N, C, H, W = X.shape
+    S = len(fractions)
+    rank = torch.empty(N, H * W, dtype=torch.long)
+    order = maps.flatten(1).sort(dim=1, descending=True, stable=True)[1]
+    rank.scatter_(1, order, torch.arange(H * W).expand(N, -1))
+    m = rank.view(N, 1, 1, H, W) < torch.round(fractions * H * W).view(1, S, 1, 1, 1)
+    x, b = X[:, None], baseline[:, None]
+    a = torch.where(m, x, b).flatten(0, 1)
+    d = torch.where(m, b, x).flatten(0, 1)
+    with torch.inference_mode():
+        pr = F.softmax(model(torch.cat([a, d])), 1).view(2, N, S, -1)
+    pr = pr[:, torch.arange(N), :, y].permute(1, 0, 2)
+    return pr[0].clone(), pr[1].clone()
 
 
 # %% equivalent="insertion_deletion" reason="the last axis is the default"
