@@ -2508,3 +2508,30 @@ else:
 # With the photographs in front of you: do the three answers light the same place? An answer that is
 # wrong, but lights what it could mean, is a better mistake than one that lights a corner. And try
 # `"vgg16"`: its three linear layers are what Grad-CAM was invented for.
+
+# %% [markdown]
+# **Have you a network of your own?** Name it in the next cell, with the layer to ask: a network
+# takes images (N, 3, H, W) with values between 0 and 1 and gives scores (N, K), none of its modules
+# works in place, and the layer's maps (N, K, h, w) have more than one place. It is asked about your
+# picture, at 224 × 224 pixels (or about a scene, if you gave none), for the class that it finds
+# best.
+
+# %% fold=false
+from utils.own_model import own_classifier, own_layer
+
+MY_MODEL, MY_LAYER = None, None  # such as resnet, resnet.layer4
+
+own_picture = images[:1] if own.load() is None else preprocess(own.load(224)).to(device)
+my_model = own_classifier(MY_MODEL, own_picture)
+my_layer = my_model and own_layer(MY_LAYER, my_model, own_picture)
+if my_layer is not None:
+    with torch.no_grad():
+        highest, answer = my_model(own_picture).max(dim=1)
+    overlay(
+        own_picture,
+        grad_cam(own_picture, answer, my_model, my_layer),
+        [f"class {answer.item()}: score {highest.item():.1f}"],
+        inches=4,
+        heading="Where your network sees it",
+    )
+    plt.show()

@@ -29,6 +29,25 @@ def own_classifier(model: Any, images: torch.Tensor) -> Callable[..., torch.Tens
     return model
 
 
+def own_layer(layer: Any, model: Callable[..., torch.Tensor], images: torch.Tensor) -> Any:
+    """A layer of a student's network if its maps can be asked.
+
+    Args:
+        layer: whatever stands in the notebook as MY_LAYER: a module that runs once in the model and
+            gives maps (N, K, h, w), or None where there is none.
+        model: what own_classifier returned for these images.
+        images: float tensor (N, 3, H, W), with which it is tried once.
+
+    Returns:
+        layer; or None where one printed sentence says what is wrong with it. Nothing is raised.
+    """
+    problem = _layer_problem(layer, model, images)
+    if problem:
+        print(f"MY_LAYER {problem}.")
+        return None
+    return layer
+
+
 def _problem(model: Any, images: torch.Tensor) -> str:
     """What keeps it from being asked, as a sentence without its subject; empty if nothing does."""
     if not callable(model):
@@ -50,6 +69,37 @@ def _problem(model: Any, images: torch.Tensor) -> str:
         reason = str(error).strip().partition("\n")[0].rstrip(".")
         return f"fails for {asked}, with {type(error).__name__}: {reason}"
     return ""
+
+
+def _layer_problem(layer: Any, model: Callable[..., torch.Tensor], images: torch.Tensor) -> str:
+    """What keeps it from being asked, as a sentence without its subject; empty if nothing does."""
+    if not isinstance(layer, nn.Module):
+        kind = "None" if layer is None else f"of type {type(layer).__name__}"
+        return f"is {kind}: put a module of MY_MODEL there, such as MY_MODEL.layer4"
+    given: list[Any] = []
+    handle = layer.register_forward_hook(lambda _, __, output: given.append((output, _age(output))))
+    try:
+        scores = model(images.detach().clone().requires_grad_())
+    finally:
+        handle.remove()
+    if len(given) != 1:
+        return f"runs {len(given)} times when MY_MODEL is asked: it has to run once"
+    maps, age = given[0]
+    expected = f"maps ({len(images)}, K, h, w) of more than one place"
+    if not isinstance(maps, torch.Tensor):
+        return f"gives a {type(maps).__name__}: expected {expected}"
+    if maps.ndim != 4 or len(maps) != len(images) or maps[0, 0].numel() < 2:
+        return f"gives a tensor {tuple(maps.shape)}: expected {expected}"
+    if _age(maps) != age:
+        return "is overwritten by a module behind it: set that one's `inplace` to False"
+    if not maps.requires_grad or not _reaches(maps, scores):
+        return "gives maps on which no score depends"
+    return ""
+
+
+def _age(output: Any) -> int:
+    """How often a tensor has been changed in place."""
+    return output._version if isinstance(output, torch.Tensor) else 0
 
 
 def _reaches(images: torch.Tensor, scores: torch.Tensor) -> bool:

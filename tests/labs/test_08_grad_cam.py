@@ -1,5 +1,7 @@
 """Lab 08's references against Captum, pytorch-grad-cam, torchvision, skimage and sklearn."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -13,8 +15,10 @@ from sklearn.metrics import jaccard_score
 from torch import nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
+from autograder.authoring.lab import find_lab
 from autograder.authoring.reference import load_reference
 from utils.attribution import guided_backprop
+from utils.images import preprocess
 from utils.models import load_model
 from utils.scenes import make_scenes
 
@@ -370,3 +374,54 @@ def test_only_the_gradient_finds_what_a_hidden_layer_goes_by(base):
     assert hits[1].mean() > hits[0].mean() + 0.2
     lit = [(cam * mask).amax((1, 2)) >= 0.5 for mask in both]
     assert (lit[0] & lit[1]).float().mean() < 0.6  # often one of the two only
+
+
+def own_cell(images, picture, model, layer):
+    """The titles that the cell for a network of one's own draws."""
+    (cell,) = (c for c in find_lab("08_grad_cam").cells if "MY_MODEL, MY_LAYER = None" in c.source)
+    drawn = []
+
+    def overlay(picture, maps, titles, **_):
+        assert maps.shape == (1, *picture.shape[2:]) and maps.max() == 1
+        drawn.append((tuple(picture.shape), *titles))
+
+    namespace = {
+        "torch": torch,
+        "images": images,
+        "device": "cpu",
+        "preprocess": preprocess,
+        "grad_cam": reference.grad_cam,
+        "overlay": overlay,
+        "plt": SimpleNamespace(show=lambda: None),
+        "own": SimpleNamespace(load=lambda size=None: picture),
+        "model": model,
+        "layer": layer,
+    }
+    exec(cell.source.replace("MY_LAYER = None, None", "MY_LAYER = model, layer"), namespace)
+    return drawn
+
+
+def test_a_network_of_ones_own_is_asked_for_its_answer(base, images, capsys):
+    answer = base(images[:1]).argmax(1).item()
+    (drawn,) = own_cell(images, None, base, base.get_submodule(base.last_conv))
+    assert drawn[0] == (1, 3, 64, 64) and drawn[1].startswith(f"class {answer}: score ")
+    picture = np.random.default_rng(0).integers(256, size=(224, 224, 3), dtype=np.uint8)
+    (drawn,) = own_cell(images, picture, base, base.get_submodule(base.last_conv))
+    assert drawn[0] == (1, 3, 224, 224)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("model", "layer", "said"),
+    [
+        (None, None, "MY_MODEL is None"),
+        (None, nn.ReLU(), "MY_MODEL is None"),
+        ("resnet", None, "MY_MODEL is of type str"),
+        (nn.Flatten(), None, "MY_LAYER is None"),
+        (nn.Flatten(), "layer4", "MY_LAYER is of type str"),
+    ],
+)
+def test_no_network_or_a_wrong_one_draws_nothing(images, model, layer, said, capsys):
+    assert own_cell(images, None, model, layer) == []
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(said)

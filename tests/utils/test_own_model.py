@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from utils.own_model import own_classifier
+from utils.own_model import own_classifier, own_layer
 
 IMAGES = torch.rand(2, 3, 5, 6)
 
@@ -61,3 +61,49 @@ def test_what_cannot_be_asked_is_said_in_one_sentence(model, said, capsys) -> No
     assert own_classifier(model, IMAGES) is None
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("MY_MODEL ") and said in line and line.endswith(".")
+
+
+def test_a_layer_is_taken_and_left_without_a_hook(capsys) -> None:
+    model = network().eval()
+    assert own_layer(model[1], model, IMAGES) is model[1]
+    assert not model[1]._forward_hooks and capsys.readouterr().out == ""
+
+
+def overwritten() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.Flatten())
+
+
+class Aside(nn.Module):
+    """A layer that runs, and whose output nothing uses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unused = nn.Conv2d(3, 4, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.unused(images)
+        return images.flatten(1)
+
+
+def twice() -> nn.Module:
+    shared = nn.ReLU()
+    return nn.Sequential(nn.Conv2d(3, 4, 3), shared, shared, nn.Flatten())
+
+
+@pytest.mark.parametrize(
+    ("model", "layer", "said"),
+    [
+        (network(), lambda model: None, "is None: put a module of MY_MODEL there"),
+        (network(), lambda model: "1", "is of type str: put a module"),
+        (network(), lambda model: nn.ReLU(), "runs 0 times"),
+        (twice(), lambda model: model[1], "runs 2 times"),
+        (network(), lambda model: model[2], "gives a tensor (2, 48): expected maps (2, K, h, w)"),
+        (nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), lambda model: model[0], "one place"),
+        (overwritten(), lambda model: model[0], "is overwritten by a module behind it"),
+        (Aside(), lambda model: model.unused, "on which no score depends"),
+    ],
+)
+def test_what_is_no_layer_to_ask_is_said_in_one_sentence(model, layer, said, capsys) -> None:
+    assert own_layer(layer(model), model, IMAGES) is None
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("MY_LAYER ") and said in line and line.endswith(".")
