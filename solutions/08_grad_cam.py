@@ -960,7 +960,7 @@ check_without(grad_cam)
 # %% [markdown]
 # Time to look at something.
 
-# %%
+# %% fold="Figure: Grad-CAM lights the object that is asked for; its true outline is in white"
 cam = grad_cam(images[:8], labels[:8], base, last_layer)
 overlay(
     images[:8],
@@ -1047,7 +1047,7 @@ plt.show()
 # We ask the same network about the same picture three times: for the one, for the other, and for a
 # class that isn't there at all.
 
-# %%
+# %% fold="Figure: Asked for one object it lights that one, asked for the other, the other"
 pairs = make_scenes(60, np.random.default_rng(14), "two_objects")
 pair_images, first = (tensor.to(device) for tensor in pairs.tensors())
 second = torch.from_numpy(pairs.second.shape_class).to(device)
@@ -1171,7 +1171,7 @@ explore(
 # it a **counterfactual** explanation, for it says what would have to be gone. And it can be put to
 # the test: blur what the map shows, and the class ought to become *more* probable.
 
-# %%
+# %% fold="Figure: What speaks against the one object is the other one, whose outline is in white"
 from scipy.ndimage import gaussian_filter
 
 
@@ -1930,25 +1930,31 @@ for name, curves in curves_of.items():
 
 # %% [markdown]
 # What does the network get to see there? A hook tells: this one keeps the images that your function
-# shows to `base`, for one scene and a tenth of its pixels.
+# shows to `base`, for one scene and a tenth of its pixels, the most important by each map.
 
-# %%
+# %% fold="Figure: A tenth of the pixels put into a scene's blur, or taken out of the scene"
+one = slice(0, 1)
+panels = {"the scene": tested[0], "its blur": baseline[0]}
 seen = []
 handle = base.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
-one = slice(0, 1)
 for name in ("Grad-CAM", "saliency", "random numbers"):
+    seen.clear()
     insertion_deletion(
         tested[one], asked[one], base, maps_of[name][one], baseline[one], torch.tensor([0.1])
     )
+    mixed = torch.cat(seen)
+    blurred = (mixed == baseline[one]).flatten(1).double().mean(1)
+    panels[f"{name}\nput in"] = mixed[blurred.argmax()]
+    panels[f"{name}\ntaken out"] = mixed[blurred.argmin()]
 handle.remove()
-seen = torch.cat([tested[one], baseline[one], *seen])
+sheet = torch.stack(list(panels.values()))
 with torch.no_grad():
-    sure = base(seen).softmax(1)[:, asked[0]]
+    sure = base(sheet).softmax(1)[:, asked[0]]
 contact_sheet(
-    seen,
-    [f"p = {p:.2f}" for p in sure],
+    sheet,
+    [f"{name}\np = {p:.2f}" for name, p in zip(panels, sure, strict=True)],
     inches=1.4,
-    heading="A scene and its blur, then a tenth of the pixels in and out: by Grad-CAM, saliency, chance",
+    heading="A tenth of the pixels put into a scene's blur, or taken out of the scene",
 )
 plt.show()
 
@@ -2077,7 +2083,7 @@ for kind, answer in enumerate(answers):
 # Nothing in `grad_cam` insists on the last layer. Let us ask every ReLU of the network about one of
 # the scenes; the menu in section 4 does the same for any other.
 
-# %%
+# %% fold="Figure: Early layers light colours and edges anywhere, late ones the object asked for"
 same_scene, both_classes = pair_images[[0, 0]], torch.stack([first[0], second[0]])
 maps = [grad_cam(same_scene, both_classes, base, base.get_submodule(name)) for name in layers]
 overlay(
@@ -2351,7 +2357,7 @@ for name, method in methods.items():
 # Here are two networks and 100 scenes of a special kind: on these, the hue of the background tells
 # the class. Both networks answer them almost without a mistake. Would you buy either?
 
-# %%
+# %% fold="Figure: Two networks, and where they look"
 biased = load_model("biased").to(device)
 networks = {"network A": base, "network B": biased}
 hinting = make_scenes(100, np.random.default_rng(21), "biased")
@@ -2473,7 +2479,7 @@ print(f"its guided Grad-CAM with either: they differ by up to {apart:.0%} of the
 # 1.2 million photographs, why it answers what it answers: about two photographs, and about your own
 # picture if you gave one.
 
-# %%
+# %% fold="Figure: SqueezeNet's three best answers, and where it sees each"
 from utils.images import load_photograph
 from utils.models import WeightsUnavailable
 
@@ -2510,11 +2516,10 @@ else:
 # `"vgg16"`: its three linear layers are what Grad-CAM was invented for.
 
 # %% [markdown]
-# **Have you a network of your own?** Name it in the next cell, with the layer to ask: a network
-# takes images (N, 3, H, W) with values between 0 and 1 and gives scores (N, K), none of its modules
-# works in place, and the layer's maps (N, K, h, w) have more than one place. It is asked about your
-# picture, at 224 × 224 pixels (or about a scene, if you gave none), for the class that it finds
-# best.
+# **Have you a network of your own?** Name it here, with the layer to ask: a network takes images
+# (N, 3, H, W) with values between 0 and 1 and gives scores (N, C), and the layer is a module inside
+# it whose maps (N, K, h, w) have more than one place. It is asked about your picture, at 224 × 224
+# pixels, or about a scene if you gave none, for the class with the highest score.
 
 # %% fold=false
 from utils.own_model import own_classifier, own_layer
