@@ -279,7 +279,7 @@ plt.show()
 # and a backward pass, written side by side. Here is the ordinary ReLU as one.
 
 
-# %% given=true
+# %% given=true fold=false
 class BackpropReLU(torch.autograd.Function):
     """The ReLU as calculus has it. Use it as BackpropReLU.apply(x)."""
 
@@ -815,7 +815,7 @@ for name, network in {
         print(f"{name}: {type(error).__name__}: {shorten(str(error), 90)}")
     else:
         difference = (guided - expected).abs().max() / expected.abs().max()
-        print(f"{name}: differs from the copy's by {difference:.0e} of the largest value")
+        print(f"{name}: differs from the copy's by {difference:.1g} of the largest value")
 
 # %% [markdown]
 # Hooks and copy agree. The second network is the dangerous one: without your `ValueError` you would
@@ -1237,7 +1237,7 @@ sequence = nn.Sequential(*sequence, nn.Flatten(), linear)
 
 normalised = layers["normalize"](images[:4])
 with torch.no_grad():
-    print(f"scores differ by at most {(sequence(normalised) - base(images[:4])).abs().max():.0e}")
+    print(f"scores differ by at most {(sequence(normalised) - base(images[:4])).abs().max():.1g}")
 by_hand = deconvnet(normalised, labels[:4], sequence)
 by_autograd = {
     rule: gradient_of_score(normalised, labels[:4], replace_relus(sequence, function))
@@ -1248,7 +1248,7 @@ figure, axes = plt.subplots(3, 4, figsize=(9, 6.4), layout="constrained")
 for rule, gradients in by_autograd.items():
     difference = (by_hand - gradients).abs().max() / gradients.abs().max()
     print(
-        f"by hand, and {rule} by autograd: differ by at most {difference:.0e} of the largest value"
+        f"by hand, and {rule} by autograd: differ by at most {difference:.1g} of the largest value"
     )
 figure.suptitle("The deconvnet by hand and by autograd: the same pictures")
 rows = {"scene": images[:4], "by hand": by_hand, "by autograd": by_autograd["deconvnet"]}
@@ -2262,7 +2262,7 @@ for seed, shape, classes, layers in [
 # Eight scenes, our three rules, and three random draws of each network. A convolution forgets
 # together with its BatchNorm.
 
-# %%
+# %% fold="Figure: Guided backprop draws the object for a network that knows nothing"
 from functools import cache
 
 layers = ["classifier.linear", *(f"features.conv{number}" for number in range(6, 0, -1))]
@@ -2357,7 +2357,7 @@ print(
 
 # %% [markdown]
 # With a random linear layer the network is nearly always wrong, and the guided map still has a
-# rank correlation above 0.9 with the original: as an explanation of *why the network says disc* it
+# rank correlation above 0.9 with the original: as an explanation of *why the network says star* it
 # has failed, since the network doesn't say disc any more. The plain gradient falls to about 0.65
 # at once. And the control says how much of that is about the picture. Maps of two *different*
 # pictures have about 0.2, whatever the rule and however much is forgotten: so little is worth
@@ -2455,13 +2455,13 @@ def apart(some, others):
 
 
 for name, (ours, theirs) in pairs_of_maps.items():
-    print(f"{name}: yours and Captum's differ by {apart(ours, theirs):.0e} of the largest value")
+    print(f"{name}: yours and Captum's differ by {apart(ours, theirs):.1g} of the largest value")
 calls_relu = replace_relus(base, CallsRelu)
 silent = by_captum(GuidedBackprop, calls_relu, target=y)
 print(
     "a network that calls F.relu: Captum's guided backprop differs by"
     f" {apart(silent, pairs_of_maps['guided'][0]):.0%} from the guided gradient, by"
-    f" {apart(silent, gradient_of_score(X, y, base)):.0e} from the plain one"
+    f" {apart(silent, gradient_of_score(X, y, base)):.1g} from the plain one"
 )
 
 figure, axes = plt.subplots(4, len(X), figsize=(11, 7.4), layout="constrained")

@@ -1216,7 +1216,7 @@ for max_jitter, blur, l2_reg in product(pixels, blurs, strengths):
 
 
 def mix(steps, jitter, blur, l2_reg):
-    figure, axes = plt.subplots(1, 2, figsize=(6.4, 4.7), layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(6.4, 4.2), layout="constrained")
     figure.suptitle(f"A star after {steps} steps")
     for ax, recipe, name in zip(
         axes,
