@@ -2358,7 +2358,7 @@ print(
 # %% [markdown]
 # With a random linear layer the network is nearly always wrong, and the guided map still has a
 # rank correlation above 0.9 with the original: as an explanation of *why the network says star* it
-# has failed, since the network doesn't say disc any more. The plain gradient falls to about 0.65
+# has failed, since the network doesn't say star any more. The plain gradient falls to about 0.65
 # at once. And the control says how much of that is about the picture. Maps of two *different*
 # pictures have about 0.2, whatever the rule and however much is forgotten: so little is worth
 # nothing. With all weights random, the plain gradient and the deconvnet end not far above it; the
