@@ -1936,17 +1936,20 @@ for name, curves in curves_of.items():
 one = slice(0, 1)
 panels = {"the scene": tested[0], "its blur": baseline[0]}
 seen = []
-handle = base.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
-for name, by in (("Grad-CAM", "Grad-CAM"), ("saliency", "saliency"), ("chance", "random numbers")):
-    seen.clear()
-    insertion_deletion(
-        tested[one], asked[one], base, maps_of[by][one], baseline[one], torch.tensor([0.1])
-    )
-    mixed = torch.cat(seen)
-    blurred = (mixed == baseline[one]).flatten(1).double().mean(1)
-    panels[f"{name}: put in"] = mixed[blurred.argmax()]
-    panels[f"{name}: taken out"] = mixed[blurred.argmin()]
-handle.remove()
+with base.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0])):
+    for name, by in (
+        ("Grad-CAM", "Grad-CAM"),
+        ("saliency", "saliency"),
+        ("chance", "random numbers"),
+    ):
+        seen.clear()
+        insertion_deletion(
+            tested[one], asked[one], base, maps_of[by][one], baseline[one], torch.tensor([0.1])
+        )
+        mixed = torch.cat(seen)
+        blurred = (mixed == baseline[one]).flatten(1).double().mean(1)
+        panels[f"{name}: put in"] = mixed[blurred.argmax()]
+        panels[f"{name}: taken out"] = mixed[blurred.argmin()]
 sheet = torch.stack(list(panels.values()))
 with torch.no_grad():
     sure = base(sheet).softmax(1)[:, asked[0]]
