@@ -909,6 +909,91 @@ def grad_cam(X, y, model, layer):
     return maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-8)
 
 
+# %% mistake="grad_cam" named="negative values are left out before the mean"
+def grad_cam(X, y, model, layer):
+    acts = []
+    h = layer.register_forward_hook(lambda m, i, o: acts.append(o))
+    try:
+        s = model(X.clone().requires_grad_())
+    finally:
+        h.remove()
+    (g,) = torch.autograd.grad(s[torch.arange(len(y)), y].sum(), acts[0])
+    cam = F.relu((F.relu(g).mean((2, 3), keepdim=True) * acts[0]).sum(1, keepdim=True))
+    cam = F.interpolate(cam, X.shape[-2:], mode="bilinear")[:, 0].detach()
+    hi = cam.amax((1, 2), keepdim=True)
+    return cam / torch.where(hi > 0, hi, 1)
+
+
+# %% mistake="grad_cam" named="the largest gradient of its channel"
+def grad_cam(X, y, model, layer):
+    acts = []
+    h = layer.register_forward_hook(lambda m, i, o: acts.append(o))
+    try:
+        s = model(X.clone().requires_grad_())
+    finally:
+        h.remove()
+    (g,) = torch.autograd.grad(s[torch.arange(len(y)), y].sum(), acts[0])
+    cam = F.relu((g.amax((2, 3), keepdim=True) * acts[0]).sum(1, keepdim=True))
+    cam = F.interpolate(cam, X.shape[-2:], mode="bilinear")[:, 0].detach()
+    hi = cam.amax((1, 2), keepdim=True)
+    return cam / torch.where(hi > 0, hi, 1)
+
+
+# %% mistake="grad_cam" named="that of the layer's input"
+def grad_cam(X, y, model, layer):
+    A = record_output(X, model, layer)
+    G = []
+    h = layer.register_full_backward_hook(lambda m, gi, go: G.append(gi[0]))
+    try:
+        s = model(X.clone().requires_grad_())
+        s.gather(1, y[:, None]).sum().backward()
+    finally:
+        h.remove()
+    cam = F.relu((G[0].mean((2, 3), keepdim=True) * A).sum(1, keepdim=True))
+    cam = F.interpolate(cam, X.shape[-2:], mode="bilinear")[:, 0].detach()
+    hi = cam.amax((1, 2), keepdim=True)
+    return cam / torch.where(hi > 0, hi, 1)
+
+
+# %% mistake="grad_cam" named="1e-05 is added to the largest values"
+def grad_cam(X, y, model, layer):
+    acts = []
+    h = layer.register_forward_hook(lambda m, i, o: acts.append(o))
+    try:
+        s = model(X.clone().requires_grad_())
+    finally:
+        h.remove()
+    (g,) = torch.autograd.grad(s[torch.arange(len(y)), y].sum(), acts[0])
+    cam = F.relu((g.mean((2, 3), keepdim=True) * acts[0]).sum(1, keepdim=True))
+    cam = F.interpolate(cam, X.shape[-2:], mode="bilinear")[:, 0].detach()
+    return cam / (cam.amax((1, 2), keepdim=True) + 1e-5)
+
+
+# %% mistake="grad_cam" named="load_module"
+import importlib.util
+
+spec = importlib.util.find_spec("captum.attr")
+mod = spec.loader.load_module("captum.attr")
+
+
+def grad_cam(X, y, model, layer):
+    raw = mod.LayerGradCam(model, layer).attribute(X, y, relu_attributions=True).detach()
+    c = F.interpolate(raw, X.shape[2:], mode="bilinear")[:, 0]
+    hi = c.amax((1, 2), keepdim=True)
+    return c / torch.where(hi > 0, hi, 1)
+
+
+# %% mistake="grad_cam" named="what that binds can't be read"
+exec("from captum.attr import LayerGradCam as L")
+
+
+def grad_cam(X, y, model, layer):
+    raw = L(model, layer).attribute(X, y, relu_attributions=True).detach()
+    c = F.interpolate(raw, X.shape[2:], mode="bilinear")[:, 0]
+    hi = c.amax((1, 2), keepdim=True)
+    return c / torch.where(hi > 0, hi, 1)
+
+
 # %% correct="grad_cam"
 # Both hooks, backward() on a mean of scores, one image at a time, results still in the graph.
 def grad_cam(X, y, model, layer):
@@ -987,6 +1072,64 @@ def grad_cam(X, y, model, layer):
     cam = F.interpolate(cam[:, None], X.shape[-2:], mode="bilinear").squeeze(1)
     peaks = cam.amax(dim=(-2, -1), keepdim=True)
     return torch.nan_to_num(cam / peaks, nan=0.0).detach()
+
+
+# %% correct="grad_cam"
+def grad_cam(X, y, model, layer):
+    acts = []
+    h = layer.register_forward_hook(lambda m, i, o: acts.append(o))
+    try:
+        s = model(X.clone().requires_grad_())
+        (g,) = torch.autograd.grad(s[torch.arange(len(y)), y].sum(), acts[0])
+    finally:
+        h.remove()
+    cam = F.relu((g.mean((2, 3), keepdim=True) * acts[0]).sum(1, keepdim=True))
+    cam = F.interpolate(cam, X.shape[-2:], mode="bilinear", align_corners=False)
+    cam = cam.squeeze(1).detach()
+    return cam / (cam.amax((1, 2), keepdim=True) + 1e-8)
+
+
+# %% correct="grad_cam"
+# The gradient of zeros that are added to the layer's output.
+def grad_cam(X, y, model, layer):
+    with torch.no_grad():
+        shape = {}
+        with layer.register_forward_hook(lambda m, i, o: shape.update(A=o.detach().clone())):
+            model(X)
+    A = shape["A"]
+    eps = torch.zeros_like(A, requires_grad=True)
+    with layer.register_forward_hook(lambda m, i, o: o.detach() + eps):
+        s = model(X)
+    s[range(len(y)), y].sum().backward()
+    alpha = eps.grad.flatten(2).mean(2)
+    cam = torch.stack([sum(a * f for a, f in zip(al, fe)) for al, fe in zip(alpha, A)]).relu()
+    cam = F.interpolate(cam[:, None], X.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+    return torch.stack([m / m.max() if m.max() > 0 else m for m in cam])
+
+
+# %% correct="grad_cam"
+# Upsampling by two matrices.
+def grad_cam(X, y, model, layer):
+    def matrix(n_in, n_out):
+        M = torch.zeros(n_out, n_in, dtype=X.dtype)
+        for i in range(n_out):
+            x = max((i + 0.5) * n_in / n_out - 0.5, 0)
+            lo = min(int(x), n_in - 1)
+            hi = min(lo + 1, n_in - 1)
+            M[i, lo] += 1 - (x - lo)
+            M[i, hi] += x - lo
+        return M
+
+    acts = []
+    h = layer.register_forward_hook(lambda m, i, o: acts.append(o))
+    try:
+        s = model(X.clone().requires_grad_())
+    finally:
+        h.remove()
+    (g,) = torch.autograd.grad(s[torch.arange(len(y)), y].sum(), acts[0])
+    c = F.relu((g.mean((2, 3), keepdim=True) * acts[0]).sum(1)).detach()
+    c = matrix(c.shape[1], X.shape[2]) @ c @ matrix(c.shape[2], X.shape[3]).T
+    return c / c.amax((1, 2), keepdim=True).clamp_min(1e-12)
 
 
 # %% equivalent="grad_cam" reason="detach gives a tensor of its own, and no module works in place"
