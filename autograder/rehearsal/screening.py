@@ -13,6 +13,7 @@ import resource
 import select
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Collection, Mapping
@@ -64,7 +65,7 @@ def in_fork(task: Callable[[], Result], seconds: float) -> Result:
             os._exit(0)
     os.close(writing)
     received = bytearray()
-    deadline = time.monotonic() + 60 + 20 * seconds  # for code that waits; the machine may be busy
+    deadline = time.monotonic() + 60 + 5 * seconds  # for code that waits; the machine may be busy
     with open(reading, "rb", buffering=0) as pipe:
         while select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))[0]:
             if not (part := pipe.read(1 << 20)):
@@ -102,7 +103,8 @@ class Screen:
     def __init__(self, lab: Lab) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # A process that has used a GPU can't fork.
         torch.set_num_threads(1)  # Nor can one with threads.
-        tqdm.get_lock()  # A semaphore that a fork made would never be given back.
+        # Its own lock is one for all processes: a fork that was ended would keep it for ever.
+        tqdm.set_lock(threading.RLock())
         self.lab = lab
         self.given, self.reference = run_reference(lab)
         self.tests = [

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from tqdm import tqdm
 
 from autograder.authoring.lab import Lab, find_lab, read_lab
 from autograder.authoring.release import release
@@ -88,6 +89,18 @@ def test_a_fork_that_doesn_t_end_is_ended(capfd: pytest.CaptureFixture) -> None:
         in_fork(endless, 0.2)
     assert in_fork(lambda: 6 * 7, 5) == 42
     assert capfd.readouterr().out == ""
+
+
+def test_a_progress_bar_in_a_fork_that_was_ended_keeps_no_other_waiting(mini: Lab) -> None:
+    Screen(mini)
+
+    def end_with_the_lock() -> None:
+        tqdm.get_lock().acquire()
+        os._exit(1)
+
+    with pytest.raises(Lost):
+        in_fork(end_with_the_lock, 1.0)
+    assert in_fork(lambda: list(tqdm(range(3))), 1.0) == [0, 1, 2]
 
 
 def test_mistakes_that_a_check_can_t_tell_apart(mini: Lab, tmp_path: Path) -> None:
