@@ -3023,6 +3023,32 @@ else:
 # There is no mask to check against, so the usual thing happens: one looks at the map, sees the
 # subject of the photograph in it, and is pleased. You know by now what to ask next.
 #
+# **Have you a network of your own?** Name it here: it takes images (N, 3, H, W) with values between
+# 0 and 1, and gives scores (N, C). It is asked about your picture, at 224 × 224 pixels, or about a
+# scene if you gave none, for the class with the highest score.
+
+# %% fold=false
+from utils.own_model import own_classifier
+
+MY_MODEL = None  # such as squeezenet
+
+own_picture = X[:1] if own.load() is None else preprocess(own.load(224)).to(device)
+my_model = own_classifier(MY_MODEL, own_picture)
+if my_model is not None:
+    with torch.no_grad():
+        highest, answer = my_model(own_picture).max(dim=1)
+    saliency = compute_saliency_maps(own_picture.clone(), answer, my_model)[0].detach().cpu()
+    figure, axes = plt.subplots(1, 2, figsize=(7.5, 3.4), layout="constrained")
+    figure.suptitle(f"Your network's answer: class {answer.item()}, score {highest.item():.1f}")
+    axes[0].imshow(own_picture[0].permute(1, 2, 0).cpu())
+    image = axes[1].imshow(saliency / saliency.quantile(0.99), cmap="magma", vmin=0, vmax=1)
+    figure.colorbar(image, ax=axes, label="saliency / its 99th percentile")
+    for ax, title in zip(axes, ["picture", "gradient"], strict=True):
+        ax.set_title(title)
+        ax.set_axis_off()
+    plt.show()
+
+# %% [markdown]
 # ## What you have now
 #
 # An explanation that costs one backward pass, an average that makes it smoother, and two others that

@@ -1,7 +1,9 @@
 """Lab 06's references against Captum, scikit-learn, NumPy, SciPy, finite differences and torch."""
 
 from itertools import pairwise
+from types import SimpleNamespace
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import scipy.special
@@ -13,7 +15,9 @@ from torch import nn
 from torch.optim.swa_utils import update_bn
 from walk import walk
 
+from autograder.authoring.lab import find_lab
 from autograder.authoring.reference import load_reference
+from utils.images import preprocess
 from utils.models import load_model
 from utils.scenes import make_scenes
 
@@ -279,3 +283,48 @@ def test_recomputed_batchnorm_is_torchs_update_bn(reference):
                 getattr(model.get_submodule(norm), statistic) for model in (network, expected)
             )
             assert_close(actual, right, 1e-12)
+
+
+def own_cell(scenes, picture, model):
+    """What the cell for a network of one's own draws: the figure's title and the map's size."""
+    (cell,) = (c for c in find_lab("06_saliency").cells if "MY_MODEL = None" in c.source)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plt, "show", lambda: None)
+        namespace = {
+            "torch": torch,
+            "plt": plt,
+            "X": scenes[0],
+            "device": "cpu",
+            "preprocess": preprocess,
+            "compute_saliency_maps": load_reference("06_saliency").compute_saliency_maps,
+            "own": SimpleNamespace(load=lambda size=None: picture),
+            "model": model,
+        }
+        exec(cell.source.replace("MY_MODEL = None", "MY_MODEL = model"), namespace)
+    if (figure := namespace.get("figure")) is None:
+        return None
+    plt.close(figure)
+    return figure.get_suptitle(), figure.axes[1].images[0].get_array().shape
+
+
+def test_a_network_of_ones_own_is_asked_for_its_answer(scenes, base, capsys):
+    answer = base(scenes[0][:1]).argmax(1).item()
+    title, size = own_cell(scenes, None, base)
+    assert title.startswith(f"Your network's answer: class {answer}, score ") and size == (64, 64)
+    picture = np.random.default_rng(0).integers(256, size=(224, 224, 3), dtype=np.uint8)
+    assert own_cell(scenes, picture, base)[1] == (224, 224)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (None, "MY_MODEL is None"),
+        ("resnet", "MY_MODEL is of type str"),
+        (nn.Identity(), "MY_MODEL gives a tensor (1, 3, 64, 64)"),
+    ],
+)
+def test_no_network_or_a_wrong_one_draws_nothing(scenes, model, said, capsys):
+    assert own_cell(scenes, None, model) is None
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(said)
