@@ -184,11 +184,22 @@ class _Reader:
     def binders(self) -> Iterator[tuple[str, int, str]]:
         """Where a cell may bind names that no code in it shows: the cell, the line, by what."""
         for cell, tree in self.trees.items():
+            looked_at = {  # `"x" in globals()` binds nothing
+                part.func
+                for node in ast.walk(tree)
+                if isinstance(node, ast.Compare)
+                for part in node.comparators
+                if isinstance(part, ast.Call)
+            }
             for node in ast.walk(tree):
+                if node in looked_at:
+                    continue
                 used: ast.AST = node
                 names: tuple[str, ...] = BINDERS
                 if isinstance(node, ast.Call) and not node.args and not node.keywords:
                     used, names = node.func, BINDERS_ALONE
+                    if used in looked_at:
+                        continue
                 if isinstance(used, ast.Name | ast.Attribute):
                     for meaning in self._resolve(used, [self.scope]):
                         if isinstance(meaning, str) and _own_name(meaning) in names:

@@ -183,8 +183,8 @@ def test_a_name_that_no_code_binds_is_found_where_it_is_bound(cell: str, what: s
     )
 
 
-def test_a_network_in_eval_mode_binds_nothing() -> None:
-    cell = "model.eval()\nvars(model)\nnp.eval = 0\n"
+def test_what_only_looks_binds_nothing() -> None:
+    cell = "model.eval()\nvars(model)\nnp.eval = 0\n'y' in globals() or 'y' in vars()\n"
     cells = {"given": GIVEN, "f": f"{cell}def f(x):\n    return x.eval()"}
     assert forbidden_calls(cells, "f", ("torch",)) == []
 
