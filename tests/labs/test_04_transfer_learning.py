@@ -12,6 +12,7 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 from torchvision.models.feature_extraction import create_feature_extractor
+from walk import walk
 
 from autograder.authoring.reference import load_reference
 from utils.corruptions import corrupt
@@ -348,3 +349,126 @@ def test_pseudo_labels_help_a_good_start_alone(targets):
     assert min(gains["near", 2], gains["near", 5]) > 0.01
     assert max(gains["far", count] for count in (1, 2, 5)) < 0.01
     assert torch.cat(surest).float().mean() < 0.5
+
+
+@pytest.fixture(scope="module")
+def lab():
+    """The numbers behind section 5's figures, and the functions that draw more of them."""
+    return walk("04_transfer_learning", until="## 6. Few labels, or none: six settings")
+
+
+@pytest.mark.slow
+def test_drawing_the_digits_larger_does_not_help(lab):
+    """Section 4 says so in brackets; three draws of labels."""
+    images, labels = (part[lab["shuffled"][:1400]] for part in lab["digit_tensors"](64))
+    features = lab["extract_features"](lab["base"], images)
+    parts = (features[:1000], labels[:1000], features[1000:], labels[1000:])
+    for row, count in enumerate(lab["label_counts"]):
+        larger = np.mean([lab["head_accuracy"](*parts, count, seed) for seed in range(3)])
+        assert larger < lab["pixel_curve"]["far"][row].mean() - 0.1
+        if count >= 5:
+            assert larger < lab["frozen_curve"]["far"][row].mean() - 0.1
+
+
+@pytest.mark.slow
+def test_the_near_target_wants_its_features_left_alone_and_the_far_one_changed(lab):
+    """Section 5's first figure, its draw of labels and two more."""
+    near, far = (
+        np.array(
+            [
+                [lab["trained_accuracy"](target, count, seed, rate) for rate in lab["rates"]]
+                for seed in range(3)
+            ]
+        )
+        for target, count in [("near", 2), ("far", 10)]
+    )
+    assert [near[0].tolist(), far[0].tolist()] == list(lab["by_rate"].values())
+    assert near.mean(0).argmax() == 0 and (far[:, 1:] > far[:, :1] + 0.1).all()
+    suits_digits = far.mean(0).argmax()
+    assert suits_digits > 0 and (near[:, suits_digits] < near[:, 0] - 0.1).all()
+    of_frozen = lab["ten_steps"]  # the first one is the figure's: "a lucky draw"
+    assert of_frozen[0] == max(of_frozen) > np.mean(of_frozen) + 0.03
+    assert np.mean(of_frozen) > lab["converged"].mean() + 0.01
+
+
+@pytest.fixture(scope="module")
+def by_recipe(lab):
+    """Test accuracy by recipe, an array (numbers of labels, draws): the lab's two draws, or one,
+    and others up to four."""
+    rows = [lab["label_counts"].index(count) for count in lab["counts"]]
+    measured = {(name, "freeze"): curve[rows] for name, curve in lab["frozen_curve"].items()}
+    for (target, recipe), curve in lab["curves"].items():
+        more = [
+            [
+                lab["trained_accuracy"](target, count, seed, **lab["recipes"][recipe])
+                for seed in range(curve.shape[1], 4)
+            ]
+            for count in lab["counts"]
+        ]
+        measured[target, recipe] = np.concatenate([curve, more], 1)
+    return measured
+
+
+@pytest.mark.slow
+def test_freezing_is_as_good_as_finetuning_on_the_near_target_alone(by_recipe):
+    """Section 5's figure of the recipes: 1, 5 and 20 labels for each class, four draws."""
+    near, far = (
+        {name: curve.mean(1) for (place, name), curve in by_recipe.items() if place == target}
+        for target in ("near", "far")
+    )
+    assert (near["freeze"] > near["finetune"] - 0.01).all()
+    assert by_recipe["near", "from scratch"].max() < 0.3  # chance is 0.2
+    for other in ("finetune", "from scratch"):
+        assert (far[other] > far["freeze"]).all()
+        assert (far[other][1:] > far["freeze"][1:] + 0.15).all()
+    assert (far["from scratch"] > far["finetune"] + 0.05).all()
+
+
+@pytest.mark.slow
+def test_most_of_the_negative_transfer_is_the_learning_rate(lab, by_recipe):
+    same_rate = np.mean([lab["trained_accuracy"]("far", 5, seed, 3e-3) for seed in range(4)])
+    finetune, scratch = (by_recipe["far", name][1].mean() for name in ("finetune", "from scratch"))
+    assert (finetune + scratch) / 2 < same_rate < scratch
+
+
+@pytest.mark.slow
+def test_more_steps_from_scratch_are_not_enough_on_the_near_target(lab, by_recipe, monkeypatch):
+    """Half of the answers, or a little more, after 300 steps with twenty labels for each class."""
+    monkeypatch.setitem(lab["STEPS"]["near"], 20, 300)
+    settings = lab["recipes"]["from scratch"]
+    trials = [lab["trained_accuracy"]("near", 20, seed, **settings) for seed in range(3)]
+    assert 0.5 < np.mean(trials) < 0.65 and max(trials) < by_recipe["near", "freeze"][2].min() - 0.2
+
+
+@pytest.mark.slow
+def test_with_one_small_rate_the_head_comes_first(lab):
+    """Section 5's last figure, its two draws of labels and another; and a head with a rate of its
+    own, the remedy that the text names."""
+
+    def two_rates(target, seed):
+        images, labels, *test = lab["targets"][target]
+        chosen = lab["few_labels"](labels, lab["labels_of_each"][target], seed)
+        network = reference.replace_head(lab["base"], len(labels.unique())).eval()
+        groups = reference.parameter_groups(network, 0.1, lab["small_rate"][target])
+        optimizer = torch.optim.SGD(groups)
+        for _ in range(lab["small_steps"][target][-1]):
+            optimizer.zero_grad()
+            F.cross_entropy(network(images[chosen]), labels[chosen]).backward()
+            optimizer.step()
+        return lab["accuracy"](network, *(part[:100] for part in test))
+
+    first, at_once = (
+        {
+            t: np.array([lab["after_each"](t, seed, steps) for seed in range(3)])
+            for t in ("near", "far")
+        }
+        for steps in (100, 0)
+    )
+    ends = {target: [two_rates(target, seed) for seed in range(3)] for target in first}
+    gains = {target: curve[:, -1] - curve[:, 0] for target, curve in first.items()}
+    assert first["near"][:, 0].mean() > 0.8 and abs(gains["near"].mean()) < 0.05
+    assert first["far"][:, 0].max() < 0.5 and gains["far"].min() > 0.05
+    for target in first:
+        assert (at_once[target][:, -1] < first[target][:, -1] - 0.2).all()
+    assert np.mean(ends["near"]) > first["near"][:, -1].mean() - 0.03
+    assert np.mean(ends["far"]) > (first["far"][:, -1] + at_once["far"][:, -1]).mean() / 2
