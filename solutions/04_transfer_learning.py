@@ -24,9 +24,9 @@
 # three hours and needs no exercise from them; only the last part of section 5's question asks you
 # to read the first lines of sections 7 and 8.
 #
-# The cell beneath each exercise is its test: **if it says nothing, your code is right so far**;
-# otherwise it says in one sentence what is wrong. When your work is graded, other networks, shapes
-# and classes are tried as well. No exercise needs one that you wrote before, so a slip costs you
+# The cells beneath each exercise are its tests. Each answers **right so far**, or says in one
+# sentence what is wrong. When your work is graded, other networks, shapes and classes are tried as
+# well. No exercise needs one that you wrote before, so a slip costs you
 # only once.
 
 # %% given=true
@@ -1667,13 +1667,13 @@ print(
 # %% [markdown]
 # **Near**: freezing is as good as finetuning or better wherever labels are few, for a fraction of
 # the time. From scratch, in as few steps as the others need, one is hardly above chance, even with
-# a hundred pictures. (More steps help, and not enough: after 300 of them half of the answers, or a
-# little more, were right in our trials.) **Far**: freezing falls behind both others, far behind
-# from five labels on. And mind the dotted line: a network that has never seen anything does *better* here than the
-# finetuned one. That is called **negative transfer**. What was learned isn't neutral: first the
-# features have to unlearn. But most of the gap in the figure is the learning rate: the last line
-# printed gives finetuning the rate of the dotted line, and a part of the gap is left. A small rate
-# protects good features, and on a far target there is little to protect.
+# a hundred pictures. (More steps help, and not enough: three trials with 300 of them ended between
+# two fifths and three quarters.) **Far**: freezing falls behind both others, far behind from five
+# labels on. And mind the dotted line: a network that has never seen anything does *better* here
+# than the finetuned one. That is called **negative transfer**. What was learned isn't neutral:
+# first the features have to unlearn. But most of the gap in the figure is the learning rate: the
+# last line printed gives finetuning the rate of the dotted line, and a part of the gap is left. A
+# small rate protects good features, and on a far target there is little to protect.
 #
 # What the figure can't tell: finetuning has two draws, from scratch on the near target only one;
 # each recipe has its own best rates and number of steps, and we haven't searched for them, least of

@@ -433,11 +433,11 @@ def test_most_of_the_negative_transfer_is_the_learning_rate(lab, by_recipe):
 
 @pytest.mark.slow
 def test_more_steps_from_scratch_are_not_enough_on_the_near_target(lab, by_recipe, monkeypatch):
-    """Half of the answers, or a little more, after 300 steps with twenty labels for each class."""
+    """Two fifths to three quarters, after 300 steps with twenty labels for each class."""
     monkeypatch.setitem(lab["STEPS"]["near"], 20, 300)
     settings = lab["recipes"]["from scratch"]
     trials = [lab["trained_accuracy"]("near", 20, seed, **settings) for seed in range(3)]
-    assert 0.5 < np.mean(trials) < 0.65 and max(trials) < by_recipe["near", "freeze"][2].min() - 0.2
+    assert min(trials) > 0.4 and max(trials) < 0.75 < by_recipe["near", "freeze"][2].min()
 
 
 @pytest.mark.slow
