@@ -1860,6 +1860,7 @@ for ax, target in zip(axes, targets, strict=True):
     ]:
         curve = np.array([after_each(target, seed, head_steps) for seed in range(2)]).T
         plot_band(ax, small_steps[target], curve, colour, marker, style, label)
+    ax.set_xticks(small_steps[target])
     ax.set(xlabel=f"steps of the whole network, rate {small_rate[target]}", ylim=(0, 1))
     ax.set_title(f"{target} target, {labels_of_each[target]} labels for each class", fontsize=10)
     ax.grid(color="0.92")
