@@ -26,8 +26,7 @@
 #
 # The cells beneath each exercise are its tests. Each answers **right so far**, or says in one
 # sentence what is wrong. When your work is graded, other networks, shapes and classes are tried as
-# well. No exercise needs one that you wrote before, so a slip costs you
-# only once.
+# well. No exercise needs one that you wrote before, so a slip costs you only once.
 
 # %% given=true
 import copy
@@ -1665,15 +1664,15 @@ print(
 )
 
 # %% [markdown]
-# **Near**: freezing is as good as finetuning or better wherever labels are few, for a fraction of
-# the time. From scratch, in as few steps as the others need, one is hardly above chance, even with
-# a hundred pictures. (More steps help, and not enough: three trials with 300 of them ended between
-# two fifths and three quarters.) **Far**: freezing falls behind both others, far behind from five
-# labels on. And mind the dotted line: a network that has never seen anything does *better* here
-# than the finetuned one. That is called **negative transfer**. What was learned isn't neutral:
-# first the features have to unlearn. But most of the gap in the figure is the learning rate: the
-# last line printed gives finetuning the rate of the dotted line, and a part of the gap is left. A
-# small rate protects good features, and on a far target there is little to protect.
+# **Near**: freezing is as good as finetuning or better wherever labels are few. From scratch, in as
+# few steps as the others need, one is hardly above chance, even with a hundred pictures. (More
+# steps help, and not enough: three trials with 300 of them ended between two fifths and three
+# quarters.) **Far**: freezing falls behind both others, far behind from five labels on. And mind
+# the dotted line: a network that has never seen anything does *better* here than the finetuned one.
+# That is called **negative transfer**. What was learned isn't neutral: first the features have to
+# unlearn. But most of the gap in the figure is the learning rate: the last line printed gives
+# finetuning the rate of the dotted line, and a part of the gap is left. A small rate protects good
+# features, and on a far target there is little to protect.
 #
 # What the figure can't tell: finetuning has two draws, from scratch on the near target only one;
 # each recipe has its own best rates and number of steps, and we haven't searched for them, least of
@@ -2351,13 +2350,9 @@ axes[0].set_ylabel("accuracy on 60 other images")
 axes[0].legend(frameon=False, loc="lower right", fontsize=8)
 plt.show()
 for name in shifts:
-    print(f"{name}: {as_it_was[name]:.2f} as it was;", end=" ")
-    print(
-        "   ".join(
-            f"{way}: {curve[-1].mean():.2f} with {seen_counts[-1]} images"
-            for way, curve in zip(ways, adapted[name], strict=True)
-        )
-    )
+    print(f"{name}: {as_it_was[name]:.2f} as it was; with {seen_counts[-1]} images:")
+    for way, curve in zip(ways, adapted[name], strict=True):
+        print(f"    {way}: {curve[-1].mean():.2f}")
 clear_test = shifted(60, None, 71)
 for_fog = adapt_batchnorm(base, shifted(32, shifts["fog"], 80)[0])
 print(f"clear day: {accuracy(base, *clear_test):.2f} as it was;", end=" ")

@@ -291,7 +291,7 @@ for F, H, W in [(1, 2, 7), (5, 3, 3), (3, 6, 1)]:
 # them. What is the flaw?
 
 
-# %%
+# %% fold="Figure: Weights as images: a first layer, and two linear classifiers"
 def train_linear(variant):
     """The weights (10, 3·64·64) of a linear classifier, and its accuracy on 100 new scenes."""
     parts = [
@@ -518,7 +518,7 @@ for parts in (False, True):
 # One scene on its way through the network. For each layer, the scene as coarse as the layer's maps
 # are, and the eight channels with the largest values.
 
-# %%
+# %% fold="Figure: Early maps are pictures of the picture; late ones say where, and hardly what"
 visible = scenes.masks.sum(axis=(1, 2)) * (labels == CLASS_NAMES.index("fish"))
 shown = int(visible.argmax())  # the largest fish
 layers = ["features.relu1", "features.relu2", "features.relu4", "features.relu6"]
@@ -1768,8 +1768,8 @@ axes[2].spines[["top", "right"]].set_visible(False)
 plt.show()
 seen = dict(zip(perplexities.tolist(), shares["features of base"], strict=True))
 print(
-    f"in base's features, {seen[2]:.0%} of a scene's probability is for its class at perplexity 2,"
-    f" {seen[29]:.0%} at 29, and {seen[100]:.0%} at 100"
+    "in base's features, so much of a scene's probability is for its own class:\n"
+    f"{seen[2]:.0%} at perplexity 2, {seen[29]:.0%} at 29, and {seen[100]:.0%} at 100"
 )
 
 # %% [markdown]

@@ -96,7 +96,7 @@ own
 # `robust` also saw images that were changed to mislead it (lab 10). `biased` learned from pictures
 # with a flaw that you will find.
 
-# %%
+# %% fold="The networks, the scenes, and `show_rows`, which draws them with their maps"
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -983,7 +983,7 @@ plt.show()
 # choose a picture of two objects, or your own, then a class and a σ. Could you tell from the map
 # alone which class was asked for? (Each map takes six samples only, so that it comes at once.)
 
-# %%
+# %% fold="Choose a picture, a class and a σ: could you tell the class from the map alone?"
 from ipywidgets import Dropdown, FloatSlider
 
 from utils.figures import explore

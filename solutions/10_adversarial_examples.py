@@ -272,7 +272,7 @@ for picture, target in zip(pictures[:, None, :, 4:], rng.permutation(10), strict
 # Seven scenes, and for each a class that it has nothing to do with (and your own picture, if there
 # is one, with another class than the one that the network sees in it):
 
-# %%
+# %% fold="Figure: What it is, what the network sees in it now, and what was changed"
 originals = torch.cat([X[:7], own_picture()])
 seen = torch.cat([y[:7], scores_of(base, originals[7:]).argmax(1)])
 targets = (seen + torch.arange(2, 2 + len(seen), device=device)) % 10
@@ -416,7 +416,7 @@ for shape in [(7,), (3, 2, 5), (1,)]:
 # %% [markdown]
 # A worked example, small enough for pencil and paper (Andrej Karpathy's): ten pixels, ten weights.
 
-# %%
+# %% fold="Figure: No pixel changes by more than 0.5, yet the answer does"
 x = torch.tensor([2, -1, 3, -2, 2, 2, 1, -4, 5, 1], dtype=torch.float64)
 w = torch.tensor([-1, -1, 1, -1, 1, -1, 1, 1, -1, 1], dtype=torch.float64)
 delta = linear_perturbation(w, 0.5, "linf")
@@ -2172,7 +2172,7 @@ for count, shape, sigma in [(1, (3, 4, 2), 0.1), (9, (3, 3, 5), 1e-3)]:
 # explore.
 
 
-# %%
+# %% fold="Figure: Answers alone betray the gradient"
 class BlackBox:
     """Answers with the margin that a label has, and counts the questions."""
 
@@ -3132,7 +3132,7 @@ else:
 # The same functions on a network that knows a thousand classes, and on photographs with 18 times as
 # many pixels. If section 2 is right, it should be *easier*.
 
-# %%
+# %% fold="Figure: SqueezeNet on two photographs"
 from utils.images import load_photograph, preprocess
 from utils.models import WeightsUnavailable
 

@@ -388,7 +388,7 @@ for parts in (False, True):
 # %% [markdown]
 # Here is `base`, on 60 scenes that it has never seen.
 
-# %%
+# %% fold="Figure: Elastic costs base next to nothing, contrast nearly everything"
 shown = all_four[:3]
 right_of = {name: correct_answers(networks[name], corrupted, scenes.shape_class) for name in shown}
 clean_of = {name: answers_of(networks[name], scenes.images) == scenes.shape_class for name in shown}
