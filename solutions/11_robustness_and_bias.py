@@ -900,8 +900,8 @@ for n, ax in enumerate(axes.flat):
     ax.set_title(f"{cues}\n" + "\n".join(said), fontsize=9)
 without_ticks(axes)
 plt.show()
-pairs = zip(CLASS_NAMES, TEXTURE_NAMES, strict=True)
-print("In training:", "; ".join(f"{shape} of {texture}" for shape, texture in pairs))
+pairs = [f"{shape} of {made_of}" for shape, made_of in zip(CLASS_NAMES, TEXTURE_NAMES, strict=True)]
+print("In training:", "; ".join(pairs[:5]), "; ".join(pairs[5:]), sep="\n")
 
 # %% [markdown]
 # Each such picture is a *trial*, and its answer a vote. Geirhos et al. count the votes for the

@@ -780,7 +780,7 @@ axes[2].bar(range(7), [differences[layer] for layer in shown], color="0.4")
 axes[2].set_xticks(range(7), ["pixels", *range(1, 7)])
 axes[2].set(xlabel="rectified layer", ylabel="change of the Gram matrix\n(relative)")
 plt.show()
-print("pixels and rectified layers:", [f"{differences[layer]:.2g}" for layer in shown])
+print("pixels and rectified layers:", *(f"{differences[layer]:.2g}" for layer in shown))
 
 # %% [markdown]
 # That is the whole idea of the method. The first layer's windows see $3 \times 3$ pixels, so its
@@ -2121,9 +2121,8 @@ for number, (shape, style_shape, scales) in enumerate(
 # rectified layer; style at the first four and in the pixels themselves, whose Gram matrix is the
 # palette. We keep β = 1.
 
+
 # %%
-
-
 def prepare(content, style, shares=(1.0,)):
     """The three losses at one scale, without weights; of several styles, each has its share."""
     losses = make_losses(
