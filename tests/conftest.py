@@ -112,6 +112,7 @@ class Together(LoadScopeScheduling):
         return claims[0] if claims else nodeid
 
 
+@pytest.hookimpl(optionalhook=True)  # xdist may be switched off.
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Together:
     return Together(config, log)
 

@@ -189,7 +189,7 @@ class _Reader:
                 for node in ast.walk(tree)
                 if isinstance(node, ast.Compare)
                 for part in node.comparators
-                if isinstance(part, ast.Call)
+                if isinstance(part, ast.Call) and not part.args
             }
             for node in ast.walk(tree):
                 if node in looked_at:

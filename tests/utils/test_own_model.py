@@ -1,3 +1,5 @@
+"""A student's own network is asked, or one sentence says why it can't be."""
+
 import pytest
 import torch
 from torch import nn

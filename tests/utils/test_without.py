@@ -169,6 +169,8 @@ def test_a_decoy_hides_nothing(cell: str) -> None:
         ("def g():\n    globals()['tool'] = G.conv2d\ng()", "globals"),
         ("eval('(tool := G.conv2d)')", "eval"),
         ("vars()['tool'] = G.conv2d", "vars"),
+        ("0 in eval('[tool := G.conv2d]')", "eval"),
+        ("'x' in globals().setdefault('tool', G.conv2d)", "globals"),
         ("import __main__\n__main__.tool = G.conv2d", "__main__"),
     ],
 )
